@@ -1,0 +1,163 @@
+//! CPUs and contexts. Who holds a [`Cpu`] is that CPU's dispatcher, the only maker of context tokens.
+
+use crate::grace::Grace;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// CPUs one image can run on.
+pub const MAX_CPUS: usize = 64;
+
+/// Grace periods of the whole image.
+pub(crate) static GRACE: Grace<MAX_CPUS> = Grace::new();
+/// `[A]` Bit *n*: CPU *n*'s dispatcher exists. AcqRel: a new owner sees all that the last one did.
+static CLAIMED: AtomicU64 = AtomicU64::new(0);
+/// `[A]` CPUs that per-CPU data is made for; set once at boot.
+static COUNT: AtomicUsize = AtomicUsize::new(MAX_CPUS);
+
+/// A CPU's number, 0 to [`MAX_CPUS`] − 1; 0 boots.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CpuId(u16);
+
+impl CpuId {
+    /// The CPU that boots.
+    pub const BOOT: CpuId = CpuId(0);
+
+    /// `None` from [`MAX_CPUS`] on.
+    pub const fn new(number: usize) -> Option<CpuId> {
+        if number < MAX_CPUS { Some(CpuId(number as u16)) } else { None }
+    }
+
+    /// The number as an index.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl core::fmt::Display for CpuId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "cpu{}", self.0)
+    }
+}
+
+/// Says how many CPUs there are, before per-CPU data is made. Clamped to 1–[`MAX_CPUS`].
+pub fn set_count(cpus: usize) {
+    COUNT.store(cpus.clamp(1, MAX_CPUS), Ordering::Release);
+}
+
+/// How many CPUs per-CPU data is made for.
+pub fn count() -> usize {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// Becomes the dispatcher of `cpu`; `None` if it has one, or if `cpu` is not below [`count`].
+pub fn claim(cpu: CpuId) -> Option<Cpu> {
+    let bit = 1 << cpu.index();
+    if cpu.index() >= count() || CLAIMED.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+        return None;
+    }
+    Some(Cpu { id: cpu })
+}
+
+/// Becomes the dispatcher of some free CPU: for tests, where every thread is a CPU.
+pub fn claim_any() -> Option<Cpu> {
+    (0..count()).filter_map(CpuId::new).find_map(claim)
+}
+
+/// The right to be a CPU's dispatcher. Released on drop.
+#[derive(Debug)]
+pub struct Cpu {
+    id: CpuId,
+}
+
+impl Cpu {
+    /// This CPU's number.
+    #[inline]
+    pub fn id(&self) -> CpuId {
+        self.id
+    }
+
+    /// Runs one softint turn. Snapshots read inside stay allocated until it returns, which is the CPU's
+    /// quiescent point.
+    #[inline]
+    pub fn softint<R>(&mut self, turn: impl FnOnce(&Softint) -> R) -> R {
+        GRACE.enter(self.id.index());
+        let result = turn(&Softint { cpu: self.id, not_send: PhantomData });
+        GRACE.leave(self.id.index());
+        result
+    }
+
+    /// Runs task-level work.
+    #[inline]
+    pub fn control<R>(&mut self, work: impl FnOnce(&Control) -> R) -> R {
+        work(&Control { cpu: self.id, not_send: PhantomData })
+    }
+}
+
+impl Drop for Cpu {
+    fn drop(&mut self) {
+        // A turn that unwound (tests) left its slot set.
+        GRACE.leave(self.id.index());
+        CLAIMED.fetch_and(!(1 << self.id.index()), Ordering::AcqRel);
+    }
+}
+
+/// Proof of running in softint context on [`cpu`](Self::cpu). May read snapshots and this CPU's data; may not
+/// block, take a ranked lock or allocate.
+///
+/// ```compile_fail
+/// fn sent<T: Send>() {}
+/// sent::<weir_sync::Softint>();
+/// ```
+#[derive(Debug)]
+pub struct Softint {
+    cpu: CpuId,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Softint {
+    /// The CPU it runs on.
+    #[inline]
+    pub fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+}
+
+/// Proof of running at task level (or at boot) on [`cpu`](Self::cpu). May allocate, build and publish snapshots.
+///
+/// ```compile_fail
+/// fn sent<T: Send>() {}
+/// sent::<weir_sync::Control>();
+/// ```
+#[derive(Debug)]
+pub struct Control {
+    cpu: CpuId,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Control {
+    /// The CPU it runs on.
+    #[inline]
+    pub fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_has_one_dispatcher() {
+        let cpu = claim_any().unwrap();
+        assert!(claim(cpu.id()).is_none());
+    }
+
+    #[test]
+    fn tokens_name_their_cpu() {
+        let mut cpu = claim_any().unwrap();
+        let id = cpu.id();
+        assert_eq!(cpu.softint(|cx| cx.cpu()), id);
+        assert_eq!(cpu.control(|cx| cx.cpu()), id);
+    }
+}
