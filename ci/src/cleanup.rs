@@ -67,15 +67,21 @@ impl Made {
         MADE.lock().unwrap_or_else(PoisonError::into_inner).push((id, thing, deadline));
         Made(id)
     }
+
+    /// Forgets the thing: it is gone already (a child that was reaped).
+    pub(crate) fn release(self) {
+        let _ = self.take();
+    }
+
+    fn take(&self) -> Option<Thing> {
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        made.iter().position(|(id, _, _)| *id == self.0).map(|i| made.swap_remove(i).1)
+    }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        let thing = {
-            let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-            made.iter().position(|(id, _, _)| *id == self.0).map(|i| made.swap_remove(i).1)
-        };
-        if let Some(thing) = thing {
+        if let Some(thing) = self.take() {
             thing.remove();
         }
     }

@@ -87,11 +87,12 @@ pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Resul
         }
         thread::sleep(Duration::from_millis(3));
     };
-    drop(made);
     let Some(status) = status else {
+        drop(made);
         let _ = child.wait();
         bail!("{program} took longer than {} s", limit.as_secs());
     };
+    made.release();
     let text = |handle: Option<thread::JoinHandle<String>>| handle.and_then(|h| h.join().ok()).unwrap_or_default();
     Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
 }
