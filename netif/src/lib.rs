@@ -1,1 +1,29 @@
-//! netif
+//! What a driver and the stack agree on: packet buffers, batches, offloads, devices, counters.
+//!
+//! A [`Packet`] is an owned handle to a buffer of an [`Arena`]; a [`Pool`] is one CPU's share of free buffers;
+//! a [`Queue`] is one receive/transmit queue pair of a device, owned by one CPU.
+#![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+#[allow(unsafe_code)]
+mod arena;
+mod batch;
+mod counters;
+mod device;
+mod discard;
+mod offload;
+mod packet;
+mod pool;
+
+pub use arena::{Arena, BUFFER, HEADROOM, MIN_CAPACITY};
+pub use batch::{BATCH, Batch};
+pub use counters::{IfCounters, Totals};
+pub use device::{Device, DeviceInfo, Fault, Link, More, Offloads, Queue, QueuePair};
+pub use discard::Drop;
+pub use offload::{Checksum, Gso, GsoKind, IfIndex, Meta};
+pub use packet::Packet;
+pub use pool::Pool;

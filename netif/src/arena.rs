@@ -1,0 +1,252 @@
+//! Buffer memory: slots of 2 KiB that devices read and write, and a line of bookkeeping for each, apart.
+//!
+//! The only module of this crate with unsafe code. A [`Buffer`] is the unique handle to one slot: whoever
+//! holds it may read and write the slot, so no two references to the same bytes can exist.
+
+use crate::offload::Meta;
+use crate::pool::{MAGAZINE, Magazine};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use crossbeam_queue::ArrayQueue;
+use weir_sync::MAX_CPUS;
+
+/// Bytes of a slot; slots are aligned to it.
+pub const BUFFER: usize = 2048;
+/// Bytes kept free in front of a fresh packet, at least.
+pub const HEADROOM: usize = 128;
+/// Bytes a fresh buffer can hold behind its headroom, at least.
+pub const MIN_CAPACITY: usize = BUFFER - HEADROOM - (COLORS - 1) * LINE;
+
+const LINE: usize = 64;
+/// Fresh packets start on one of this many cache lines. All at the same offset of a 2 KiB slot would share two sets
+/// of a 32 KiB L1 cache, and a batch of 64 headers would evict itself.
+const COLORS: usize = 6;
+
+/// Bookkeeping of one slot: one cache line.
+#[repr(C, align(64))]
+struct Header {
+    /// `[I]` First byte of the slot.
+    slot: NonNull<u8>,
+    /// `[I]` Where the buffer goes home to.
+    arena: &'static Arena,
+    /// The next segment of a chain.
+    next: Option<Buffer>,
+    /// First byte in use, and one past the last, from `slot`.
+    start: u16,
+    end: u16,
+    /// `[I]` `start` of a fresh packet.
+    fresh: u16,
+    meta: Meta,
+}
+
+const _: () = assert!(size_of::<Header>() == LINE);
+
+/// Unique handle to a slot. Dropping it hands the slot back to the arena the slow way, through `strays`.
+pub(crate) struct Buffer(NonNull<Header>);
+
+// SAFETY: a `Buffer` is the only handle to its header and slot, both plain memory that outlives it ('static).
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: points into the arena's leaked header table, and `&self` borrows the unique handle.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    fn header_mut(&mut self) -> &mut Header {
+        // SAFETY: as in `header`; `&mut self` makes the borrow exclusive.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// The bytes in use.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let header = self.header();
+        let len = usize::from(header.end - header.start);
+        // SAFETY: start ≤ end ≤ BUFFER (`set_range`), so it stays within the slot.
+        let first = unsafe { header.slot.add(usize::from(header.start)) };
+        // SAFETY: within the slot, initialised since `Arena::new` got a `[u8]`, reachable through this handle alone.
+        unsafe { core::slice::from_raw_parts(first.as_ptr(), len) }
+    }
+
+    /// The bytes in use, to write.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let header = self.header_mut();
+        let len = usize::from(header.end - header.start);
+        // SAFETY: as in `bytes`.
+        let first = unsafe { header.slot.add(usize::from(header.start)) };
+        // SAFETY: as in `bytes`; `&mut self` makes it exclusive.
+        unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), len) }
+    }
+
+    #[inline]
+    pub(crate) fn start(&self) -> usize {
+        self.header().start.into()
+    }
+
+    #[inline]
+    pub(crate) fn end(&self) -> usize {
+        self.header().end.into()
+    }
+
+    /// Moves the bounds of the bytes in use. `false`, and nothing moved, unless start ≤ end ≤ [`BUFFER`].
+    #[inline]
+    pub(crate) fn set_range(&mut self, start: usize, end: usize) -> bool {
+        if start > end || end > BUFFER {
+            return false;
+        }
+        let header = self.header_mut();
+        // Both are at most 2048: no bits are lost.
+        header.start = start as u16;
+        header.end = end as u16;
+        true
+    }
+
+    #[inline]
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.header().meta
+    }
+
+    #[inline]
+    pub(crate) fn meta_mut(&mut self) -> &mut Meta {
+        &mut self.header_mut().meta
+    }
+
+    #[inline]
+    pub(crate) fn next(&self) -> Option<&Buffer> {
+        self.header().next.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn next_mut(&mut self) -> &mut Option<Buffer> {
+        &mut self.header_mut().next
+    }
+
+    /// Empty, unchained, with the slot's own headroom and blank metadata.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        let header = self.header_mut();
+        header.start = header.fresh;
+        header.end = header.fresh;
+        header.meta = Meta::default();
+    }
+
+    #[inline]
+    pub(crate) fn arena(&self) -> &'static Arena {
+        self.header().arena
+    }
+
+    /// Asks the cache for the bookkeeping line.
+    #[inline]
+    pub(crate) fn prefetch_header(&self) {
+        prefetch(self.0.as_ptr().cast());
+    }
+
+    /// Asks the cache for the first line of the bytes in use. Reads the bookkeeping line.
+    #[inline]
+    pub(crate) fn prefetch_bytes(&self) {
+        prefetch(self.bytes().as_ptr());
+    }
+}
+
+#[inline]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it faults on no address.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.header_mut().next = None;
+        let arena = self.arena();
+        // As large as the arena, so there is room for every slot.
+        let _ = arena.strays.push(Buffer(self.0)).map_err(core::mem::forget);
+    }
+}
+
+/// A set of slots in device-visible memory. Lives for ever.
+pub struct Arena {
+    /// `[I]`
+    slots: usize,
+    /// `[I]` Address range of the slots.
+    memory: core::ops::Range<usize>,
+    /// `[A]` Full magazines on their way between CPUs.
+    pub(crate) full: ArrayQueue<Magazine>,
+    /// `[A]` Empty ones.
+    pub(crate) empty: ArrayQueue<Magazine>,
+    /// `[A]` Buffers that were dropped instead of freed to a pool.
+    pub(crate) strays: ArrayQueue<Buffer>,
+}
+
+impl Arena {
+    /// Cuts `memory` into slots. Bytes before the first 2 KiB boundary and after the last whole slot are
+    /// unused. `memory` must be device-visible at its own address (identity-mapped).
+    pub fn new(memory: &'static mut [u8]) -> &'static Arena {
+        let skip = memory.as_ptr().align_offset(BUFFER).min(memory.len());
+        let memory = &mut memory[skip..];
+        let slots = memory.len() / BUFFER;
+        let magazines = slots.div_ceil(MAGAZINE);
+        // Enough empty ones that a CPU which holds two full ones always finds one: two for each CPU's pool, one in
+        // each CPU's hand, and one.
+        let empties = 3 * MAX_CPUS + 1;
+        let base = memory.as_mut_ptr();
+        let start = base as usize;
+        let arena: &'static Arena = Box::leak(Box::new(Arena {
+            slots,
+            memory: start..start + slots * BUFFER,
+            full: ArrayQueue::new(magazines + empties),
+            empty: ArrayQueue::new(magazines + empties),
+            strays: ArrayQueue::new(slots.max(1)),
+        }));
+        let headers = (0..slots).filter_map(|n| {
+            let fresh = (HEADROOM + n % COLORS * LINE) as u16;
+            // SAFETY: n < slots, so the offset is within `memory`.
+            let slot = NonNull::new(unsafe { base.add(n * BUFFER) })?;
+            Some(Header { slot, arena, next: None, start: fresh, end: fresh, fresh, meta: Meta::default() })
+        });
+        let headers: &'static mut [Header] = Box::leak(headers.collect());
+        let mut buffers = headers.iter_mut().map(|header| Buffer(NonNull::from(header)));
+        for _ in 0..magazines {
+            let mut magazine = Vec::with_capacity(MAGAZINE);
+            magazine.extend(buffers.by_ref().take(MAGAZINE));
+            let _ = arena.full.push(magazine);
+        }
+        for _ in 0..empties {
+            let _ = arena.empty.push(Vec::with_capacity(MAGAZINE));
+        }
+        arena
+    }
+
+    /// Slots in all.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Addresses of the slots: what a driver may lend to a device.
+    pub fn memory(&self) -> core::ops::Range<usize> {
+        self.memory.clone()
+    }
+
+    /// Packets that were dropped without being freed to a pool: a defect in the code, though harmless.
+    pub fn strays(&self) -> usize {
+        self.strays.len()
+    }
+}
+
+impl core::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Arena")
+            .field("slots", &self.slots)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
+    }
+}

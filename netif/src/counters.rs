@@ -1,0 +1,123 @@
+//! Interface statistics: one block a CPU, one writer each, summed by the reader.
+
+use crate::discard::Drop;
+use weir_sync::{Counter, CpuId, PerCpu};
+
+/// One CPU's counts of one interface.
+#[derive(Debug)]
+struct Block {
+    rx_packets: Counter,
+    rx_bytes: Counter,
+    tx_packets: Counter,
+    tx_bytes: Counter,
+    drops: [Counter; Drop::COUNT],
+}
+
+/// Packets, bytes and drops of one interface. Bytes are frame bytes without FCS; a super-packet counts once.
+#[derive(Debug)]
+pub struct IfCounters {
+    blocks: PerCpu<Block>,
+}
+
+/// Sums over all CPUs, of a moment ago.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames handed to the device.
+    pub tx_packets: u64,
+    /// Bytes handed to the device.
+    pub tx_bytes: u64,
+    drops: [u64; Drop::COUNT],
+}
+
+impl IfCounters {
+    /// All zero, for every CPU.
+    pub fn new() -> Self {
+        Self {
+            blocks: PerCpu::new(|_| Block {
+                rx_packets: Counter::default(),
+                rx_bytes: Counter::default(),
+                tx_packets: Counter::default(),
+                tx_bytes: Counter::default(),
+                drops: core::array::from_fn(|_| Counter::default()),
+            }),
+        }
+    }
+
+    /// Counts a received batch. `cpu` is the caller's own.
+    #[inline]
+    pub fn received(&self, cpu: CpuId, packets: u64, bytes: u64) {
+        let block = self.blocks.of(cpu);
+        block.rx_packets.add(packets);
+        block.rx_bytes.add(bytes);
+    }
+
+    /// Counts a transmitted batch. `cpu` is the caller's own.
+    #[inline]
+    pub fn sent(&self, cpu: CpuId, packets: u64, bytes: u64) {
+        let block = self.blocks.of(cpu);
+        block.tx_packets.add(packets);
+        block.tx_bytes.add(bytes);
+    }
+
+    /// Counts one discarded packet. `cpu` is the caller's own.
+    #[inline]
+    pub fn dropped(&self, cpu: CpuId, reason: Drop) {
+        if let Some(counter) = self.blocks.of(cpu).drops.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// The sums.
+    pub fn totals(&self) -> Totals {
+        let sum = |field: fn(&Block) -> &Counter| self.blocks.iter().map(|block| field(block).get()).sum();
+        Totals {
+            rx_packets: sum(|block| &block.rx_packets),
+            rx_bytes: sum(|block| &block.rx_bytes),
+            tx_packets: sum(|block| &block.tx_packets),
+            tx_bytes: sum(|block| &block.tx_bytes),
+            drops: core::array::from_fn(|n| {
+                self.blocks.iter().filter_map(|block| block.drops.get(n)).map(Counter::get).sum()
+            }),
+        }
+    }
+}
+
+impl Default for IfCounters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Totals {
+    /// Packets discarded for `reason`.
+    pub fn dropped(&self, reason: Drop) -> u64 {
+        self.drops.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Reasons that occurred, with their counts.
+    pub fn drops(&self) -> impl Iterator<Item = (Drop, u64)> {
+        Drop::ALL.iter().map(|&reason| (reason, self.dropped(reason))).filter(|&(_, count)| count != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn sums_cpus_and_lists_only_reasons_that_occurred() {
+        let counters = IfCounters::new();
+        let (zero, one) = (CpuId::BOOT, CpuId::new(1).unwrap());
+        counters.received(zero, 2, 128);
+        counters.received(one, 1, 64);
+        counters.dropped(one, Drop::TtlExpired);
+        let totals = counters.totals();
+        assert_eq!((totals.rx_packets, totals.rx_bytes), (3, 192));
+        assert_eq!(totals.drops().collect::<Vec<_>>(), [(Drop::TtlExpired, 1)]);
+    }
+}
