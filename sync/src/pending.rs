@@ -3,7 +3,7 @@
 //! Written by the CPU's own interrupt stubs and by other CPUs, taken by its dispatcher. The race it must
 //! win: a source raised between the dispatcher's last look and `hlt`.
 
-use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const IDLE: u32 = 1;
@@ -14,9 +14,10 @@ const IDLE: u32 = 1;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Pending {
-    /// `[A]` Set by stubs and other CPUs, cleared by the owner; SeqCst, pairs with `idle`.
+    /// `[A]` Set by stubs and other CPUs (Release), taken by the owner (Acquire).
     word: AtomicU64,
-    /// `[A]` Written by the owner, read by whoever raises; SeqCst, pairs with `word`.
+    /// `[A]` Written by the owner, read by whoever raises. `word` and `idle` are each written by one side and then
+    /// the other is read: both sides have a SeqCst fence between.
     idle: AtomicU32,
 }
 
@@ -40,8 +41,10 @@ impl Pending {
     #[inline]
     #[must_use = "an idle CPU needs an interrupt to see the bit"]
     pub fn raise(&self, source: u8) -> bool {
-        self.word.fetch_or(1 << (source & 63), Ordering::SeqCst);
-        self.idle.load(Ordering::SeqCst) == IDLE
+        self.word.fetch_or(1 << (source & 63), Ordering::Release);
+        // Pairs with the fence in `sleep`: we see the sleeper, or it sees the bit.
+        fence(Ordering::SeqCst);
+        self.idle.load(Ordering::Relaxed) == IDLE
     }
 
     /// Whether anything is pending.
@@ -53,7 +56,7 @@ impl Pending {
     /// Takes all pending sources at once. Owner only.
     #[inline]
     pub fn take(&self) -> u64 {
-        if self.any() { self.word.swap(0, Ordering::SeqCst) } else { 0 }
+        if self.any() { self.word.swap(0, Ordering::Acquire) } else { 0 }
     }
 
     /// Marks the CPU asleep. `false` if something became pending meanwhile: then it is awake still and must
@@ -61,8 +64,10 @@ impl Pending {
     #[inline]
     #[must_use = "halting with work pending loses the wake-up"]
     pub fn sleep(&self) -> bool {
-        self.idle.store(IDLE, Ordering::SeqCst);
-        if self.word.load(Ordering::SeqCst) != 0 {
+        self.idle.store(IDLE, Ordering::Relaxed);
+        // Pairs with the fence in `raise`.
+        fence(Ordering::SeqCst);
+        if self.word.load(Ordering::Relaxed) != 0 {
             self.wake();
             return false;
         }
