@@ -1,0 +1,62 @@
+# The front door. `make` alone prints this help; every target says what it needs and installs or names it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+out    := images/out
+lab    := cargo run --quiet --release --package weir-ci --bin lab --
+# Frame pointers make every report's backtrace exact; the image has its own target folder because of the flag.
+flags  := --release --package weir-app --bin weir --features image --target-dir target/image \
+          --config 'build.rustflags=["-Cforce-frame-pointers=yes"]'
+
+.PHONY: help
+help: ## this list
+	@echo 'Weir, a router that is its own operating system'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: image doctor ## boot the router between two hosts, check that it routes, stay on its console
+	@$(lab) run
+
+.PHONY: test
+test: image doctor ## unit, property, doc and boot tests
+	cargo test --workspace --quiet
+	@$(lab) boot-tests
+
+.PHONY: preflight
+preflight: ## what CI runs: format, clippy, crate graph, all tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy $(flags) --quiet -- -D warnings
+	@$(lab) graph
+	@$(MAKE) --no-print-directory test
+
+.PHONY: image
+image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
+	@cargo build --quiet $(flags)
+	@mkdir -p $(out)
+	@cp target/image/release/weir $(out)/weir.debug
+	@objcopy --strip-all $(out)/weir.debug $(out)/weir.elf
+	@echo "$(out)/weir.elf: $$(stat -c %s $(out)/weir.elf) bytes"
+
+.PHONY: doctor
+doctor: ## install what the lab needs (as root on Debian), or name it
+	@$(lab) doctor --install
+
+.PHONY: bench
+bench: image doctor ## packets per second and boot time against a Linux router, instructions a packet
+	@$(lab) bench
+
+.PHONY: mutate
+mutate: image doctor ## a million broken frames into a running router, then a ping
+	@$(lab) mutate --frames 1000000
+
+.PHONY: loom
+loom: ## models of the memory orderings in sync
+	RUSTFLAGS='--cfg loom' cargo test --package weir-sync --lib --release --target-dir target/loom
+
+.PHONY: clean
+clean: ## remove everything that was built
+	cargo clean
+	rm -rf $(out)
