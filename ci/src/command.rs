@@ -93,13 +93,15 @@ pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Resul
         bail!("{program} took longer than {} s", limit.as_secs());
     };
     made.release();
-    let text = |handle: Option<thread::JoinHandle<String>>| handle.and_then(|h| h.join().ok()).unwrap_or_default();
+    let text =
+        |handle: Option<thread::JoinHandle<String>>| handle.and_then(|h| h.join().ok()).unwrap_or_default();
     Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
 /// Runs `program` with `arguments`; its output if it succeeded.
 pub(crate) fn capture(program: &str, arguments: &[&str], limit: Duration) -> Result<String> {
-    run(Command::new(program).args(arguments), &[], limit)?.success(&format!("{program} {}", arguments.join(" ")))
+    run(Command::new(program).args(arguments), &[], limit)?
+        .success(&format!("{program} {}", arguments.join(" ")))
 }
 
 fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {

@@ -97,7 +97,10 @@ impl Console {
                     false => format!("{:.1} s passed", limit.as_secs_f32()),
                 };
                 let tail: Vec<&str> = log.lines.iter().map(|line| line.text.as_str()).collect();
-                bail!("{why} without \"{needle}\" on the console, which ends:\n{}", last_lines(&tail.join("\n"), 15));
+                bail!(
+                    "{why} without \"{needle}\" on the console, which ends:\n{}",
+                    last_lines(&tail.join("\n"), 15)
+                );
             }
             log = self.inner.1.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
         }

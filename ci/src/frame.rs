@@ -142,7 +142,8 @@ impl Ipv4 {
         let header = usize::from(bytes[0] & 15) * 4;
         let total = usize::from(be16(bytes, 2));
         ensure!((20..=total).contains(&header), "IPv4 header length {header} of total {total}");
-        let packet = bytes.get(..total).with_context(|| format!("IPv4 length {total} in {} bytes", bytes.len()))?;
+        let packet =
+            bytes.get(..total).with_context(|| format!("IPv4 length {total} in {} bytes", bytes.len()))?;
         let fragment = be16(bytes, 6);
         Ok(Ipv4 {
             source: v4_at(bytes, 12),
@@ -408,7 +409,12 @@ pub(crate) fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, payload: &[
 }
 
 /// Whether the UDP or TCP checksum of `message` holds.
-pub(crate) fn upper_checksum_valid(source: IpAddr, destination: IpAddr, protocol: u8, message: &[u8]) -> bool {
+pub(crate) fn upper_checksum_valid(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    message: &[u8],
+) -> bool {
     upper_checksum(source, destination, protocol, message) == 0
 }
 

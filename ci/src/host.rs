@@ -128,13 +128,13 @@ impl Host {
     }
 
     /// Whether the host answers ARP, solicitations and pings.
-    pub(crate) fn answer(&self, answering: Answering) {
-        self.shared.answering.store(answering == Answering::On, Ordering::Relaxed);
+    pub(crate) fn answer(&self, answering: Switch) {
+        self.shared.answering.store(answering == Switch::On, Ordering::Relaxed);
     }
 
     /// Stops or resumes keeping frames (a flood would fill the log).
-    pub(crate) fn keep(&self, keeping: Answering) {
-        self.shared.keeping.store(keeping == Answering::On, Ordering::Relaxed);
+    pub(crate) fn keep(&self, keeping: Switch) {
+        self.shared.keeping.store(keeping == Switch::On, Ordering::Relaxed);
     }
 
     /// Frames that ever arrived here.
@@ -145,6 +145,12 @@ impl Host {
     /// Sends a frame as it is. Waits while the router does not take frames, five seconds at most.
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<()> {
         self.shared.transmit(bytes)
+    }
+
+    /// Sends a frame unless the router's NIC has no room for it now.
+    pub(crate) fn offer(&self, bytes: &[u8]) -> std::io::Result<()> {
+        use rustix::net::{SendFlags, send};
+        Ok(send(&self.shared.socket, bytes, SendFlags::DONTWAIT).map(|_| ())?)
     }
 
     /// Sends an IPv4 packet to the router.
@@ -241,7 +247,8 @@ impl Host {
             let reply = self.expect(&format!("echo reply from {to}"), wait, |frame| {
                 let icmp = frame.icmp()?;
                 let kind = if to.is_ipv4() { 0 } else { 129 };
-                let same = icmp.kind == kind && icmp.rest & 0xffff == u32::from(sequence) && icmp.checksum_valid;
+                let same =
+                    icmp.kind == kind && icmp.rest & 0xffff == u32::from(sequence) && icmp.checksum_valid;
                 (same && frame.ip_source() == Some(to)).then_some(())
             });
             match reply {
@@ -270,13 +277,8 @@ impl Host {
     /// Asks by ARP; the answer's MAC.
     pub(crate) fn arp(&self, target: Ipv4Addr, limit: Duration) -> Result<Mac> {
         let own = &self.shared.identity;
-        let request = Arp {
-            operation: 1,
-            sender_mac: own.mac,
-            sender: own.v4,
-            target_mac: Mac::default(),
-            target,
-        };
+        let request =
+            Arp { operation: 1, sender_mac: own.mac, sender: own.v4, target_mac: Mac::default(), target };
         self.send(&frame::ethernet(Mac::BROADCAST, own.mac, frame::ETHERTYPE_ARP, &request.bytes()))?;
         self.expect(&format!("ARP reply for {target}"), limit, |frame| {
             let arp = frame.arp()?;
@@ -293,10 +295,17 @@ impl Host {
         let icmp = Icmp::new(135, 0, 0, &body).bytes_v6(own.v6, group);
         let mut packet = Ipv6::new(own.v6, group, ICMPV6, icmp);
         packet.hop_limit = 255;
-        self.send(&frame::ethernet(Mac::of_group_v6(group), own.mac, frame::ETHERTYPE_IPV6, &packet.bytes()))?;
+        self.send(&frame::ethernet(
+            Mac::of_group_v6(group),
+            own.mac,
+            frame::ETHERTYPE_IPV6,
+            &packet.bytes(),
+        ))?;
         self.expect(&format!("neighbour advertisement of {target}"), limit, |frame| {
             let icmp = frame.icmp().filter(|icmp| icmp.kind == 136 && icmp.checksum_valid)?;
-            let right = frame.v6()?.hop_limit == 255 && icmp.body.len() >= 16 && frame::v6_at(&icmp.body, 0) == target;
+            let right = frame.v6()?.hop_limit == 255
+                && icmp.body.len() >= 16
+                && frame::v6_at(&icmp.body, 0) == target;
             // Target link-layer address option (RFC 4861 §4.6.1).
             let option = icmp.body.get(16..24).filter(|option| option[..2] == [2, 1])?;
             let mac: [u8; 6] = option[2..].try_into().ok()?;
@@ -313,7 +322,7 @@ impl Host {
 
 /// Whether something is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answering {
+pub(crate) enum Switch {
     On,
     Off,
 }
@@ -401,12 +410,22 @@ impl Shared {
                     let reply = Icmp::new(136, 0, 0x6000_0000, &body).bytes_v6(target, packet.source);
                     let mut answer = Ipv6::new(target, packet.source, ICMPV6, reply);
                     answer.hop_limit = 255;
-                    return Some(frame::ethernet(frame.source, own.mac, frame::ETHERTYPE_IPV6, &answer.bytes()));
+                    return Some(frame::ethernet(
+                        frame.source,
+                        own.mac,
+                        frame::ETHERTYPE_IPV6,
+                        &answer.bytes(),
+                    ));
                 }
                 if icmp.kind == 128 && packet.destination == own.v6 {
                     let reply = Icmp { kind: 129, ..icmp }.bytes_v6(own.v6, packet.source);
                     let answer = Ipv6::new(own.v6, packet.source, ICMPV6, reply);
-                    return Some(frame::ethernet(own.gateway_mac, own.mac, frame::ETHERTYPE_IPV6, &answer.bytes()));
+                    return Some(frame::ethernet(
+                        own.gateway_mac,
+                        own.mac,
+                        frame::ETHERTYPE_IPV6,
+                        &answer.bytes(),
+                    ));
                 }
                 None
             }

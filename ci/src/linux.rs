@@ -44,7 +44,9 @@ pub(crate) fn kernel() -> Result<PathBuf> {
         .context("reading /boot")?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.to_string_lossy().contains("vmlinuz-") && path.to_string_lossy().contains("cloud"))
+        .filter(|path| {
+            path.to_string_lossy().contains("vmlinuz-") && path.to_string_lossy().contains("cloud")
+        })
         .collect();
     found.sort();
     match found.pop() {
@@ -72,7 +74,8 @@ pub(crate) fn initramfs(config: &Config) -> Result<Vec<u8>> {
 
 fn base() -> Result<Vec<u8>> {
     let kernel = kernel()?;
-    let release = kernel.to_string_lossy().split_once("vmlinuz-").map(|(_, r)| r.to_owned()).unwrap_or_default();
+    let release =
+        kernel.to_string_lossy().split_once("vmlinuz-").map(|(_, r)| r.to_owned()).unwrap_or_default();
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "proc", "sys", "lib"] {
         archive.directory(folder);

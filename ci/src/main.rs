@@ -2,61 +2,173 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod cleanup;
 mod command;
 mod console;
 mod cpio;
 mod frame;
 mod host;
+mod http;
 mod linux;
+mod mutate;
 mod netns;
 mod pcap;
 mod qemu;
 mod qmp;
+mod random;
+mod rig;
 mod router;
+mod table;
+mod tests;
 
-use std::time::Duration;
-use router::*;
+use std::process::ExitCode;
 
-fn try_it() -> anyhow::Result<()> {
-    use host::*;
-    let ids = [
-        Identity { mac: frame::mac("52:54:00:00:01:01")?, v4: "192.0.2.2".parse()?, v6: "2001:db8:1::2".parse()?, gateway_v4: "192.0.2.1".parse()?, gateway_v6: "2001:db8:1::1".parse()?, gateway_mac: frame::mac("52:54:00:00:00:01")? },
-        Identity { mac: frame::mac("52:54:00:00:01:02")?, v4: "10.0.1.2".parse()?, v6: "2001:db8:2::2".parse()?, gateway_v4: "10.0.1.1".parse()?, gateway_v6: "2001:db8:2::1".parse()?, gateway_mac: frame::mac("52:54:00:00:00:02")? },
-    ];
-    let mut hosts = Vec::new();
-    let mut wires = vec![];
-    for id in ids { let s = Sockets::new()?; wires.push(s.wire.clone()); hosts.push(Host::start(s, id)?); }
-    let router = Setup::new(Image::Linux, Config::two_ports(), wires).start()?;
-    for h in &hosts { h.connect()?; }
-    let l = router.ready()?;
-    println!("ready {:?}", l.at - router.machine.started);
-    println!("{:?}", hosts[0].arp("192.0.2.1".parse()?, Duration::from_secs(2))?);
-    println!("{:?}", hosts[0].solicit("2001:db8:1::1".parse()?, Duration::from_secs(2))?);
-    println!("{:?}", hosts[0].ping("10.0.1.2".parse()?, 1, Duration::from_secs(3))?);
-    println!("{:?}", hosts[0].ping("2001:db8:2::2".parse()?, 1, Duration::from_secs(3))?);
-    println!("{:?}", hosts[1].ping("2001:db8:1::1".parse()?, 1, Duration::from_secs(3))?);
-    drop(router);
-    let plan = |i: usize, v4: &str, v6: &str, g4: &str, g6: &str| netns::Plan { mac: format!("52:54:00:00:01:0{}", i+1), addresses: vec![v4.into(), v6.into()], gateways: vec![g4.into(), g6.into()], mtu: 1500, queues: 1 };
-    let net = netns::Network::new(&[plan(0, "192.0.2.2/24", "2001:db8:1::2/64", "192.0.2.1", "2001:db8:1::1"), plan(1, "10.0.1.2/24", "2001:db8:2::2/64", "10.0.1.1", "2001:db8:2::1")])?;
-    let mut setup = Setup::new(Image::Linux, Config::two_ports(), net.wires());
-    setup.namespace = Some(net.namespace.clone());
-    setup.paused = true;
-    let mut router = setup.start()?;
-    router.machine.qmp()?;
-    net.arrive()?;
-    router.machine.resume()?;
-    let l = router.ready()?;
-    println!("ready {:?}", l.at - router.machine.started);
-    print!("{}", net.hosts[0].check("ping", &["-c", "3", "-i", "0.2", "10.0.1.2"], Duration::from_secs(5))?);
-    print!("{}", net.hosts[0].check("ping", &["-c", "3", "-i", "0.2", "2001:db8:2::2"], Duration::from_secs(5))?);
-    print!("{}", net.hosts[0].check("ethtool", &["-k", "eth0"], Duration::from_secs(5))?.lines().take(20).collect::<Vec<_>>().join("\n"));
-    Ok(())
+use anyhow::{Context, Result};
+
+use arguments::Arguments;
+use router::Image;
+
+/// One subcommand.
+struct Subcommand {
+    name: &'static str,
+    summary: &'static str,
+    help: &'static str,
+    run: fn(Arguments) -> Result<bool>,
 }
 
-fn main() {
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand {
+        name: "boot-tests",
+        summary: "boot the image many times and check what it does",
+        help: "lab boot-tests [--filter TEXT] [--list] [--router weir|linux] [--jobs N]
+
+Runs every test whose name contains TEXT, a line each, two machines at a time (--jobs), and ends with
+\"N passed, N failed\" and, if some could not run, \", N skipped\". Tests with real Linux hosts need root.
+--router linux runs the same tests against a Linux router: they must pass there too. Captures and consoles of
+failed tests are in target/lab.",
+        run: boot_tests,
+    },
+    Subcommand {
+        name: "mutate",
+        summary: "send a storm of broken frames and see that the router stands",
+        help: "lab mutate [--frames N] [--seed S] [--cpus N] [--router weir|linux]
+
+Sends N mutated frames (1000000) into the router at the pace it takes them. Afterwards every ping must be answered
+within a second, the memory figure on its console must be what it was, and its counters must have seen the frames.",
+        run: mutate_frames,
+    },
+    Subcommand {
+        name: "serve-http",
+        summary: "serve a pseudo-random file (used inside the hosts)",
+        help: "lab serve-http ADDRESS:PORT [--size BYTES] [--seed S]",
+        run: serve_http,
+    },
+    Subcommand {
+        name: "fetch",
+        summary: "fetch such a file and print bytes, SHA-256 and seconds",
+        help: "lab fetch ADDRESS:PORT",
+        run: fetch,
+    },
+];
+
+fn main() -> ExitCode {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    if words.is_empty() || ["help", "--help", "-h"].contains(&words[0].as_str()) {
+        let wanted = words.get(1).and_then(|name| SUBCOMMANDS.iter().find(|s| s.name == name));
+        match wanted {
+            Some(subcommand) => println!("{}", subcommand.help),
+            None => overview(),
+        }
+        return ExitCode::SUCCESS;
+    }
+    let name = words.remove(0);
+    let Some(subcommand) = SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name) else {
+        eprintln!("lab: there is no {name}; lab help lists what there is");
+        return ExitCode::from(2);
+    };
+    let mut arguments = Arguments::new(words);
+    if arguments.flag("--help") || arguments.flag("-h") {
+        println!("{}", subcommand.help);
+        return ExitCode::SUCCESS;
+    }
     cleanup::install();
-    let r = try_it();
+    let outcome = (subcommand.run)(arguments);
     cleanup::remove_all();
-    if let Err(e) = r { eprintln!("{e:#}"); std::process::exit(1) }
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("lab {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn overview() {
+    println!("lab: boots the router, plays the hosts around it, checks what they see\n");
+    for subcommand in SUBCOMMANDS {
+        println!("  lab {:<12} {}", subcommand.name, subcommand.summary);
+    }
+    println!(
+        "\nlab help NAME tells more. The image is images/out/weir.elf, or $WEIR_IMAGE. LAB_VERBOSE=1 shows"
+    );
+    println!("every QEMU command line.");
+}
+
+fn image(arguments: &mut Arguments) -> Result<Image> {
+    arguments.option("--router")?.map_or(Ok(Image::Weir), |text| Image::parse(&text))
+}
+
+fn boot_tests(mut arguments: Arguments) -> Result<bool> {
+    let image = image(&mut arguments)?;
+    let filter = arguments.option("--filter")?.unwrap_or_default();
+    let jobs = arguments.number("--jobs", 2)?;
+    let list = arguments.flag("--list");
+    arguments.end("boot-tests")?;
+    if list {
+        tests::list().iter().for_each(|name| println!("{name}"));
+        return Ok(true);
+    }
+    tests::run(image, &filter, jobs)
+}
+
+fn mutate_frames(mut arguments: Arguments) -> Result<bool> {
+    let image = image(&mut arguments)?;
+    let (frames, seed) = (arguments.number("--frames", 1_000_000)?, arguments.number("--seed", 1u64)?);
+    let cpus = arguments.number("--cpus", 2)?;
+    arguments.end("mutate")?;
+    let rig = rig::FrameRig::start(image, router::Config::two_ports(), 2, |setup| {
+        setup.cpus = cpus;
+        setup.limit = std::time::Duration::from_secs(1800);
+    })?;
+    println!("{frames} mutated frames, seed {seed} ...");
+    rig.check("mutate", |rig| {
+        let report = mutate::storm(rig, frames, seed)?;
+        println!(
+            "ok: {} frames in {:.1} s, {} counted by the router's NICs; slowest ping afterwards {:.1} ms; memory unchanged",
+            report.frames,
+            report.seconds,
+            report.counted,
+            report.ping.as_secs_f64() * 1e3
+        );
+        Ok(())
+    })?;
+    Ok(true)
+}
+
+fn serve_http(mut arguments: Arguments) -> Result<bool> {
+    let (size, seed) = (arguments.number("--size", 1 << 20)?, arguments.number("--seed", 1u64)?);
+    let address = arguments.word().context("lab serve-http ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("serve-http")?;
+    http::serve(address, &http::content(size, seed))?;
+    Ok(true)
+}
+
+fn fetch(mut arguments: Arguments) -> Result<bool> {
+    let address = arguments.word().context("lab fetch ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("fetch")?;
+    let (body, seconds) = http::fetch(address)?;
+    println!("{} {} {seconds:.6}", body.len(), http::digest(&body));
+    Ok(true)
 }

@@ -51,7 +51,8 @@ fn make_namespace(label: &str) -> Result<(String, Made)> {
 fn ip(namespace: &str, lines: &str) -> Result<String> {
     let mut command = Command::new("ip");
     command.args(["-n", namespace, "-batch", "-"]);
-    command::run(&mut command, lines.as_bytes(), Duration::from_secs(10))?.success(&format!("ip, for {lines:?}"))
+    command::run(&mut command, lines.as_bytes(), Duration::from_secs(10))?
+        .success(&format!("ip, for {lines:?}"))
 }
 
 impl Network {
@@ -151,7 +152,8 @@ impl LinuxHost {
 
     /// Switches the NIC's checksum and segmentation offloads.
     pub(crate) fn offloads(&self, state: &str) -> Result<()> {
-        let list = ["-K", "eth0", "rx", state, "tx", state, "sg", state, "tso", state, "gso", state, "gro", state];
+        let list =
+            ["-K", "eth0", "rx", state, "tx", state, "sg", state, "tso", state, "gso", state, "gro", state];
         // ethtool names features it cannot change and still changes the others.
         self.run("ethtool", &list, Duration::from_secs(5)).map(|_| ())
     }

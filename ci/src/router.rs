@@ -101,7 +101,8 @@ impl Config {
         let mut text = String::from("hostname = \"edge1\"\n");
         for interface in &self.interfaces {
             let quoted: Vec<String> = interface.addresses.iter().map(|a| format!("\"{a}\"")).collect();
-            let _ = write!(text, "\n[interface.{}]\nmatch = {{ port = {} }}\n", interface.name, interface.port);
+            let _ =
+                write!(text, "\n[interface.{}]\nmatch = {{ port = {} }}\n", interface.name, interface.port);
             let _ = writeln!(text, "addresses = [{}]", quoted.join(", "));
             if let Some(mtu) = interface.mtu {
                 let _ = writeln!(text, "mtu = {mtu}");
@@ -214,7 +215,8 @@ impl Setup {
                 spec = Spec::new(&weir_elf()?);
                 spec.command_line = self.command_line.clone();
                 if let Some(bytes) = &self.module {
-                    std::fs::write(&module, bytes).with_context(|| format!("writing {}", module.display()))?;
+                    std::fs::write(&module, bytes)
+                        .with_context(|| format!("writing {}", module.display()))?;
                     spec.initrd = Some(module);
                 }
             }

@@ -14,9 +14,8 @@ fn checksum_matches_the_example_of_rfc_1071() {
 
 #[test]
 fn known_ipv4_header_has_its_published_checksum() {
-    let bytes = [
-        0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7,
-    ];
+    let bytes =
+        [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
     assert_eq!(checksum(&[&bytes]), 0);
 }
 
@@ -39,7 +38,8 @@ fn spoiled_bytes_are_seen() {
     bytes[8] = 1;
     assert!(!Ipv4::parse(&bytes).unwrap().checksum_valid);
     let icmp = Icmp::new(128, 0, 7, b"abc").bytes_v6(A6, B6);
-    let mut frame = ethernet(Mac([2; 6]), Mac([4; 6]), ETHERTYPE_IPV6, &Ipv6::new(A6, B6, ICMPV6, icmp).bytes());
+    let mut frame =
+        ethernet(Mac([2; 6]), Mac([4; 6]), ETHERTYPE_IPV6, &Ipv6::new(A6, B6, ICMPV6, icmp).bytes());
     assert!(Frame::parse(&frame).unwrap().icmp().unwrap().checksum_valid);
     *frame.last_mut().unwrap() ^= 1;
     assert!(!Frame::parse(&frame).unwrap().icmp().unwrap().checksum_valid);
@@ -49,11 +49,10 @@ fn spoiled_bytes_are_seen() {
 fn fragments_cover_the_payload_once() {
     let packet = Ipv4::new(A, B, UDP, (0..3000u32).map(|i| i as u8).collect());
     let parts = packet.fragments(1500);
-    assert_eq!(parts.iter().map(|p| (p.offset, p.payload.len(), p.more_fragments)).collect::<Vec<_>>(), [
-        (0, 1480, true),
-        (1480, 1480, true),
-        (2960, 40, false)
-    ]);
+    assert_eq!(
+        parts.iter().map(|p| (p.offset, p.payload.len(), p.more_fragments)).collect::<Vec<_>>(),
+        [(0, 1480, true), (1480, 1480, true), (2960, 40, false)]
+    );
 }
 
 #[test]

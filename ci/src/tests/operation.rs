@@ -1,0 +1,184 @@
+//! The router in an operator's hands: little memory, strange devices, cables pulled, traffic from the first moment,
+//! its console.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::forwarding::{everything_works, udp_v4};
+use super::{Context, Needs, Test};
+use crate::qemu::Platform;
+use crate::qmp::Link;
+use crate::rig::{FrameRig, PATIENCE, SILENCE};
+use crate::router::{Config, Image};
+
+pub(super) fn tests() -> Vec<Test> {
+    let plain = Needs::default();
+    let weir = Needs { weir: true, ..plain };
+    vec![
+        Test::new("boots-in-32-mib", weir, |cx| boots(cx, |setup| setup.memory_mib = 32)),
+        Test::new("boots-in-3-gib", plain, |cx| boots(cx, |setup| setup.memory_mib = 3072)),
+        Test::new("ignores-unknown-devices", plain, |cx| {
+            boots(cx, |setup| {
+                let devices = ["-device", "virtio-rng-pci", "-device", "edu", "-device", "e1000"];
+                setup.extra.extend(devices.map(str::to_owned));
+            })
+        }),
+        Test::new("takes-plain-virtio", plain, |cx| {
+            // What remains is a MAC and a link status (virtio 1.2 §5.1.3).
+            let rings = ["mrg_rxbuf", "ctrl_vq", "ctrl_rx", "ctrl_rx_extra", "ctrl_vlan", "ctrl_mac_addr"];
+            let more = ["ctrl_guest_offloads", "guest_announce", "indirect_desc", "event_idx"];
+            boots(cx, move |setup| {
+                let off = rings.iter().chain(&more).map(|name| format!("{name}=off"));
+                setup.nic_properties.extend(off.chain(NO_OFFLOADS.map(str::to_owned)));
+            })
+        }),
+        Test::new("takes-small-virtio-queues", plain, |cx| {
+            boots(cx, |setup| setup.nic_properties.push("rx_queue_size=256,tx_queue_size=256".to_owned()))
+        }),
+        Test::new("runs-without-a-nic", weir, without_nic),
+        Test::new("routes-between-three-networks", plain, three_networks),
+        Test::new("boots-into-traffic", plain, boots_into_traffic),
+        Test::new("follows-link-down-and-up", plain, link_flap),
+        Test::new("console-shows-interfaces-and-counters", weir, console_table),
+        Test::new("says-when-it-is-ready", weir, ready_line),
+    ]
+}
+
+/// Properties of a NIC without checksum and segmentation offloads.
+pub(super) const NO_OFFLOADS: [&str; 10] = [
+    "csum=off",
+    "guest_csum=off",
+    "host_tso4=off",
+    "host_tso6=off",
+    "host_ecn=off",
+    "host_ufo=off",
+    "guest_tso4=off",
+    "guest_tso6=off",
+    "guest_ecn=off",
+    "guest_ufo=off",
+];
+
+fn boots(cx: &Context, prepare: impl Fn(&mut crate::router::Setup)) -> Result<()> {
+    FrameRig::start(cx.image, Config::two_ports(), 2, |setup| prepare(setup))?.check(&cx.name, |rig| {
+        rig.router.ready()?;
+        everything_works(rig)
+    })
+}
+
+fn without_nic(cx: &Context) -> Result<()> {
+    FrameRig::start(cx.image, Config::two_ports(), 0, |_| ())?.check(&cx.name, |rig| {
+        rig.router.ready()?;
+        crate::table::read(&mut rig.router).map(|_| ())
+    })
+}
+
+fn three_networks(cx: &Context) -> Result<()> {
+    let mut config = Config::two_ports();
+    let mut third = config.interfaces[1].clone();
+    (third.name, third.port) = ("dmz", 2);
+    third.addresses = vec!["203.0.113.1/24".to_owned(), "2001:db8:3::1/64".to_owned()];
+    config.interfaces.push(third);
+    FrameRig::start(cx.image, config, 3, |setup| setup.platform = Platform::Q35)?.check(&cx.name, |rig| {
+        rig.router.ready()?;
+        everything_works(rig)?;
+        for (from, to) in [(2, 0), (2, 1), (0, 2), (1, 2)] {
+            let target = *rig.hosts[to].identity();
+            rig.hosts[from].ping(target.v4.into(), 1, PATIENCE)?;
+            rig.hosts[from].ping(target.v6.into(), 2, PATIENCE)?;
+        }
+        Ok(())
+    })
+}
+
+/// Frames wait at the NIC before the router has a driver for it.
+fn boots_into_traffic(cx: &Context) -> Result<()> {
+    FrameRig::start(cx.image, Config::two_ports(), 2, |_| ())?.check(&cx.name, |rig| {
+        let packet = udp_v4(&rig.hosts[0], &rig.hosts[1], b"early");
+        let own = *rig.hosts[0].identity();
+        let bytes =
+            crate::frame::ethernet(own.gateway_mac, own.mac, crate::frame::ETHERTYPE_IPV4, &packet.bytes());
+        let ready = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| rig.router.ready());
+            while !waiting.is_finished() {
+                // Fails while the queue is full: nobody takes frames yet.
+                let _ = rig.hosts[0].offer(&bytes);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            waiting.join()
+        });
+        ready.ok().context("waiting for the router")??;
+        everything_works(rig)
+    })
+}
+
+fn link_flap(cx: &Context) -> Result<()> {
+    FrameRig::start(cx.image, Config::two_ports(), 2, |_| ())?.check(&cx.name, |rig| {
+        rig.router.ready()?;
+        everything_works(rig)?;
+        for round in 1..=2 {
+            let position = rig.router.machine.console.position();
+            rig.router.machine.qmp()?.set_link("nic1", Link::Down)?;
+            if cx.image == Image::Weir {
+                rig.router
+                    .machine
+                    .console
+                    .wait_after(position, "lan: link down", PATIENCE)
+                    .context("link log")?;
+            }
+            let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
+            std::thread::sleep(SILENCE);
+            a.ping(a.identity().gateway_v4.into(), round, PATIENCE)
+                .context("the other interface, link down")?;
+            ensure!(
+                a.ping(b.identity().v4.into(), round, SILENCE).is_err(),
+                "a packet crossed a pulled cable"
+            );
+            let position = rig.router.machine.console.position();
+            rig.router.machine.qmp()?.set_link("nic1", Link::Up)?;
+            if cx.image == Image::Weir {
+                rig.router
+                    .machine
+                    .console
+                    .wait_after(position, "lan: link up", PATIENCE)
+                    .context("link log")?;
+            }
+            std::thread::sleep(SILENCE);
+            everything_works(rig).context("after the link came back")?;
+        }
+        Ok(())
+    })
+}
+
+fn console_table(cx: &Context) -> Result<()> {
+    FrameRig::start(cx.image, Config::two_ports(), 2, |_| ())?.check(&cx.name, |rig| {
+        rig.router.ready()?;
+        everything_works(rig)?;
+        let before = crate::table::read(&mut rig.router)?;
+        let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
+        for _ in 0..100 {
+            a.send_v4(&udp_v4(a, b, b"counted"))?;
+        }
+        std::thread::sleep(SILENCE);
+        let after = crate::table::read(&mut rig.router)?;
+        let grown = (after.received("wan") - before.received("wan"), after.sent("lan") - before.sent("lan"));
+        ensure!(grown == (100, 100), "100 packets went through, counted {grown:?}:\n{}", after.text);
+        ensure!(after.memory.is_some(), "no memory figure:\n{}", after.text);
+        Ok(())
+    })
+}
+
+fn ready_line(cx: &Context) -> Result<()> {
+    FrameRig::start(cx.image, Config::two_ports(), 2, |_| ())?.check(&cx.name, |rig| {
+        let line = rig.router.ready()?.text;
+        let took =
+            line.split("ready in ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+        let took = took.with_context(|| format!("no time in {line:?}"))?;
+        ensure!(line.contains(" ms") && took > 0.0 && took < 2000.0, "{line:?}");
+        let text = rig.router.machine.console.text();
+        for address in ["192.0.2.1/24", "2001:db8:1::1/64", "10.0.1.1/24", "2001:db8:2::1/64"] {
+            ensure!(text.contains(address), "the console does not show {address}:\n{text}");
+        }
+        Ok(())
+    })
+}
