@@ -1,1 +1,61 @@
-//! machine
+//! Everything that touches the CPU: boot, memory, CPUs, interrupts, clocks, console, PCI.
+//!
+//! With the feature `image` this is the bare-metal body; without it the same API runs on the host's threads and
+//! memory, and devices are absent.
+#![cfg_attr(feature = "image", no_std)]
+
+extern crate alloc;
+
+pub mod acpi;
+#[cfg(feature = "image")]
+pub mod apic;
+#[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
+mod backtrace;
+#[cfg(feature = "image")]
+pub mod boot;
+pub mod clock;
+pub mod console;
+#[cfg(feature = "image")]
+pub mod cpu;
+pub mod dispatch;
+pub mod dma;
+#[cfg(feature = "image")]
+mod exception;
+pub mod frames;
+#[cfg(feature = "image")]
+mod heap;
+pub mod interrupt;
+pub mod ioapic;
+mod lock;
+pub mod log;
+#[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
+mod memory_functions;
+pub mod mmio;
+pub mod mmio_devices;
+pub mod msix;
+pub mod paging;
+pub mod pci;
+#[cfg_attr(not(feature = "image"), expect(dead_code, reason = "the host has no ports"))]
+mod port;
+pub mod power;
+#[cfg(feature = "image")]
+mod report;
+#[cfg(feature = "image")]
+pub mod smp;
+#[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
+mod stacks;
+pub mod start_info;
+pub mod timer;
+
+/// The bodies of this crate's modules on the host.
+#[cfg(not(feature = "image"))]
+mod host {
+    pub(crate) mod clock;
+    pub(crate) mod console;
+    pub(crate) mod dispatch;
+    pub(crate) mod power;
+    pub(crate) mod timer;
+}
+
+#[cfg(feature = "image")]
+pub use boot::Boot;

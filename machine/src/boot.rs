@@ -1,0 +1,171 @@
+//! From the loader's jump to the application's `main`: stacks, exceptions, memory, page tables, clocks, in that
+//! order, on the boot CPU, each step once.
+
+use crate::frames;
+use crate::paging::{self, Segments};
+use crate::stacks::{self, Stack};
+use crate::start_info::{self, Areas, StartInfo};
+use crate::{acpi, apic, clock, console, cpu, interrupt, log, memory_functions, report, smp, timer};
+use alloc::string::String;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+use spin::Once;
+use weir_sync::CpuId;
+use weir_sync::cpu::set_count;
+
+/// What the application learns about the machine it runs on.
+#[derive(Debug)]
+pub struct Boot {
+    /// The loader's command line; what is not UTF-8 shows as U+FFFD.
+    pub command_line: &'static str,
+    /// The first module (`-initrd`, `ramdisk=`), read-only.
+    pub module: Option<&'static [u8]>,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// CPUs that can be started, this one included.
+    pub cpus: usize,
+    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `bare machine` if none.
+    pub platform: &'static str,
+    /// Physical address of the ACPI root pointer.
+    pub rsdp: Option<u64>,
+}
+
+/// Names the application's `main`, a `fn(&'static Boot) -> !`. Runs on the boot CPU in task-like surroundings:
+/// interrupts off, heap ready, the other CPUs not started.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(export_name = "weir_main")]
+        fn weir_main(boot: &'static $crate::boot::Boot) -> ! {
+            let main: fn(&'static $crate::boot::Boot) -> ! = $main;
+            main(boot)
+        }
+    };
+}
+
+unsafe extern "Rust" {
+    /// Made by [`entry!`] in the application.
+    safe fn weir_main(boot: &'static Boot) -> !;
+}
+
+/// The boot CPU's stacks.
+#[repr(C, align(4096))]
+struct Stacks(core::cell::UnsafeCell<[u8; stacks::BLOCK as usize]>);
+
+// SAFETY: only ever used as stack memory, by the boot CPU.
+unsafe impl Sync for Stacks {}
+
+static STACKS: Stacks = Stacks(core::cell::UnsafeCell::new([0; stacks::BLOCK as usize]));
+
+core::arch::global_asm!(
+    include_str!("boot.s"),
+    stacks = sym STACKS,
+    stacks_len = const stacks::BLOCK,
+    entry_tsc = sym clock::ENTRY_TSC,
+    boot = sym enter,
+    root = sym paging::ROOT,
+    mailbox = sym smp::MAILBOX,
+    run_top = const cpu::RUN_TOP,
+    secondary = sym smp::enter,
+);
+const _: () = assert!(Stack::ALL[6] as usize == Stack::Run as usize, "the run stack ends the block");
+
+unsafe extern "C" {
+    // Borders that the linker script draws.
+    static weir_image_start: u8;
+    static weir_text_start: u8;
+    static weir_text_end: u8;
+    static weir_rodata_start: u8;
+    static weir_rodata_end: u8;
+    static weir_data_start: u8;
+    static weir_image_end: u8;
+}
+
+/// The image's code.
+pub(crate) fn text() -> Range<u64> {
+    &raw const weir_text_start as u64..&raw const weir_text_end as u64
+}
+
+fn segments() -> Segments {
+    Segments {
+        text: text(),
+        rodata: &raw const weir_rodata_start as u64..&raw const weir_rodata_end as u64,
+        data: &raw const weir_data_start as u64..&raw const weir_image_end as u64,
+    }
+}
+
+static BOOT: Once<Boot> = Once::new();
+
+/// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
+extern "C" fn enter(start_info: u64) -> ! {
+    let block = cpu::block(CpuId::BOOT);
+    block.prepare(CpuId::BOOT, &raw const STACKS as u64);
+    cpu::load(block);
+    interrupt::load();
+    console::init();
+    cpu::features();
+    if cpu::has_quick_strings() {
+        memory_functions::use_string_instructions();
+    }
+
+    let read = |at: u64, len: u64| -> Option<&[u8]> {
+        let end = at.checked_add(len)?;
+        if at == 0 || end > 1 << 32 {
+            return None;
+        }
+        // SAFETY: the entry code mapped the first 4 GiB, where PVH loaders put everything; nothing writes there
+        // before the allocators start.
+        Some(unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) })
+    };
+    let start = start_info::parse(start_info, &read).unwrap_or_else(|why| panic!("PVH start info: {why:?}"));
+    let command_line = memory(&start, &read);
+    log::init(command_line);
+    let panic_known = report::init(command_line);
+    let acpi = acpi::init(start.rsdp);
+    apic::init(acpi.has_8259);
+    clock::init(acpi);
+    timer::init_cpu();
+    if !panic_known {
+        crate::warn!("boot: panic= is halt, reboot or a number of seconds");
+    }
+    smp::find_trampoline(start.ram.as_slice(), start.loader.as_slice());
+    set_count(smp::named());
+    block.running.store(true, Ordering::Release);
+    let boot = BOOT.call_once(|| Boot {
+        command_line,
+        module: start.module.clone().map(loaded),
+        memory: start.ram.as_slice().iter().map(|area| area.end - area.start).sum(),
+        cpus: smp::named(),
+        platform: cpu::hypervisor(),
+        rsdp: start.rsdp,
+    });
+    weir_main(boot)
+}
+
+/// Frame allocator, heap, page tables, guard pages. From here on memory is as the contracts of `paging` and
+/// `frames` say. Returns a copy of the command line: a loader may leave it in page 0, which goes away.
+fn memory(start: &StartInfo, read: start_info::Memory) -> &'static str {
+    let image = &raw const weir_image_start as u64..&raw const weir_image_end as u64;
+    let mut reserved = Areas::new();
+    reserved.push(image);
+    for area in start.loader.as_slice() {
+        assert!(reserved.push(area.clone()), "the loader left too many pieces");
+    }
+    frames::start(start.ram.as_slice(), reserved.as_slice());
+    let command_line = start.command_line.clone().and_then(|range| read(range.start, range.end - range.start));
+    let command_line = String::from_utf8_lossy(command_line.unwrap_or(&[])).into_owned().leak();
+
+    paging::start(cpu::has_no_execute(), start.ram.as_slice(), start.loader.as_slice(), &segments());
+    paging::load();
+    for stack in Stack::ALL {
+        paging::guard(stacks::guard(&raw const STACKS as u64, stack).start);
+    }
+    command_line
+}
+
+/// Bytes the loader left, which the page tables map read-only and the allocator never hands out.
+fn loaded(range: Range<u64>) -> &'static [u8] {
+    // SAFETY: `start_info::parse` listed the range among the loader's areas; `memory` kept it out of the
+    // allocator and mapped it, whole pages, read-only.
+    unsafe { core::slice::from_raw_parts(range.start as *const u8, (range.end - range.start) as usize) }
+}

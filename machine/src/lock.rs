@@ -1,0 +1,41 @@
+//! The spin lock of the machine layer: heap, frames, page tables. For boot and tasks, never for softints.
+//!
+//! One type, so that there is one place where a holder is kept from being preempted on its CPU.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use talc::lock_api::{GuardNoSend, Mutex, RawMutex};
+
+/// A value behind a spin lock.
+pub(crate) type Lock<T> = Mutex<Spin, T>;
+
+/// Test-and-test-and-set.
+#[derive(Debug)]
+pub(crate) struct Spin {
+    /// `[A]` Held. Acquire on taking, Release on dropping.
+    held: AtomicBool,
+}
+
+// SAFETY: `try_lock` succeeds for one caller between two `unlock`s: the swap is atomic.
+unsafe impl RawMutex for Spin {
+    const INIT: Spin = Spin { held: AtomicBool::new(false) };
+    type GuardMarker = GuardNoSend;
+
+    #[inline]
+    fn lock(&self) {
+        while !self.try_lock() {
+            while self.held.load(Ordering::Relaxed) {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        !self.held.swap(true, Ordering::Acquire)
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        self.held.store(false, Ordering::Release);
+    }
+}
