@@ -1,0 +1,107 @@
+//! The operator's line: text out to every sink, bytes in from any. For boot and tasks; softints use
+//! [`log`](crate::log), whose lines a task prints. The panic path writes by [`write_panic`], without a lock.
+
+#[cfg(feature = "image")]
+mod pc;
+#[cfg(any(feature = "image", test))]
+mod serial;
+
+use core::fmt;
+#[cfg(feature = "image")]
+pub use pc::{enable_interrupt, init};
+use spin::{Mutex, MutexGuard, Once};
+
+/// A device that shows text, and may have a keyboard behind it.
+#[derive(Debug)]
+pub struct Sink {
+    /// What the log calls it.
+    pub name: &'static str,
+    /// Writes all of it, or gives up after a bounded time. One caller at a time.
+    pub write: fn(&[u8]),
+    /// The same from a panic: takes no lock that anything else takes, and may cut into other output.
+    pub write_panic: fn(&[u8]),
+    /// The next byte of input, if one waits. One caller at a time.
+    pub read: fn() -> Option<u8>,
+}
+
+/// Sinks there may be at once.
+const MAX_SINKS: usize = 4;
+
+/// Attempts to get the console before a writer goes ahead without it: a garbled line beats a lost one.
+const PATIENCE: u32 = 10_000_000;
+
+/// `[I]` slot by slot, filled at boot in order. On the host the standard output is always there.
+static SINKS: [Once<&'static Sink>; MAX_SINKS] = [const { Once::new() }; MAX_SINKS];
+
+/// Keeps lines whole. Held for the time a sink takes to show one line.
+static WRITER: Mutex<()> = Mutex::new(());
+/// Gives each byte of input to one reader.
+static READER: Mutex<()> = Mutex::new(());
+
+/// Adds a sink for the life of the image. `false` if there is no room.
+pub fn add(sink: &'static Sink) -> bool {
+    SINKS.iter().any(|slot| core::ptr::eq(*slot.call_once(|| sink), sink))
+}
+
+fn sinks() -> impl Iterator<Item = &'static Sink> {
+    #[cfg(not(feature = "image"))]
+    let host = core::iter::once(&crate::host::console::STANDARD);
+    #[cfg(feature = "image")]
+    let host = core::iter::empty();
+    SINKS.iter().filter_map(|slot| slot.get().copied()).chain(host)
+}
+
+/// Writes to every sink. Waits for another writer, but not for ever.
+pub fn write_str(text: &str) {
+    let _whole = patiently();
+    sinks().for_each(|sink| (sink.write)(text.as_bytes()));
+}
+
+/// Formats to every sink, as one piece.
+pub fn write_fmt(text: fmt::Arguments) {
+    let _whole = patiently();
+    let _ = fmt::write(&mut Writer(|sink, bytes| (sink.write)(bytes)), text);
+}
+
+/// Formats to every sink without a lock, for a CPU that will not return. Callable in any context.
+pub fn write_panic(text: fmt::Arguments) {
+    let _ = fmt::write(&mut Writer(|sink, bytes| (sink.write_panic)(bytes)), text);
+}
+
+/// The next byte of input from any sink; `None` if none waits. A task reads in turn with others.
+pub fn read_byte() -> Option<u8> {
+    let _turn = READER.try_lock()?;
+    sinks().find_map(|sink| (sink.read)())
+}
+
+fn patiently() -> Option<MutexGuard<'static, ()>> {
+    (0..PATIENCE).find_map(|_| {
+        let guard = WRITER.try_lock();
+        if guard.is_none() {
+            core::hint::spin_loop();
+        }
+        guard
+    })
+}
+
+struct Writer(fn(&Sink, &[u8]));
+
+impl fmt::Write for Writer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        sinks().for_each(|sink| (self.0)(sink, text.as_bytes()));
+        Ok(())
+    }
+}
+
+/// Formats to the console. Boot and tasks.
+#[macro_export]
+macro_rules! print {
+    ($($arg:tt)*) => { $crate::console::write_fmt(::core::format_args!($($arg)*)) };
+}
+
+/// Formats a line to the console. Boot and tasks.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::console::write_str("\n") };
+    ($($arg:tt)*) => { $crate::console::write_fmt(::core::format_args!("{}\n", ::core::format_args!($($arg)*))) };
+}

@@ -1,0 +1,52 @@
+//! Each dispatcher thread's one-shot timer: one thread sleeps until the earliest deadline and raises the bit.
+
+use super::{clock, dispatch};
+use crate::interrupt::TIMER;
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+use weir_sync::{CpuId, MAX_CPUS};
+
+/// Armed deadlines by CPU, in nanoseconds of the clock.
+static DEADLINES: Mutex<[Option<u64>; MAX_CPUS]> = Mutex::new([None; MAX_CPUS]);
+static CHANGED: Condvar = Condvar::new();
+static SLEEPER: LazyLock<()> = LazyLock::new(|| {
+    thread::Builder::new().name("timer".into()).spawn(sleeper).expect("no thread for the timer");
+});
+
+/// Sets [`TIMER`] on this thread's CPU once [`clock::now`](crate::clock::now) is at least `deadline_ns`, at once if
+/// it is already, and replaces what was armed before.
+///
+/// # Panics
+/// If this thread runs no dispatcher.
+pub fn arm(deadline_ns: u64) {
+    LazyLock::force(&SLEEPER);
+    set(Some(deadline_ns));
+}
+
+/// Stops this CPU's timer. The bit may be set once more if it just fired.
+pub fn disarm() {
+    set(None);
+}
+
+fn set(deadline: Option<u64>) {
+    let cpu = dispatch::current().expect("timer armed on a thread that runs no dispatcher");
+    DEADLINES.lock().unwrap_or_else(PoisonError::into_inner)[cpu.index()] = deadline;
+    CHANGED.notify_one();
+}
+
+fn sleeper() {
+    let mut deadlines = DEADLINES.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let now = clock::now();
+        for (number, slot) in deadlines.iter_mut().enumerate() {
+            if slot.is_some_and(|deadline| deadline <= now) {
+                *slot = None;
+                CpuId::new(number).into_iter().for_each(|cpu| crate::dispatch::raise(cpu, TIMER));
+            }
+        }
+        let next = deadlines.iter().flatten().min().map(|deadline| deadline.saturating_sub(now));
+        let wait = Duration::from_nanos(next.unwrap_or(u64::MAX >> 8));
+        deadlines = CHANGED.wait_timeout(deadlines, wait).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}

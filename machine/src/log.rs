@@ -1,0 +1,230 @@
+//! Levelled lines: `[    0.012345] cpu0 info  text`. Callable in any context, softints included.
+//!
+//! At boot a line goes straight to the console. Once [`defer`] was called it goes to a bounded ring of this
+//! CPU, without blocking or allocating, and a task prints it by [`flush`]. A full ring loses lines and counts
+//! them.
+
+mod ring;
+
+use crate::{clock, console};
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use ring::{Line, Ring};
+use spin::Mutex;
+use weir_sync::{CpuId, MAX_CPUS};
+
+/// How much a line matters; a lower one matters more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Level {
+    /// Something does not work.
+    Error,
+    /// Something works less well than it should.
+    Warn,
+    /// What an operator wants to see.
+    Info,
+    /// What a developer wants to see.
+    Debug,
+}
+
+impl Level {
+    const ALL: [Level; 4] = [Level::Error, Level::Warn, Level::Info, Level::Debug];
+
+    /// What a line shows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+
+    /// The level of that name.
+    pub fn named(name: &str) -> Option<Level> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    fn from_number(number: u8) -> Level {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Level::Debug)
+    }
+}
+
+/// `[A]` The least important level shown. Written by [`set_level`], read by everyone, no order needed.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+/// `[A]` Lines go to the rings. Written by [`defer`].
+static DEFERRED: AtomicBool = AtomicBool::new(false);
+/// `[C]` by CPU for writing (a softint may interrupt a task's line); read under [`PRINTER`].
+static RINGS: [Ring; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
+/// The one who prints deferred lines. Only ever tried, never waited for.
+static PRINTER: Mutex<()> = Mutex::new(());
+
+/// Takes `log=error|warn|info|debug` from the kernel's command line; the last one counts. `false` if one names
+/// no level.
+pub fn init(command_line: &str) -> bool {
+    let mut named = command_line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("log="));
+    named.all(|name| Level::named(name).map(set_level).is_some())
+}
+
+/// Shows lines of `level` and more important ones from now on.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// Whether a line of `level` is shown.
+#[inline]
+pub fn enabled(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// From now on a line goes to the ring of its CPU. The dispatcher calls this before its first turn, and
+/// [`flush`] at task level from then on.
+pub fn defer() {
+    DEFERRED.store(true, Ordering::Relaxed);
+}
+
+/// Logs a line; the macros call this after looking at [`enabled`].
+pub fn line(level: Level, text: fmt::Arguments) {
+    let cpu = current();
+    let ring = &RINGS[cpu.index()];
+    let deferred = DEFERRED.load(Ordering::Relaxed);
+    if deferred {
+        ring.push(clock::now(), level as u8, text);
+    } else {
+        console::write_fmt(format_args!("{}{text}\n", Head { ns: clock::now(), cpu, level }));
+    }
+}
+
+/// Whether deferred lines, or news of lost ones, wait to be printed.
+pub fn pending() -> bool {
+    RINGS.iter().any(Ring::waits)
+}
+
+/// Prints the deferred lines of all CPUs, oldest first. Boot and tasks; a second caller returns at once and
+/// leaves the work to the first.
+pub fn flush() {
+    while pending() {
+        let Some(_printer) = PRINTER.try_lock() else { return };
+        drain(&mut |text| console::write_fmt(text));
+    }
+}
+
+/// Prints the deferred lines without waiting for anyone: for a CPU that panics. Callable in any context.
+pub fn flush_panic() {
+    // Whoever holds the right to print may be the interrupted code below: lines may then come out twice.
+    let _printer = PRINTER.try_lock();
+    drain(&mut |text| console::write_panic(text));
+}
+
+fn drain(print: &mut dyn FnMut(fmt::Arguments)) {
+    for (cpu, ring) in RINGS.iter().enumerate() {
+        let lost = ring.take_lost();
+        if lost > 0 {
+            print(format_args!("[            ] cpu{cpu} warn  log: {lost} lines lost\n"));
+        }
+    }
+    // Bounded: what is logged meanwhile waits for the next round.
+    for _ in 0..MAX_CPUS * ring::LINES {
+        let oldest = RINGS.iter().enumerate().filter_map(|(cpu, ring)| Some((ring.front_time()?, cpu))).min();
+        let Some((_, number)) = oldest else { return };
+        let (Some(ring), Some(cpu)) = (RINGS.get(number), CpuId::new(number)) else { return };
+        let mut line = Line::default();
+        if !ring.pop(&mut line) {
+            return;
+        }
+        let level = Level::from_number(line.level());
+        let head = Head { ns: line.time(), cpu, level };
+        let mark = if line.is_cut() { "…" } else { "" };
+        print(format_args!("{head}{}{mark}\n", line.text()));
+    }
+}
+
+#[cfg(feature = "image")]
+fn current() -> CpuId {
+    crate::cpu::current()
+}
+
+/// A thread of a program is no CPU: all share one ring.
+#[cfg(not(feature = "image"))]
+fn current() -> CpuId {
+    CpuId::BOOT
+}
+
+/// What stands before a line's text.
+struct Head {
+    ns: u64,
+    cpu: CpuId,
+    level: Level,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = self.ns / 1_000;
+        write!(f, "[{:5}.{:06}] {} ", us / 1_000_000, us % 1_000_000, self.cpu)?;
+        f.write_str(self.level.name())?;
+        (self.level.name().len()..6).try_for_each(|_| f.write_char(' '))
+    }
+}
+
+/// Logs something that does not work.
+#[macro_export]
+macro_rules! error {
+    ($($arg:tt)*) => { $crate::__log!($crate::log::Level::Error, $($arg)*) };
+}
+
+/// Logs something that works less well than it should.
+#[macro_export]
+macro_rules! warn {
+    ($($arg:tt)*) => { $crate::__log!($crate::log::Level::Warn, $($arg)*) };
+}
+
+/// Logs something an operator wants to see.
+#[macro_export]
+macro_rules! info {
+    ($($arg:tt)*) => { $crate::__log!($crate::log::Level::Info, $($arg)*) };
+}
+
+/// Logs something a developer wants to see.
+#[macro_export]
+macro_rules! debug {
+    ($($arg:tt)*) => { $crate::__log!($crate::log::Level::Debug, $($arg)*) };
+}
+
+/// The level is looked at before the arguments are evaluated.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __log {
+    ($level:expr, $($arg:tt)*) => {
+        if $crate::log::enabled($level) {
+            $crate::log::line($level, ::core::format_args!($($arg)*));
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_line_up() {
+        let head = |ns, cpu, level| Head { ns, cpu: CpuId::new(cpu).unwrap(), level }.to_string();
+        assert_eq!(head(12_345_678, 0, Level::Info), "[    0.012345] cpu0 info  ");
+        assert_eq!(head(3_600_000_000_999, 12, Level::Error), "[ 3600.000000] cpu12 error ");
+    }
+
+    #[test]
+    fn the_last_level_on_the_command_line_counts() {
+        assert!(init("console=ttyS0 log=debug quiet log=warn"));
+        assert!(enabled(Level::Warn) && !enabled(Level::Info));
+        assert!(!init("log=loud"));
+        assert!(init(""));
+        set_level(Level::Info);
+    }
+
+    #[test]
+    fn more_important_lines_come_through() {
+        assert!(Level::Error < Level::Debug);
+        assert_eq!(Level::named("debug"), Some(Level::Debug));
+        assert_eq!(Level::named("Debug"), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! I/O ports. Used by the platform drivers of this crate only.
+
+use x86_64::instructions::port::{Port, PortRead, PortWrite};
+
+/// Reads `port`; all ones where nothing answers.
+#[inline]
+pub(crate) fn read<T: PortRead>(port: u16) -> T {
+    let mut port: Port<T> = Port::new(port);
+    // SAFETY: the image runs in ring 0, and a port read touches no memory.
+    unsafe { port.read() }
+}
+
+/// Writes `port`. Callers name ports of devices they own; none of those starts DMA by a port write alone.
+#[inline]
+pub(crate) fn write<T: PortWrite>(port: u16, value: T) {
+    let mut port: Port<T> = Port::new(port);
+    // SAFETY: the image runs in ring 0, and no port this crate writes makes a device write memory.
+    unsafe { port.write(value) }
+}
