@@ -5,6 +5,8 @@ use core::ops::Range;
 
 /// Most addresses a trace has.
 const MAX_FRAMES: usize = 48;
+/// How often in a row an address is shown: a recursion must not hide what led to it.
+const REPEATS: usize = 3;
 /// Longest call instruction.
 pub(crate) const LONGEST_CALL: usize = 7;
 
@@ -48,19 +50,19 @@ pub(crate) fn walk(
         left -= 1;
         from = frame + 16;
         frame = word(frame);
-        if frame == 0 {
-            // The entry code's mark: the chain is complete.
-            return;
-        }
     }
+    // A chain that is complete has come to the top of the stack: nothing is left to look at.
+    let mut last = [0; REPEATS];
     for at in (from..stack.end & !7).step_by(8) {
         let candidate = word(at);
-        if is_return(candidate) {
-            if left == 0 {
-                return;
-            }
+        if left == 0 {
+            return;
+        }
+        if is_return(candidate) && last != [candidate; REPEATS] {
             found(candidate, Sure::Perhaps);
             left -= 1;
+            last.rotate_left(1);
+            last[REPEATS - 1] = candidate;
         }
     }
 }
@@ -100,16 +102,25 @@ mod tests {
 
     #[test]
     fn follows_frame_pointers_to_their_end_and_ignores_what_lies_between() {
-        let words = [0x1fff, BASE + 32, 0x1111, 0x1ffe, 0, 0x1222, 0x1ffd, 0x1ffc];
+        let words = [0x1fff, BASE + 32, 0x1111, 0x1ffe, BASE + 56, 0x1222, 0x1ffd, 0, 0x1333];
         let found = trace(&words, Start { rsp: BASE, rbp: BASE + 8 });
-        assert_eq!(found, [(0x1111, Sure::Yes), (0x1222, Sure::Yes)]);
+        assert_eq!(found, [0x1111, 0x1222, 0x1333].map(|at| (at, Sure::Yes)));
+    }
+
+    #[test]
+    fn a_recursion_does_not_hide_what_led_to_it() {
+        let mut words = [0x1111; 500];
+        words[499] = 0x1222;
+        let found = trace(&words, Start { rsp: BASE, rbp: 0 });
+        assert_eq!(found, [0x1111, 0x1111, 0x1111, 0x1222].map(|at| (at, Sure::Perhaps)));
     }
 
     #[test]
     fn looks_at_every_word_where_the_chain_breaks() {
         let words = [0x1fff, BASE + 32, 0x1111, 0x1ffe, 0x77, 0x1222, 5, 0x1333];
         let found = trace(&words, Start { rsp: BASE, rbp: BASE + 8 });
-        assert_eq!(found, [(0x1111, Sure::Yes), (0x1222, Sure::Yes), (0x1333, Sure::Perhaps)]);
+        let expected = [(0x1111, Sure::Yes), (0x1222, Sure::Yes), (0x1333, Sure::Perhaps)];
+        assert_eq!(found, expected);
         let found = trace(&words, Start { rsp: BASE + 8, rbp: 0x1234 });
         let expected: Vec<_> = [0x1111, 0x1ffe, 0x1222, 0x1333].map(|at| (at, Sure::Perhaps)).into();
         assert_eq!(found, expected);
@@ -130,7 +141,8 @@ mod tests {
         let words = [BASE + 16, 0x1111, BASE, 0x1222];
         let found = trace(&words, Start { rsp: BASE, rbp: BASE });
         assert_eq!(found, [(0x1111, Sure::Yes), (0x1222, Sure::Yes)]);
-        assert_eq!(trace(&[0x1111; 500], Start { rsp: BASE, rbp: 0 }).len(), MAX_FRAMES);
+        let different: Vec<u64> = (0x1100..0x1200).collect();
+        assert_eq!(trace(&different, Start { rsp: BASE, rbp: 0 }).len(), MAX_FRAMES);
     }
 
     #[test]
