@@ -1,1 +1,105 @@
-fn main(){}
+//! Checks a configuration on the host, with the very code that reads it in the router:
+//! `FILE:line:column: error: ...` for each error, or a summary of what the router would do.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::process::ExitCode;
+
+use weir_app::config::{Config, Interface, MAX_BYTES, ReversePathFilter, Target};
+
+const USAGE: &str = "\
+Usage: weir-check FILE
+       weir-check -
+
+Checks a router configuration; - reads it from standard input.
+
+Exit status: 0 the configuration is good, 1 it has errors, 2 it could not be read.
+";
+
+fn main() -> ExitCode {
+    // A reader that went away (`weir-check FILE | head`) is no reason to fail, let alone to panic.
+    let out = |text: &str| drop(io::stdout().write_all(text.as_bytes()));
+    let err = |text: &str| drop(io::stderr().write_all(text.as_bytes()));
+
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [file] = arguments.as_slice() else {
+        err(USAGE);
+        return ExitCode::from(2);
+    };
+    let name = file.to_string_lossy();
+    match &*name {
+        "-h" | "--help" => {
+            out(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        "-V" | "--version" => {
+            out(concat!("weir-check ", env!("CARGO_PKG_VERSION"), "\n"));
+            return ExitCode::SUCCESS;
+        }
+        option if option.starts_with('-') && option != "-" => {
+            err(&format!("weir-check: unknown option {option}\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+        _ => {}
+    }
+    let text = if name == "-" { read(io::stdin()) } else { File::open(file).and_then(read) };
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => {
+            err(&format!("weir-check: {name}: {error}\n"));
+            return ExitCode::from(2);
+        }
+    };
+    match Config::parse(&text) {
+        Ok(config) => {
+            out(&summary(&config));
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            let name = if name == "-" { "<stdin>" } else { &name };
+            err(&errors.in_file(name).to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole input, or one byte more than a configuration may have.
+fn read(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    input.take(MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn summary(config: &Config) -> String {
+    let mut text = format!("hostname   {}\n", config.hostname);
+    for interface in &config.interfaces {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "interface  {}", describe(interface));
+    }
+    let gateways =
+        config.routes.iter().filter(|route| matches!(route.target, Target::Gateway { .. })).count();
+    let rejects = config.routes.len() - gateways;
+    let _ = writeln!(text, "routes     {gateways} by a gateway, {rejects} rejecting");
+    text
+}
+
+fn describe(interface: &Interface) -> String {
+    let mut words = vec![format!("{:<15} {}", interface.name, interface.matching)];
+    words.extend(interface.addresses.iter().map(|address| address.to_string()));
+    words.extend(interface.mtu.map(|mtu| format!("mtu {mtu}")));
+    match interface.reverse_path_filter {
+        ReversePathFilter::Off => {}
+        ReversePathFilter::Strict => words.push("reverse-path-filter strict".into()),
+        ReversePathFilter::Loose => words.push("reverse-path-filter loose".into()),
+    }
+    if interface.router_advertisement {
+        words.push("router-advertisement".into());
+    }
+    if !interface.enabled {
+        words.push("disabled".into());
+    }
+    words.join("  ")
+}

@@ -1,0 +1,113 @@
+//! The router's configuration: TOML text in, a whole and checked [`Config`] out, or every error found.
+//! Called at boot with the boot module's bytes and by `weir-check` on the host. Pure: no I/O, no clock.
+//!
+//! The steps are `read` (one section at a time), then `check` (what sections say about each other);
+//! `docs/configuration.md` describes every key.
+
+mod check;
+mod errors;
+mod keys;
+mod read;
+#[cfg(test)]
+mod tests;
+mod types;
+mod value;
+
+use alloc::format;
+use core::str;
+
+use toml::de::DeTable;
+
+pub use errors::{Error, Errors, InFile, Note};
+pub use types::{Config, Interface, Match, Reject, ReversePathFilter, Route, Target};
+
+use errors::{Finding, Report};
+
+/// Longest configuration text, in bytes.
+pub const MAX_BYTES: usize = 4 << 20;
+/// Most interfaces of one router.
+pub const MAX_INTERFACES: usize = 64;
+/// Most addresses of one interface, both families together.
+pub const MAX_ADDRESSES: usize = 32;
+/// Most static routes, both families together.
+pub const MAX_ROUTES: usize = 100_000;
+/// Most errors one parse reports; the rest is counted.
+pub const MAX_ERRORS: usize = 20;
+
+impl Config {
+    /// Reads and checks a configuration: TOML in UTF-8.
+    ///
+    /// # Errors
+    /// All that is wrong with the text in order of position, the first [`MAX_ERRORS`] of it. A text that is not
+    /// TOML yields its syntax errors alone: the meaning of what cannot be read is guesswork.
+    pub fn parse(text: &[u8]) -> Result<Config, Errors> {
+        let mut report = Report::new();
+        let text = decode(text, &mut report).map_err(|shown| report.take(shown))?;
+        let root = syntax(text, &mut report).ok_or_else(|| report.take(text))?;
+        let draft = read::read(root.get_ref(), &mut report);
+        let config = check::check(draft, &mut report);
+        match config {
+            Some(config) if report.is_empty() => Ok(config),
+            _ => Err(report.take(text)),
+        }
+    }
+}
+
+/// The text as UTF-8 within its size limit; otherwise the part of it that errors can show.
+fn decode<'t>(bytes: &'t [u8], report: &mut Report) -> Result<&'t str, &'t str> {
+    if bytes.len() > MAX_BYTES {
+        report.add(Finding::whole(format!(
+            "the configuration is too long, expected at most {MAX_BYTES} bytes"
+        )));
+        return Err("");
+    }
+    str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let message = format!("not UTF-8: found the byte 0x{:02x}", bytes[at]);
+        report.add(Finding::at(at..at, "", message).help("save the file as UTF-8 text"));
+        // Show the line up to the offending byte: what follows it cannot be shown.
+        str::from_utf8(&bytes[..at]).unwrap_or_default()
+    })
+}
+
+fn syntax<'t>(text: &'t str, report: &mut Report) -> Option<toml::Spanned<DeTable<'t>>> {
+    let root = match DeTable::parse(text) {
+        Ok(root) => root,
+        Err(_) => {
+            // Again, this time for all errors: the fast path keeps none.
+            for error in DeTable::parse_recoverable(text).1 {
+                report.add(syntax_finding(text, &error));
+            }
+            return None;
+        }
+    };
+    if root.get_ref().is_empty() {
+        let help = "the least is a section [interface.NAME] with match = { port = 0 }";
+        report.add(Finding::whole("the configuration is empty").help(help));
+        return None;
+    }
+    Some(root)
+}
+
+fn syntax_finding(text: &str, error: &toml::de::Error) -> Finding {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let unquoted = error.message().starts_with("string values must be quoted");
+    let word = word_around(text, span.start);
+    let finding = Finding::at(span, "", format!("not valid TOML: {}", error.message()));
+    // To TOML an address without quotes is a strange time or number, which helps nobody.
+    match unquoted || value::is_address(word) {
+        true => finding.help(format!("texts are written in quotes: {}", errors::quoted(word))),
+        false => finding,
+    }
+}
+
+/// The run of characters around `at` that no delimiter of TOML interrupts, as far as an address is long.
+fn word_around(text: &str, at: usize) -> &str {
+    const LONGEST: usize = 64;
+    let inside = |c: char| !c.is_whitespace() && !['=', ',', '[', ']', '{', '}', '"', '\'', '#'].contains(&c);
+    let length = |c: char| c.len_utf8();
+    let (before, after) = text.split_at(text.floor_char_boundary(at));
+    let back: usize = before.chars().rev().take(LONGEST).take_while(|&c| inside(c)).map(length).sum();
+    let on: usize = after.chars().take(LONGEST).take_while(|&c| inside(c)).map(length).sum();
+    &text[before.len() - back..before.len() + on]
+}

@@ -1,0 +1,360 @@
+//! What sections say about each other: devices, addresses and networks used twice, routes that lead nowhere.
+//! Turns a [`Draft`] into a [`Config`]. Disabled interfaces obey the same rules, so that enabling one cannot
+//! fail.
+
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::ops::Range;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::errors::{Finding, Path, Report, quoted};
+use super::read::{AddressDraft, Draft, InterfaceDraft, RouteDraft, TargetDraft};
+use super::types::{Config, Interface, Route, Target};
+use super::{keys, value};
+
+static INTERFACES: Path = Path::Key(&Path::Root, "interface");
+static ROUTES: Path = Path::Key(&Path::Root, "route");
+
+/// RFC 8200 §5: "IPv6 requires that every link in the Internet have an MTU of 1280 octets or greater."
+const IPV6_MIN_MTU: u16 = 1280;
+
+/// The configuration, unless something in the draft is missing.
+pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
+    check_matches(&draft.interfaces, report);
+    for interface in &draft.interfaces {
+        check_mtu(interface, report);
+        check_advertisement(interface, report);
+    }
+    let complete = draft.interfaces.iter().all(|interface| interface.addresses_complete);
+    let addresses = check_addresses(&draft.interfaces, report);
+    let (links, apart) = check_networks(&draft.interfaces, report);
+    let names =
+        draft.interfaces.iter().enumerate().map(|(index, interface)| (interface.name.as_str(), index));
+    let gateways = Gateways {
+        interfaces: &draft.interfaces,
+        names: names.collect(),
+        addresses: &addresses,
+        links: &links,
+        certain: complete && apart,
+    };
+    let routes = check_routes(draft.routes, &gateways, report);
+
+    let interfaces: Option<Vec<Interface>> = draft.interfaces.into_iter().map(finish_interface).collect();
+    Some(Config {
+        hostname: draft.hostname.unwrap_or_else(|| "weir".to_string()),
+        interfaces: interfaces?,
+        routes: routes?,
+    })
+}
+
+fn finish_interface(draft: InterfaceDraft) -> Option<Interface> {
+    Some(Interface {
+        name: draft.name,
+        matching: draft.matching?.into_inner(),
+        addresses: draft.addresses.into_iter().map(|address| address.net).collect(),
+        mtu: draft.mtu.map(Spanned::into_inner),
+        router_advertisement: draft.router_advertisement.is_some_and(Spanned::into_inner),
+        reverse_path_filter: draft.reverse_path_filter,
+        enabled: draft.enabled,
+    })
+}
+
+fn check_matches(interfaces: &[InterfaceDraft], report: &mut Report) {
+    let mut owners = BTreeMap::new();
+    for interface in interfaces {
+        let Some(matching) = &interface.matching else { continue };
+        match owners.entry(*matching.get_ref()) {
+            Entry::Vacant(entry) => drop(entry.insert((&interface.name, matching.span()))),
+            Entry::Occupied(entry) => {
+                let (name, span) = entry.get();
+                let message = format!("{} is the device of interface {name} already", matching.get_ref());
+                let path = INTERFACES.key(&interface.name);
+                let finding = Finding::at(matching.span(), path.key("match"), message);
+                report.add(finding.related(span.clone(), "first used here"));
+            }
+        }
+    }
+}
+
+fn check_mtu(interface: &InterfaceDraft, report: &mut Report) {
+    let Some(mtu) = &interface.mtu else { return };
+    let Some(ipv6) = interface.addresses.iter().find(|address| address.net.addr().is_ipv6()) else { return };
+    if *mtu.get_ref() < IPV6_MIN_MTU {
+        let path = INTERFACES.key(&interface.name);
+        let message =
+            format!("found {}, expected at least {IPV6_MIN_MTU} with IPv6 (RFC 8200 5)", mtu.get_ref());
+        let finding = Finding::at(mtu.span(), path.key("mtu"), message);
+        report.add(finding.related(ipv6.span.clone(), "the interface's IPv6 address"));
+    }
+}
+
+/// RFC 4862 §5.5.3: hosts form addresses only from prefixes that leave room for their 64-bit identifiers.
+fn check_advertisement(interface: &InterfaceDraft, report: &mut Report) {
+    let Some(advertise) = interface.router_advertisement.as_ref().filter(|advertise| *advertise.get_ref())
+    else {
+        return;
+    };
+    let usable = |address: &AddressDraft| {
+        matches!(address.net, IpNet::V6(net) if net.prefix_len() == 64) && !is_link_local(address.net.addr())
+    };
+    if interface.addresses_complete && !interface.addresses.iter().any(usable) {
+        let path = INTERFACES.key(&interface.name);
+        let message =
+            "found true without an IPv6 network to advertise, expected an address with /64 on the interface";
+        report.add(Finding::at(advertise.span(), path.key("router-advertisement"), message));
+    }
+}
+
+/// An address and, if it is link-local, the link that makes it unique (RFC 4291 §2.5.6): an interface's
+/// place.
+type Scoped = (IpAddr, Option<usize>);
+
+/// Owner and place of each address.
+type Addresses<'a> = BTreeMap<Scoped, (&'a InterfaceDraft, &'a AddressDraft)>;
+
+fn scoped(address: IpAddr, interface: usize) -> Scoped {
+    (address, is_link_local(address).then_some(interface))
+}
+
+fn check_addresses<'a>(interfaces: &'a [InterfaceDraft], report: &mut Report) -> Addresses<'a> {
+    let mut addresses = Addresses::new();
+    for (index, interface) in interfaces.iter().enumerate() {
+        for address in &interface.addresses {
+            let ip = address.net.addr();
+            match addresses.entry(scoped(ip, index)) {
+                Entry::Vacant(entry) => drop(entry.insert((interface, address))),
+                Entry::Occupied(entry) => {
+                    let (owner, first) = entry.get();
+                    let message = match owner.name == interface.name {
+                        true => format!("{ip} is given twice"),
+                        false => format!("{ip} is the address of interface {} already", owner.name),
+                    };
+                    let finding = address_finding(interface, address, message);
+                    report.add(finding.related(first.span.clone(), "first used here"));
+                }
+            }
+        }
+    }
+    addresses
+}
+
+/// A connected network and its interface's place; what it contains belongs to the same interface.
+struct Link {
+    net: IpNet,
+    interface: usize,
+}
+
+/// The connected networks in order, none within another, and whether those of different interfaces are apart.
+fn check_networks(interfaces: &[InterfaceDraft], report: &mut Report) -> (Vec<Link>, bool) {
+    let mut networks: Vec<(IpNet, usize, &AddressDraft)> = Vec::new();
+    for (index, interface) in interfaces.iter().enumerate() {
+        let global = interface.addresses.iter().filter(|address| !is_link_local(address.net.addr()));
+        networks.extend(global.map(|address| (address.net.trunc(), index, address)));
+    }
+    // A network sorts before those it contains. The sort is stable: of the same two, the first in the file
+    // leads.
+    networks.sort_by_key(|&(net, _, _)| net);
+
+    let mut links: Vec<(Link, &AddressDraft)> = Vec::new();
+    let mut apart = true;
+    for (net, interface, address) in networks {
+        let Some((link, outer)) = links.last().filter(|(link, _)| link.net.contains(&net)) else {
+            links.push((Link { net, interface }, address));
+            continue;
+        };
+        if link.interface != interface {
+            apart = false;
+            // The same address twice has been reported as such.
+            if outer.net.addr() != address.net.addr() {
+                report_overlap(interfaces, (link.interface, outer), (interface, address), report);
+            }
+        }
+    }
+    (links.into_iter().map(|(link, _)| link).collect(), apart)
+}
+
+fn report_overlap(
+    interfaces: &[InterfaceDraft],
+    a: (usize, &AddressDraft),
+    b: (usize, &AddressDraft),
+    report: &mut Report,
+) {
+    let (first, later) = if a.1.span.start < b.1.span.start { (a, b) } else { (b, a) };
+    let (first_net, net) = (first.1.net.trunc(), later.1.net.trunc());
+    let other = &interfaces[first.0].name;
+    let message = match first_net == net {
+        true => {
+            format!("{net} is the network of interface {other} already, expected one interface a network")
+        }
+        false => format!("{net} overlaps {first_net} of interface {other}, expected networks apart"),
+    };
+    let finding = address_finding(&interfaces[later.0], later.1, message);
+    report.add(finding.related(first.1.span.clone(), "the other network"));
+}
+
+/// The routes, unless one is incomplete.
+fn check_routes(drafts: Vec<RouteDraft>, gateways: &Gateways, report: &mut Report) -> Option<Vec<Route>> {
+    let addresses = gateways.addresses.values();
+    let connected: BTreeMap<IpNet, _> = addresses.rev().map(|owner| (owner.1.net.trunc(), owner)).collect();
+    let mut given: BTreeMap<(IpNet, u32), Range<usize>> = BTreeMap::new();
+    let mut routes = Vec::with_capacity(drafts.len());
+    let mut complete = true;
+    for draft in drafts {
+        let path = Path::Index(&ROUTES, draft.index);
+        if let Some(to) = &draft.to {
+            let net = *to.get_ref();
+            if let Some((interface, address)) = connected.get(&net) {
+                let name = &interface.name;
+                let message =
+                    format!("{net} is the network of interface {name}: the route would never be used");
+                let finding = Finding::at(to.span(), path.key("to"), message);
+                report.add(finding.related(address.span.clone(), "the interface's address"));
+            }
+            match given.entry((net, draft.metric)) {
+                Entry::Vacant(entry) => drop(entry.insert(to.span())),
+                Entry::Occupied(entry) => {
+                    let message = format!("there is a route to {net} with metric {} already", draft.metric);
+                    let finding = Finding::at(to.span(), path.key("to"), message);
+                    let finding = finding.related(entry.get().clone(), "first given here");
+                    report.add(finding.help("give one of them another metric: the lowest wins"));
+                }
+            }
+        }
+        let target = draft.target.and_then(|target| match target {
+            TargetDraft::Reject(reject) => Some(Target::Reject(reject)),
+            TargetDraft::Gateway { via, interface } => {
+                gateways.resolve(&path, draft.to.as_ref(), &via, interface.as_ref(), report)
+            }
+        });
+        match (draft.to, target) {
+            (Some(to), Some(target)) => {
+                routes.push(Route { to: to.into_inner(), target, metric: draft.metric });
+            }
+            _ => complete = false,
+        }
+    }
+    complete.then_some(routes)
+}
+
+/// What the next routers of routes are checked against.
+struct Gateways<'a> {
+    interfaces: &'a [InterfaceDraft],
+    /// The interfaces' places by name.
+    names: BTreeMap<&'a str, usize>,
+    addresses: &'a Addresses<'a>,
+    links: &'a [Link],
+    /// Whether addresses and links are all there and without conflict: else a gateway that seems off its
+    /// link may be right.
+    certain: bool,
+}
+
+impl Gateways<'_> {
+    /// The gateway with its interface; `None` after a report.
+    fn resolve(
+        &self,
+        route: &Path,
+        to: Option<&Spanned<IpNet>>,
+        via: &Spanned<IpAddr>,
+        interface: Option<&Spanned<String>>,
+        report: &mut Report,
+    ) -> Option<Target> {
+        let address = *via.get_ref();
+        let bad_via = |message| Finding::at(via.span(), route.key("via"), message);
+        if let Some(to) = to.filter(|to| to.get_ref().addr().is_ipv4() != address.is_ipv4()) {
+            let (net, family) = (to.get_ref(), if address.is_ipv4() { "IPv6" } else { "IPv4" });
+            let message =
+                format!("{address} cannot be the next router to {net}, expected an {family} address");
+            report.add(bad_via(message));
+            return None;
+        }
+        let named = match interface {
+            Some(name) => Some((name, self.named(route, name, report)?)),
+            None => None,
+        };
+        let index = match named {
+            Some((_, index)) if is_link_local(address) => index,
+            None if is_link_local(address) => {
+                let message = format!("{address} is link-local, expected the interface to reach it by");
+                report.add(bad_via(message).help("name it with interface = \"NAME\""));
+                return None;
+            }
+            _ => self.link_of(address, &bad_via, report)?,
+        };
+        if let Some((owner, own)) = self.addresses.get(&scoped(address, index)) {
+            let message = format!("{address} is this router's own address, on interface {}", owner.name);
+            report.add(bad_via(message).related(own.span.clone(), "given here"));
+            return None;
+        }
+        if let Some((name, other)) = named.filter(|&(_, other)| other != index && self.certain) {
+            let (found, right) = (&self.interfaces[other].name, &self.interfaces[index].name);
+            let message =
+                format!("found {}, but {address} is on the network of interface {right}", quoted(found));
+            let finding = Finding::at(name.span(), route.key("interface"), message);
+            report.add(finding.help(format!("write interface = \"{right}\", or leave it out")));
+            return None;
+        }
+        Some(Target::Gateway { via: address, interface: index })
+    }
+
+    /// The place of the interface whose network has `address`.
+    fn link_of(
+        &self,
+        address: IpAddr,
+        bad_via: &dyn Fn(String) -> Finding,
+        report: &mut Report,
+    ) -> Option<usize> {
+        let after = self.links.partition_point(|link| link.net.network() <= address);
+        let Some(link) = self.links[..after].last().filter(|link| link.net.contains(&address)) else {
+            if self.certain {
+                let message =
+                    format!("{address} is on no interface's network, expected a neighbour's address");
+                report.add(bad_via(message));
+            }
+            return None;
+        };
+        let within = IpNet::new_assert(address, link.net.prefix_len());
+        if let Some(kind) = value::no_host_within(&within) {
+            report.add(bad_via(format!("{within} is {kind}, expected a router's address")));
+            return None;
+        }
+        Some(link.interface)
+    }
+
+    /// The place of the interface a route names.
+    fn named(&self, route: &Path, name: &Spanned<String>, report: &mut Report) -> Option<usize> {
+        let found = name.get_ref().as_str();
+        if let Some(&index) = self.names.get(found) {
+            return Some(index);
+        }
+        let message = format!("found {}, expected the name of an interface", quoted(found));
+        let finding = Finding::at(name.span(), route.key("interface"), message);
+        let names = self.names.keys().copied();
+        report.add(match keys::nearest(found, names.clone()) {
+            Some(name) => finding.help(value::did_you_mean(&quoted(name))),
+            None => finding.help(format!("there are {}", names.collect::<Vec<_>>().join(", "))),
+        });
+        None
+    }
+}
+
+fn address_finding(
+    interface: &InterfaceDraft,
+    address: &AddressDraft,
+    message: alloc::string::String,
+) -> Finding {
+    let path = INTERFACES.key(&interface.name);
+    let path = path.key("addresses");
+    Finding::at(address.span.clone(), Path::Index(&path, address.index), message)
+}
+
+/// fe80::/10 (RFC 4291 §2.5.6). IPv4's 169.254.0.0/16 gets no special treatment: it is configured by hand
+/// here.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}

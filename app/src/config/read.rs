@@ -1,0 +1,358 @@
+//! From the TOML tree to a [`Draft`]: typed values that still know where they stand. Here are the rules
+//! that one section can break alone; rules between sections are [`super::check`]'s.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::ops::Range;
+
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::errors::{Finding, Path, Report, quoted};
+use super::keys::{self, Key};
+use super::types::{Match, Reject, ReversePathFilter};
+use super::value::{self, Parsed, Problem};
+use super::{MAX_ADDRESSES, MAX_INTERFACES, MAX_ROUTES};
+
+/// A configuration as far as it could be read. What is missing in it has been reported.
+pub(super) struct Draft {
+    pub(super) hostname: Option<String>,
+    pub(super) interfaces: Vec<InterfaceDraft>,
+    pub(super) routes: Vec<RouteDraft>,
+}
+
+pub(super) struct InterfaceDraft {
+    pub(super) name: String,
+    pub(super) matching: Option<Spanned<Match>>,
+    pub(super) addresses: Vec<AddressDraft>,
+    /// Whether all addresses could be read.
+    pub(super) addresses_complete: bool,
+    pub(super) mtu: Option<Spanned<u16>>,
+    pub(super) router_advertisement: Option<Spanned<bool>>,
+    pub(super) reverse_path_filter: ReversePathFilter,
+    pub(super) enabled: bool,
+}
+
+pub(super) struct AddressDraft {
+    /// Place among the interface's addresses in the file.
+    pub(super) index: usize,
+    pub(super) net: IpNet,
+    pub(super) span: Range<usize>,
+}
+
+pub(super) struct RouteDraft {
+    /// Place among the routes in the file.
+    pub(super) index: usize,
+    pub(super) to: Option<Spanned<IpNet>>,
+    pub(super) target: Option<TargetDraft>,
+    pub(super) metric: u32,
+}
+
+pub(super) enum TargetDraft {
+    Gateway { via: Spanned<IpAddr>, interface: Option<Spanned<String>> },
+    Reject(Reject),
+}
+
+pub(super) fn read(root: &DeTable, report: &mut Report) -> Draft {
+    let root = Section { path: &Path::Root, span: 0..0, table: root };
+    root.report_unknown(keys::ROOT, report);
+    Draft {
+        hostname: root.read("hostname", report, value::hostname).map(Spanned::into_inner),
+        interfaces: read_interfaces(&root, report),
+        routes: read_routes(&root, report),
+    }
+}
+
+fn read_interfaces(root: &Section, report: &mut Report) -> Vec<InterfaceDraft> {
+    let path = root.path.key("interface");
+    let Some(value) = root.table.get("interface") else {
+        if !root.intends("interface", keys::ROOT) {
+            let help = "add a section [interface.NAME] with match = { port = 0 }";
+            report.add(Finding::whole("no interface is configured").help(help));
+        }
+        return Vec::new();
+    };
+    let DeValue::Table(table) = value.get_ref() else {
+        let problem = Problem::expected(value.get_ref(), "a section for each interface");
+        add(report, value.span(), &path, problem.help("write [interface.NAME], in single brackets"));
+        return Vec::new();
+    };
+    if table.is_empty() {
+        let message = "found no interface, expected a section for each";
+        report.add(Finding::at(value.span(), &path, message).help("write [interface.NAME]"));
+    }
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    if let Some((name, _)) = entries.get(MAX_INTERFACES) {
+        let message = format!("found {} interfaces, expected at most {MAX_INTERFACES}", entries.len());
+        report.add(Finding::at(name.span(), path.key(name.get_ref()), message));
+    }
+    let entries = entries.into_iter().take(MAX_INTERFACES);
+    entries.filter_map(|(name, value)| read_interface(&path, name, value, report)).collect()
+}
+
+fn read_interface(
+    interfaces: &Path,
+    name: &Spanned<impl AsRef<str>>,
+    value: &Spanned<DeValue>,
+    report: &mut Report,
+) -> Option<InterfaceDraft> {
+    let key = name.get_ref().as_ref();
+    let path = interfaces.key(key);
+    let DeValue::Table(table) = value.get_ref() else {
+        let problem = Problem::expected(value.get_ref(), "an interface's section");
+        let help = match keys::INTERFACE.iter().any(|known| known.name == key) {
+            true => "an interface has a name: [interface.NAME]".to_string(),
+            false => format!("write [{path}]"),
+        };
+        add(report, name.span(), &path, problem.help(help));
+        return None;
+    };
+    if let Err(problem) = value::interface_name(key) {
+        add(report, name.span(), &path, problem);
+    }
+    let section = Section { path: &path, span: value.span(), table };
+    section.report_unknown(keys::INTERFACE, report);
+    let (addresses, addresses_complete) = read_addresses(&section, report);
+    Some(InterfaceDraft {
+        name: key.to_string(),
+        matching: read_match(&section, report),
+        addresses,
+        addresses_complete,
+        mtu: section.read("mtu", report, value::mtu),
+        router_advertisement: section.read("router-advertisement", report, value::boolean),
+        reverse_path_filter: section
+            .read("reverse-path-filter", report, value::reverse_path_filter)
+            .map_or_else(ReversePathFilter::default, Spanned::into_inner),
+        enabled: section.read("enabled", report, value::boolean).is_none_or(Spanned::into_inner),
+    })
+}
+
+fn read_match(interface: &Section, report: &mut Report) -> Option<Spanned<Match>> {
+    const FORMS: &str = "match = { mac = \"52:54:00:00:00:01\" } or match = { port = 0 }";
+    let path = interface.path.key("match");
+    let Some(value) = interface.table.get("match") else {
+        let message = "missing, expected what picks the interface's device";
+        report.add(Finding::at(interface.span.clone(), &path, message).help(format!("add {FORMS}")));
+        return None;
+    };
+    let DeValue::Table(table) = value.get_ref() else {
+        let problem = Problem::expected(value.get_ref(), "a table with mac or port");
+        add(report, value.span(), &path, problem.help(format!("write {FORMS}")));
+        return None;
+    };
+    let section = Section { path: &path, span: value.span(), table };
+    section.report_unknown(keys::MATCH, report);
+    let mac = section.read("mac", report, value::mac);
+    let port = section.read("port", report, value::port);
+    match (table.get("mac"), table.get("port")) {
+        (Some(_), Some(_)) => {
+            report.add(Finding::at(value.span(), &path, "found both mac and port, expected one of them"));
+            None
+        }
+        (None, None) => {
+            // An unknown key has been reported and is most likely what should have been mac or port.
+            if table.is_empty() {
+                let message = "found an empty table, expected mac or port";
+                report.add(Finding::at(value.span(), &path, message).help(format!("write {FORMS}")));
+            }
+            None
+        }
+        _ => {
+            let matching = mac.map(|mac| Match::Mac(mac.into_inner()));
+            matching
+                .or(port.map(|port| Match::Port(port.into_inner())))
+                .map(|matching| Spanned::new(value.span(), matching))
+        }
+    }
+}
+
+/// The addresses that could be read, and whether these are all.
+fn read_addresses(interface: &Section, report: &mut Report) -> (Vec<AddressDraft>, bool) {
+    let path = interface.path.key("addresses");
+    let Some(value) = interface.table.get("addresses") else {
+        return (Vec::new(), !interface.intends("addresses", keys::INTERFACE));
+    };
+    let DeValue::Array(array) = value.get_ref() else {
+        let problem = Problem::expected(value.get_ref(), "an array of addresses");
+        let problem = match value.get_ref() {
+            DeValue::String(text) => {
+                problem.help(format!("put it in brackets: addresses = [{}]", quoted(text)))
+            }
+            _ => problem,
+        };
+        add(report, value.span(), &path, problem);
+        return (Vec::new(), false);
+    };
+    if let Some(value) = array.get(MAX_ADDRESSES) {
+        let message = format!("found {} addresses, expected at most {MAX_ADDRESSES}", array.len());
+        report.add(Finding::at(value.span(), &path, message));
+    }
+    let mut complete = array.len() <= MAX_ADDRESSES;
+    let mut addresses = Vec::new();
+    for (index, value) in array.iter().enumerate().take(MAX_ADDRESSES) {
+        match value::interface_address(value.get_ref()) {
+            Ok(net) => addresses.push(AddressDraft { index, net, span: value.span() }),
+            Err(problem) => {
+                add(report, value.span(), &Path::Index(&path, index), problem);
+                complete = false;
+            }
+        }
+    }
+    (addresses, complete)
+}
+
+fn read_routes(root: &Section, report: &mut Report) -> Vec<RouteDraft> {
+    let path = root.path.key("route");
+    let Some(value) = root.table.get("route") else {
+        return Vec::new();
+    };
+    let DeValue::Array(array) = value.get_ref() else {
+        let problem = Problem::expected(value.get_ref(), "a section for each route");
+        add(report, value.span(), &path, problem.help("write [[route]], in double brackets"));
+        return Vec::new();
+    };
+    if let Some(value) = array.get(MAX_ROUTES) {
+        let message = format!("found {} routes, expected at most {MAX_ROUTES}", array.len());
+        report.add(Finding::at(value.span(), &path, message));
+    }
+    let entries = array.iter().enumerate().take(MAX_ROUTES);
+    entries
+        .filter_map(|(index, value)| read_route(&Path::Index(&path, index), index, value, report))
+        .collect()
+}
+
+fn read_route(
+    path: &Path,
+    index: usize,
+    value: &Spanned<DeValue>,
+    report: &mut Report,
+) -> Option<RouteDraft> {
+    let DeValue::Table(table) = value.get_ref() else {
+        let problem = Problem::expected(value.get_ref(), "a route's section");
+        add(report, value.span(), path, problem.help("write [[route]] and the route's keys below it"));
+        return None;
+    };
+    let section = Section { path, span: value.span(), table };
+    section.report_unknown(keys::ROUTE, report);
+    let to = section.read("to", report, value::destination);
+    if !section.intends("to", keys::ROUTE) {
+        let message = "missing, expected the destination network";
+        report.add(
+            Finding::at(value.span(), path.key("to"), message)
+                .help("the default route is to = \"0.0.0.0/0\""),
+        );
+    }
+    let target = read_target(&section, report);
+    let metric = section.read("metric", report, value::metric).map_or(0, Spanned::into_inner);
+    Some(RouteDraft { index, to, target, metric })
+}
+
+fn read_target(route: &Section, report: &mut Report) -> Option<TargetDraft> {
+    const EXPECTED: &str = "expected via or reject";
+    let via = route.read("via", report, value::gateway);
+    let reject = route.read("reject", report, value::reject);
+    let interface = route
+        .read("interface", report, |value| value::string(value, "an interface's name").map(str::to_string));
+    match (route.intends("via", keys::ROUTE), route.intends("reject", keys::ROUTE)) {
+        (true, true) => {
+            let message = format!("found both via and reject, {EXPECTED}");
+            report.add(Finding::at(route.span.clone(), route.path, message));
+            None
+        }
+        (false, false) => {
+            let message = format!("found neither, {EXPECTED}");
+            let help =
+                "write via = \"192.0.2.254\" to forward, or reject = \"unreachable\" to turn packets away";
+            report.add(Finding::at(route.span.clone(), route.path, message).help(help));
+            None
+        }
+        (true, false) => via.map(|via| TargetDraft::Gateway { via, interface }),
+        (false, true) => {
+            if let Some(interface) = interface {
+                let message = "found an interface beside reject, expected it only beside via";
+                report.add(Finding::at(interface.span(), route.path.key("interface"), message));
+            }
+            reject.map(|reject| TargetDraft::Reject(reject.into_inner()))
+        }
+    }
+}
+
+/// One table of the file.
+struct Section<'a, 'i> {
+    path: &'a Path<'a>,
+    span: Range<usize>,
+    table: &'a DeTable<'i>,
+}
+
+impl Section<'_, '_> {
+    /// The value of `key`; `None` if it is absent, or wrong and reported.
+    fn read<T>(
+        &self,
+        key: &str,
+        report: &mut Report,
+        parse: impl FnOnce(&DeValue) -> Parsed<T>,
+    ) -> Option<Spanned<T>> {
+        let value = self.table.get(key)?;
+        match parse(value.get_ref()) {
+            Ok(parsed) => Some(Spanned::new(value.span(), parsed)),
+            Err(problem) => {
+                add(report, value.span(), &self.path.key(key), problem);
+                None
+            }
+        }
+    }
+
+    /// Whether `key` is there, if misspelt: then it is reported as unknown and not missing as well.
+    fn intends(&self, key: &str, known: &[Key]) -> bool {
+        self.table.contains_key(key)
+            || self.table.keys().any(|found| {
+                !known.iter().any(|key| key.name == found.get_ref())
+                    && keys::meant(found.get_ref(), known) == Some(key)
+            })
+    }
+
+    fn report_unknown(&self, known: &[Key], report: &mut Report) {
+        for (key, value) in self.table {
+            let name: &str = key.get_ref();
+            if known.iter().any(|key| key.name == name) {
+                continue;
+            }
+            let names: Vec<&str> = known.iter().map(|key| key.name).collect();
+            let finding = Finding::at(
+                key.span(),
+                self.path.key(name),
+                format!("unknown key, expected one of {}", names.join(", ")),
+            );
+            report.add(match self.unknown_help(name, value.get_ref(), known) {
+                Some(help) => finding.help(help),
+                None => finding,
+            });
+        }
+    }
+
+    fn unknown_help(&self, name: &str, value: &DeValue, known: &[Key]) -> Option<String> {
+        if let (Path::Key(Path::Key(Path::Root, "interface"), interface), DeValue::Table(_)) =
+            (self.path, value)
+        {
+            return Some(format!(
+                "a name with a dot is written in quotes: [interface.\"{interface}.{name}\"]"
+            ));
+        }
+        if let Some(place) = keys::home(name) {
+            return Some(format!("{name} belongs {place}"));
+        }
+        keys::meant(name, known).map(value::did_you_mean)
+    }
+}
+
+fn add(report: &mut Report, span: Range<usize>, path: &Path, problem: Problem) {
+    let finding = Finding::at(span, path, problem.message);
+    report.add(match problem.help {
+        Some(help) => finding.help(help),
+        None => finding,
+    });
+}

@@ -1,0 +1,190 @@
+//! Properties: no text makes the parser panic, and a written configuration reads back as it was.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+use super::{EXAMPLE, net};
+use crate::config::*;
+
+/// Whatever the text, an answer, and errors that can be shown.
+fn parse_anything(text: &[u8]) {
+    if let Err(errors) = Config::parse(text) {
+        assert!(errors.iter().count() > 0);
+        for error in &errors {
+            assert!(error.line > 0 && error.column > 0 && !error.message.is_empty());
+            assert!(error.span.start <= error.span.end && error.span.end <= text.len(), "{error:?}");
+        }
+        let shown = errors.in_file("x").to_string();
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    }
+}
+
+fn edit() -> impl Strategy<Value = (prop::sample::Index, usize, Vec<u8>)> {
+    let insertion = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..4),
+        prop::sample::select(vec![
+            &b"\""[..],
+            b"[",
+            b"]",
+            b"{",
+            b"}",
+            b"=",
+            b".",
+            b",",
+            b"\n",
+            b"#",
+            b"[[route]]\n",
+            b"[interface.wan]\n",
+            b"'''",
+            b"\\",
+            b"/",
+            b":",
+            b"0",
+            b"-1",
+            b"\"\"\"",
+            b"\xc3\xa4",
+            b"\r",
+            b"match",
+            b"via = ",
+            b"9999999999999999999",
+            b"inf",
+        ])
+        .prop_map(<[u8]>::to_vec),
+    ];
+    (any::<prop::sample::Index>(), 0..12usize, insertion)
+}
+
+/// Names and settings of a configuration; places in it give devices and networks.
+fn config() -> impl Strategy<Value = Config> {
+    use ReversePathFilter::{Loose, Off, Strict};
+    let interface = (
+        "[a-z0-9][a-z0-9._-]{0,9}",
+        any::<bool>(),
+        prop::collection::vec(2..250u8, 0..3),
+        prop::option::of(1280..9217u16),
+        (any::<bool>(), any::<bool>()),
+        prop::sample::select(vec![Off, Strict, Loose]),
+    );
+    let route = (any::<u32>(), 8..33u8, prop::option::of(any::<prop::sample::Index>()), any::<u32>());
+    let parts = (
+        "[A-Za-z0-9]{1,9}(-[a-z]{1,5})?",
+        prop::collection::vec(interface, 1..9),
+        prop::collection::vec(route, 0..20),
+    );
+    parts.prop_map(|(hostname, interfaces, routes)| {
+        let interfaces: Vec<Interface> = interfaces
+            .into_iter()
+            .enumerate()
+            .map(|(index, (name, by_mac, hosts, mtu, (advertise, enabled), reverse_path_filter))| {
+                let place = index as u8;
+                let hosts: BTreeSet<u8> = hosts.into_iter().collect();
+                let mut addresses: Vec<IpNet> =
+                    hosts.iter().map(|host| net(&format!("10.0.{place}.{host}/24"))).collect();
+                addresses.extend(hosts.iter().map(|host| net(&format!("2001:db8:{place}::{host}/64"))));
+                Interface {
+                    name: format!("{name}.{place}"),
+                    matching: if by_mac {
+                        Match::Mac([2, 0, 0, 0, 0, place])
+                    } else {
+                        Match::Port(index as u16)
+                    },
+                    router_advertisement: advertise && !addresses.is_empty(),
+                    addresses,
+                    mtu,
+                    reverse_path_filter,
+                    enabled,
+                }
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        let routes = routes
+            .into_iter()
+            .filter_map(|(bits, length, gateway, metric)| {
+                let to = IpNet::new_assert((bits | 0x4000_0000 & 0x5fff_ffff).to_be_bytes().into(), length)
+                    .trunc();
+                let target = match gateway.map(|gateway| gateway.index(interfaces.len())) {
+                    Some(index) if !interfaces[index].addresses.is_empty() => {
+                        Target::Gateway { via: [10, 0, index as u8, 254].into(), interface: index }
+                    }
+                    _ => Target::Reject(Reject::Prohibit),
+                };
+                let unicast = to.addr() < core::net::IpAddr::from([224, 0, 0, 0]) && !to.addr().is_loopback();
+                (unicast && seen.insert((to, metric))).then_some(Route { to, target, metric })
+            })
+            .collect();
+        Config { hostname, interfaces, routes }
+    })
+}
+
+fn emit(config: &Config) -> String {
+    let mut text = format!("hostname = \"{}\"\n", config.hostname);
+    for interface in &config.interfaces {
+        let _ = writeln!(text, "[interface.\"{}\"]", interface.name);
+        let _ = match interface.matching {
+            Match::Mac(_) => {
+                writeln!(text, "match = {{ mac = \"{}\" }}", interface.matching.to_string().split_at(4).1)
+            }
+            Match::Port(port) => writeln!(text, "match = {{ port = {port} }}"),
+        };
+        let addresses: Vec<String> =
+            interface.addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        let _ = writeln!(text, "addresses = [{}]", addresses.join(", "));
+        if let Some(mtu) = interface.mtu {
+            let _ = writeln!(text, "mtu = {mtu}");
+        }
+        let _ = writeln!(text, "router-advertisement = {}", interface.router_advertisement);
+        let filter = format!("{:?}", interface.reverse_path_filter).to_lowercase();
+        let _ = writeln!(text, "reverse-path-filter = \"{filter}\"\nenabled = {}", interface.enabled);
+    }
+    for route in &config.routes {
+        let _ = writeln!(text, "[[route]]\nto = \"{}\"\nmetric = {}", route.to, route.metric);
+        let _ = match route.target {
+            Target::Gateway { via, interface } => {
+                writeln!(text, "via = \"{via}\"\ninterface = \"{}\"", config.interfaces[interface].name)
+            }
+            Target::Reject(reject) => writeln!(text, "reject = \"{}\"", format!("{reject:?}").to_lowercase()),
+        };
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        parse_anything(&bytes);
+    }
+
+    #[test]
+    fn survives_any_text_like_toml(text in "[\\[\\]{}a-c=.,\"'#\\\\ \n0-9:_+-]{0,200}") {
+        parse_anything(text.as_bytes());
+    }
+
+    #[test]
+    fn survives_any_edit_of_a_good_text(edits in prop::collection::vec(edit(), 1..6)) {
+        let mut text = EXAMPLE.as_bytes().to_vec();
+        for (place, removed, inserted) in edits {
+            let start = place.index(text.len() + 1);
+            let end = (start + removed).min(text.len());
+            text.splice(start..end, inserted);
+        }
+        parse_anything(&text);
+    }
+
+    #[test]
+    fn reads_back_what_a_configuration_says(config in config()) {
+        let text = emit(&config);
+        match Config::parse(text.as_bytes()) {
+            Ok(read) => prop_assert_eq!(read, config),
+            Err(errors) => prop_assert!(false, "{}\n{}", text, errors),
+        }
+    }
+}

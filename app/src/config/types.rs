@@ -1,0 +1,109 @@
+//! What a configuration says, as plain values. Every rule of `docs/configuration.md` holds for a
+//! [`Config`] that [`Config::parse`] returned, so that its users check nothing again.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// The whole configuration of one router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The router's name (RFC 1123 §2.1); `weir` unless given.
+    pub hostname: String,
+    /// In the order of the text; at least one, at most [`MAX_INTERFACES`](super::MAX_INTERFACES).
+    pub interfaces: Vec<Interface>,
+    /// In the order of the text, at most [`MAX_ROUTES`](super::MAX_ROUTES); prefix and metric together are unique.
+    pub routes: Vec<Route>,
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Unique; 1 to 15 characters of `a-z 0-9 . _ -`, the first a letter or digit.
+    pub name: String,
+    /// Which device this is; no two interfaces have the same.
+    pub matching: Match,
+    /// Host address and prefix length together; the connected network is `.trunc()`. Unique over all
+    /// interfaces, link-local IPv6 addresses excepted; networks of different interfaces never overlap.
+    pub addresses: Vec<IpNet>,
+    /// Octets of an IP packet, 68 to 9216; from 1280 on with an IPv6 address. `None`: what the device says.
+    pub mtu: Option<u16>,
+    /// Whether routers are advertised here (RFC 4861 §6.2). Implies an IPv6 address with a /64.
+    pub router_advertisement: bool,
+    /// Source address check of packets received here.
+    pub reverse_path_filter: ReversePathFilter,
+    /// Whether the interface is up; `true` unless given. All other rules hold for a disabled interface too.
+    pub enabled: bool,
+}
+
+/// What picks an interface's device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Match {
+    /// The device with this Ethernet address: unicast and not zero.
+    Mac([u8; 6]),
+    /// The device found at this place in the order of discovery, from 0.
+    Port(u16),
+}
+
+/// Source address check of received packets (RFC 3704 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReversePathFilter {
+    /// No check.
+    #[default]
+    Off,
+    /// The best route to the source leaves by the interface the packet came in on (RFC 3704 §2.2).
+    Strict,
+    /// There is a route to the source, by whichever interface (RFC 3704 §2.4).
+    Loose,
+}
+
+/// One static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination; host bits are zero.
+    pub to: IpNet,
+    /// What becomes of packets to it.
+    pub target: Target,
+    /// Of routes with the same prefix the lowest metric wins; 0 unless given.
+    pub metric: u32,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the next router, of the same family as the route's prefix.
+    Gateway {
+        /// The next router: on a network of `interface`, never an address of our own.
+        via: IpAddr,
+        /// Index into [`Config::interfaces`].
+        interface: usize,
+    },
+    /// Nowhere.
+    Reject(Reject),
+}
+
+/// How a packet is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// Silently.
+    Blackhole,
+    /// With ICMP host unreachable (RFC 792, code 1), ICMPv6 no route to destination (RFC 4443 §3.1, code 0).
+    Unreachable,
+    /// With ICMP or ICMPv6 administratively prohibited (RFC 1812 §5.2.7.1, code 13; RFC 4443 §3.1, code 1).
+    Prohibit,
+}
+
+impl fmt::Display for Match {
+    /// As in the configuration: `mac 52:54:00:00:00:01` or `port 0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Match::Mac([a, b, c, d, e, g]) => {
+                write!(f, "mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+            }
+            Match::Port(port) => write!(f, "port {port}"),
+        }
+    }
+}
