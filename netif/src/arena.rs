@@ -236,6 +236,11 @@ impl Arena {
         self.memory.clone()
     }
 
+    /// Free buffers that no pool holds, of a moment ago.
+    pub fn idle(&self) -> usize {
+        (self.full.len() * MAGAZINE + self.strays.len()).min(self.slots)
+    }
+
     /// Packets that were dropped without being freed to a pool: a defect in the code, though harmless.
     pub fn strays(&self) -> usize {
         self.strays.len()

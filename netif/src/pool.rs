@@ -30,6 +30,11 @@ impl Pool {
         self.arena
     }
 
+    /// Free buffers it holds right now.
+    pub fn idle(&self) -> usize {
+        self.loaded.len() + self.previous.len()
+    }
+
     /// An empty packet with at least [`HEADROOM`](crate::HEADROOM) in front; `None` when the arena ran dry.
     #[inline]
     pub fn alloc(&mut self) -> Option<Packet> {
@@ -149,7 +154,7 @@ impl Drop for Pool {
 impl core::fmt::Debug for Pool {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Pool")
-            .field("free", &(self.loaded.len() + self.previous.len()))
+            .field("idle", &self.idle())
             .finish_non_exhaustive()
     }
 }
