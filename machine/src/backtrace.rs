@@ -40,7 +40,8 @@ pub(crate) fn walk(
     let mut left = MAX_FRAMES;
     let mut frame = start.rbp;
     let mut from = start.rsp.max(stack.start).next_multiple_of(8);
-    let whole = |frame: u64| frame.is_multiple_of(8) && stack.start <= frame && frame.saturating_add(16) <= stack.end;
+    let whole =
+        |frame: u64| frame.is_multiple_of(8) && stack.start <= frame && frame.saturating_add(16) <= stack.end;
     while left > 0 && frame >= from && whole(frame) {
         let back = word(frame + 8);
         if !is_return(back) {
@@ -96,7 +97,9 @@ mod tests {
         let stack = BASE..BASE + words.len() as u64 * 8;
         let word = |at: u64| words[((at - BASE) / 8) as usize];
         let mut all = Vec::new();
-        walk(start, &stack, &word, &|address| (0x1000..0x2000).contains(&address), &mut |at, sure| all.push((at, sure)));
+        walk(start, &stack, &word, &|address| (0x1000..0x2000).contains(&address), &mut |at, sure| {
+            all.push((at, sure))
+        });
         all
     }
 
@@ -129,7 +132,9 @@ mod tests {
     #[test]
     fn stays_on_the_stack_whatever_the_registers_hold() {
         let words = [0x1111; 4];
-        for wild in [0, 1, 7, BASE - 8, BASE + 24, BASE + 25, BASE + 32, u64::MAX, u64::MAX - 7, u64::MAX - 15] {
+        for wild in
+            [0, 1, 7, BASE - 8, BASE + 24, BASE + 25, BASE + 32, u64::MAX, u64::MAX - 7, u64::MAX - 15]
+        {
             for rsp in [0, BASE - 4096, BASE + 3, BASE + 32] {
                 assert!(trace(&words, Start { rsp, rbp: wild }).len() <= 4);
             }
@@ -162,7 +167,8 @@ mod tests {
             before[LONGEST_CALL - call.len()..].copy_from_slice(call);
             assert!(ends_with_call(&before), "{call:02x?}");
         }
-        for other in [[0x90; LONGEST_CALL], [0xff; LONGEST_CALL], [0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xe0]] {
+        for other in [[0x90; LONGEST_CALL], [0xff; LONGEST_CALL], [0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0xe0]]
+        {
             assert!(!ends_with_call(&other), "{other:02x?}");
         }
     }

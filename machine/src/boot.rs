@@ -5,7 +5,8 @@ use crate::frames;
 use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
 use crate::start_info::{self, Areas, StartInfo};
-use crate::{acpi, apic, clock, console, cpu, interrupt, log, memory_functions, report, smp, timer};
+use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices, pci};
+use crate::{report, smp, timer};
 use alloc::string::String;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -125,6 +126,9 @@ extern "C" fn enter(start_info: u64) -> ! {
     apic::init(acpi.has_8259);
     clock::init(acpi);
     timer::init_cpu();
+    ioapic::init(acpi);
+    pci::init(acpi);
+    mmio_devices::init(command_line);
     if !panic_known {
         crate::warn!("boot: panic= is halt, reboot or a number of seconds");
     }
@@ -152,7 +156,8 @@ fn memory(start: &StartInfo, read: start_info::Memory) -> &'static str {
         assert!(reserved.push(area.clone()), "the loader left too many pieces");
     }
     frames::start(start.ram.as_slice(), reserved.as_slice());
-    let command_line = start.command_line.clone().and_then(|range| read(range.start, range.end - range.start));
+    let command_line =
+        start.command_line.clone().and_then(|range| read(range.start, range.end - range.start));
     let command_line = String::from_utf8_lossy(command_line.unwrap_or(&[])).into_owned().leak();
 
     paging::start(cpu::has_no_execute(), start.ram.as_slice(), start.loader.as_slice(), &segments());

@@ -222,10 +222,8 @@ pub(crate) fn features() {
         Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION,
         has_extended(raw_cpuid::ExtendedFeatures::has_smap),
     );
-    flags.set(
-        Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION,
-        has_extended(raw_cpuid::ExtendedFeatures::has_umip),
-    );
+    flags
+        .set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, has_extended(raw_cpuid::ExtendedFeatures::has_umip));
     flags.set(Cr4Flags::OSXSAVE, avx);
     // SAFETY: each bit is set only if CPUID says the CPU has it; no page is user-accessible.
     unsafe { Cr4::write(flags) };
@@ -237,7 +235,9 @@ pub(crate) fn features() {
 
 /// Whether page tables may use the no-execute bit: the entry code turned it on if the CPU has it.
 pub(crate) fn has_no_execute() -> bool {
-    Cpuid::new().get_extended_processor_and_feature_identifiers().is_some_and(|leaf| leaf.has_execute_disable())
+    Cpuid::new()
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|leaf| leaf.has_execute_disable())
 }
 
 /// Whether `rep movsb` and `rep stosb` are quick (ERMS).

@@ -98,12 +98,17 @@ impl fmt::Display for Cause<'_> {
             (_, Some((cpu, stack))) => write!(f, "stack overflow on {cpu} ({} stack)", stack.name())?,
             (Some(address), None) => page_fault(f, frame.error, address)?,
             _ => {
-                let (mnemonic, name) = NAMES.get(frame.vector as usize).unwrap_or(&("#??", "reserved exception"));
+                let (mnemonic, name) =
+                    NAMES.get(frame.vector as usize).unwrap_or(&("#??", "reserved exception"));
                 write!(f, "{mnemonic} {name}")?;
             }
         }
         writeln!(f)?;
-        writeln!(f, "  vector {} error {:#06x} cs {:#04x} ss {:#04x}", frame.vector, frame.error, frame.cs, frame.ss)?;
+        writeln!(
+            f,
+            "  vector {} error {:#06x} cs {:#04x} ss {:#04x}",
+            frame.vector, frame.error, frame.cs, frame.ss
+        )?;
         let (root, _) = Cr3::read_raw();
         let registers = [
             ("rip", frame.rip),

@@ -80,10 +80,12 @@ impl<'a> Bitmap<'a> {
 
     /// The highest frame of `frames` that is not free.
     fn last_used(&self, frames: Range<usize>) -> Option<usize> {
-        masks(frames).filter_map(|(word, mask)| {
-            let used = !self.words[word] & mask;
-            (used != 0).then(|| word * 64 + 63 - used.leading_zeros() as usize)
-        }).last()
+        masks(frames)
+            .filter_map(|(word, mask)| {
+                let used = !self.words[word] & mask;
+                (used != 0).then(|| word * 64 + 63 - used.leading_zeros() as usize)
+            })
+            .last()
     }
 
     /// The first free frame from `frame` on.
@@ -117,9 +119,9 @@ pub fn touched(bytes: &Range<u64>) -> Range<usize> {
 }
 
 #[cfg(feature = "image")]
-pub use image::{allocate, free, free_bytes, total_bytes};
-#[cfg(feature = "image")]
 pub(crate) use image::start;
+#[cfg(feature = "image")]
+pub use image::{allocate, free, free_bytes, total_bytes};
 
 #[cfg(feature = "image")]
 mod image {

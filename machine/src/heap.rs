@@ -6,10 +6,10 @@ use crate::frames::{self, FRAME};
 use crate::lock::Spin;
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use talc::base::binning::Binning;
-use talc::source::Source;
 use talc::TalcLock;
 use talc::base::Talc;
+use talc::base::binning::Binning;
+use talc::source::Source;
 
 /// Frames asked for at a time, if there are so many.
 const CHUNK: usize = 256;
@@ -29,7 +29,8 @@ struct Frames {
 unsafe impl Source for Frames {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         // Room for the heap's own bookkeeping, and for the alignment of the block inside the chunk.
-        let needed = layout.size().checked_add(layout.align()).and_then(|sum| sum.checked_add(2 * FRAME as usize));
+        let needed =
+            layout.size().checked_add(layout.align()).and_then(|sum| sum.checked_add(2 * FRAME as usize));
         let least = needed.ok_or(())?.div_ceil(FRAME as usize);
         let (base, count) = [least.max(CHUNK), least]
             .into_iter()

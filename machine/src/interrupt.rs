@@ -61,6 +61,8 @@ pub fn allocate(cpu: CpuId) -> Option<Interrupt> {
 
 #[cfg(feature = "image")]
 pub(crate) use image::load;
+#[cfg(feature = "image")]
+pub use image::strays;
 
 #[cfg(feature = "image")]
 mod image {
@@ -68,6 +70,7 @@ mod image {
     use crate::exception;
     use crate::stacks::Stack;
     use spin::Once;
+    use weir_sync::CpuId;
     use x86_64::VirtAddr;
     use x86_64::instructions::tables::lidt;
     use x86_64::structures::DescriptorTablePointer;
@@ -103,6 +106,11 @@ mod image {
         // SAFETY: the table is static, each gate leads to the stub of its vector, and every interrupt stack is
         // set in the task state loaded before.
         unsafe { lidt(&pointer) };
+    }
+
+    /// Interrupts that came to `cpu` on vectors nobody allocated: a device or the firmware left something on.
+    pub fn strays(cpu: CpuId) -> u64 {
+        cpu::block(cpu).strays()
     }
 
     fn stack(vector: usize) -> Stack {

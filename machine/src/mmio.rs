@@ -41,7 +41,7 @@ impl Window {
     pub fn map(phys: u64, len: usize) -> Option<Window> {
         let end = phys.checked_add(len as u64)?;
         let mapped = len != 0 && crate::paging::device(phys..end);
-        mapped.then(|| Window { start: phys as *mut u8, len })
+        mapped.then_some(Window { start: phys as *mut u8, len })
     }
 
     /// There are no devices on the host.

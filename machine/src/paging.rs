@@ -78,6 +78,8 @@ pub enum Refused {
     NoMemory,
     /// Not within what four levels reach, or the range is empty.
     OutOfRange,
+    /// Part of it is mapped for something else.
+    Taken,
 }
 
 /// Gives memory for a table, zeroed, at an address equal to its physical address.
@@ -99,7 +101,8 @@ impl Map {
 
     /// Maps all pages that `range` touches, except page 0, replacing what was there; 2 MiB pages where they fit.
     pub fn map(&mut self, range: Range<u64>, access: Access, tables: NewTable) -> Result<(), Refused> {
-        let end = range.end.checked_next_multiple_of(PAGE).filter(|&end| end <= END).ok_or(Refused::OutOfRange)?;
+        let end =
+            range.end.checked_next_multiple_of(PAGE).filter(|&end| end <= END).ok_or(Refused::OutOfRange)?;
         let mut at = (range.start / PAGE * PAGE).max(PAGE);
         if range.is_empty() {
             return Err(Refused::OutOfRange);
@@ -143,20 +146,24 @@ impl Map {
         None
     }
 
-    /// Whether every page that `range` touches is mapped with `access`; `None` if none of them is mapped at
-    /// all.
-    pub fn covers(&self, range: Range<u64>, access: Access) -> Option<bool> {
-        let mut at = range.start / PAGE * PAGE;
-        let (mut mapped, mut missing) = (false, false);
-        while at < range.end {
-            match self.find(at) {
-                Some((found, _)) if found == access => mapped = true,
-                Some(_) => return Some(false),
-                None => missing = true,
-            }
-            at += PAGE;
+    /// Maps the pages that `range` touches and that are absent; those present must have the same `access`.
+    pub fn add(&mut self, range: Range<u64>, access: Access, tables: NewTable) -> Result<(), Refused> {
+        if range.end > END {
+            return Err(Refused::OutOfRange);
         }
-        mapped.then_some(!missing)
+        let pages = || (range.start / PAGE * PAGE..range.end).step_by(PAGE as usize);
+        if pages().any(|page| self.find(page).is_some_and(|(found, _)| found != access)) {
+            return Err(Refused::Taken);
+        }
+        if pages().all(|page| self.find(page).is_none()) {
+            return self.map(range, access, tables);
+        }
+        for page in pages() {
+            if self.find(page).is_none() {
+                self.map(page..page + PAGE, access, tables)?;
+            }
+        }
+        Ok(())
     }
 
     /// The entry of `address` in a table of `level`; makes the tables above it, splits a 2 MiB page on the way.
@@ -204,7 +211,7 @@ pub(crate) use image::{ROOT, Segments, device, guard, load, start};
 
 #[cfg(feature = "image")]
 mod image {
-    use super::{Access, END, Map, PAGE, Refused, Table};
+    use super::{Access, END, Map, PAGE, Table};
     use crate::frames;
     use crate::lock::Lock;
     use core::ops::Range;
@@ -269,7 +276,7 @@ mod image {
     /// Maps device registers, uncached. `false` if any page of them is mapped as something else (RAM, say),
     /// is out of reach, or tables ran out.
     pub(crate) fn device(range: Range<u64>) -> bool {
-        map_new(range, Access::Device).is_some()
+        add(range, Access::Device).is_some()
     }
 
     /// Read-only view of `len` bytes at physical address `at`: firmware tables, wherever the firmware put them.
@@ -285,7 +292,7 @@ mod image {
             match found {
                 Some((Access::Device, _)) => return None,
                 Some(_) => {}
-                None => map_new(page..page + PAGE, Access::Read)?,
+                None => add(page..page + PAGE, Access::Read)?,
             }
         }
         // SAFETY: every page of the range was found mapped, or has just been; mappings other than guard pages
@@ -293,16 +300,9 @@ mod image {
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len) })
     }
 
-    /// Maps `range` unless it is mapped so already.
-    fn map_new(range: Range<u64>, access: Access) -> Option<()> {
-        let mut guard = MAP.lock();
-        let map = guard.as_mut()?;
-        match map.covers(range.clone(), access) {
-            Some(true) => Some(()),
-            Some(false) => None,
-            // Nothing was present, and CPUs do not cache that (Intel SDM vol. 3A §4.10.2.3): no flush.
-            None => map.map(range, access, &mut new_table).ok(),
-        }
+    /// Nothing present is changed, and CPUs do not cache what is absent (Intel SDM vol. 3A §4.10.2.3): no flush.
+    fn add(range: Range<u64>, access: Access) -> Option<()> {
+        MAP.lock().as_mut()?.add(range, access, &mut new_table).ok()
     }
 
     fn new_table() -> Option<NonNull<Table>> {
@@ -310,15 +310,6 @@ mod image {
         // SAFETY: the frame was just taken, is page-aligned and mapped: by these tables or the ones at entry.
         unsafe { table.write(Table::new()) };
         Some(table)
-    }
-
-    impl core::fmt::Display for Refused {
-        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            f.write_str(match self {
-                Refused::NoMemory => "no memory for page tables",
-                Refused::OutOfRange => "address out of range",
-            })
-        }
     }
 }
 
@@ -399,10 +390,21 @@ mod tests {
         let mut map = map();
         map.map(0xfee0_0000..0xfee0_1000, Access::Device, &mut on_heap).unwrap();
         assert_eq!(map.find(0xfee0_0fff), Some((Access::Device, PAGE)));
-        assert_eq!(map.covers(0xfee0_0010..0xfee0_0020, Access::Device), Some(true));
-        assert_eq!(map.covers(0xfee0_0010..0xfee0_1001, Access::Device), Some(false));
-        assert_eq!(map.covers(0xfee0_0010..0xfee0_0020, Access::Write), Some(false));
-        assert_eq!(map.covers(0xfee0_1000..0xfee0_2000, Access::Device), None);
+        let entry = map.entry(0xfee0_0000, 1, &mut on_heap).unwrap().load(Ordering::Relaxed);
+        assert_eq!(entry, 0xfee0_0000 | NO_EXECUTE | UNCACHED | WRITE_THROUGH | WRITABLE | PRESENT);
+    }
+
+    #[test]
+    fn adds_what_is_absent_and_refuses_what_is_something_else() {
+        let mut map = map();
+        map.map(4 * MIB..5 * MIB, Access::Write, &mut on_heap).unwrap();
+        map.add(6 * MIB..6 * MIB + 1, Access::Device, &mut on_heap).unwrap();
+        map.add(6 * MIB + 8..8 * MIB, Access::Device, &mut on_heap).unwrap();
+        assert_eq!(map.find(8 * MIB - 1), Some((Access::Device, PAGE)));
+        assert_eq!(map.find(8 * MIB), None);
+        assert_eq!(map.add(5 * MIB - 1..6 * MIB, Access::Device, &mut on_heap), Err(Refused::Taken));
+        assert_eq!(map.find(5 * MIB), None);
+        assert_eq!(map.add(u64::MAX - 1..u64::MAX, Access::Device, &mut on_heap), Err(Refused::OutOfRange));
     }
 
     #[test]

@@ -122,7 +122,9 @@ fn is_return(address: u64) -> bool {
 fn panic(info: &core::panic::PanicInfo) -> ! {
     let (rsp, rbp): (u64, u64);
     // SAFETY: copies two registers.
-    unsafe { core::arch::asm!("mov {}, rsp", "mov {}, rbp", out(reg) rsp, out(reg) rbp, options(nomem, nostack)) };
+    unsafe {
+        core::arch::asm!("mov {}, rsp", "mov {}, rbp", out(reg) rsp, out(reg) rbp, options(nomem, nostack))
+    };
     report(&Cause(info), None, Start { rsp, rbp })
 }
 

@@ -29,7 +29,8 @@ unsafe extern "C" {
 /// Finds a page for the trampoline: RAM below 640 KiB, behind the first 32 KiB (the BIOS's), clear of `loader`.
 pub(crate) fn find_trampoline(ram: &[Range<u64>], loader: &[Range<u64>]) {
     let is_ram = |page: u64| ram.iter().any(|area| area.start <= page && page + paging::PAGE <= area.end);
-    let is_clear = |page: u64| loader.iter().all(|area| page + paging::PAGE <= area.start || area.end <= page);
+    let is_clear =
+        |page: u64| loader.iter().all(|area| page + paging::PAGE <= area.start || area.end <= page);
     let page = (0x8000..0xa_0000).step_by(paging::PAGE as usize).find(|&page| is_ram(page) && is_clear(page));
     TRAMPOLINE.store(page.unwrap_or(0), Ordering::Relaxed);
 }

@@ -57,6 +57,7 @@ impl Stack {
     }
 
     /// What a report calls it.
+    #[cfg_attr(not(feature = "image"), expect(dead_code, reason = "only the image reports"))]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Stack::Interrupt => "interrupt",

@@ -175,3 +175,153 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|field| field.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RAM: u32 = 1;
+    const RESERVED: u32 = 2;
+
+    /// Physical memory from address 0 on.
+    struct Memory(Vec<u8>);
+
+    impl Memory {
+        /// A start info at 0x100, its map at 0x200, `command_line` at 0x1000, a module list at 0x2000.
+        fn new(map: &[(u64, u64, u32)], command_line: &[u8], module: Option<(u64, u64)>) -> Memory {
+            let mut memory = Memory(vec![0; 0x4000]);
+            let header = [
+                (0, u64::from(START_MAGIC_VALUE) | 1 << 32),
+                (8, u64::from(module.is_some()) << 32),
+                (16, 0x2000),
+                (24, 0x1000),
+                (32, 0xf_5000),
+                (40, 0x200),
+                (48, map.len() as u64),
+            ];
+            for (offset, value) in header {
+                memory.put(0x100 + offset, &value.to_le_bytes());
+            }
+            for (i, (start, len, kind)) in map.iter().enumerate() {
+                let entry = 0x200 + i * AREA as usize;
+                memory.put(entry, &start.to_le_bytes());
+                memory.put(entry + 8, &len.to_le_bytes());
+                memory.put(entry + 16, &kind.to_le_bytes());
+            }
+            memory.put(0x1000, command_line);
+            let (start, len) = module.unwrap_or((0, 0));
+            memory.put(0x2000, &start.to_le_bytes());
+            memory.put(0x2008, &len.to_le_bytes());
+            memory
+        }
+
+        fn put(&mut self, at: usize, bytes: &[u8]) {
+            self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn parse(&self) -> Result<StartInfo, Bad> {
+            parse(0x100, &|at, len| self.0.get(at as usize..at.checked_add(len)? as usize))
+        }
+    }
+
+    const MAP: [(u64, u64, u32); 3] =
+        [(0, 0x9_fc00, RAM), (0xf_0000, 0x1_0000, RESERVED), (0x10_0000, 0x7ee_0000, RAM)];
+
+    #[test]
+    fn finds_all_that_a_loader_leaves() {
+        let info = Memory::new(&MAP, b"log=debug\0rest", Some((0x700_0000, 100))).parse().unwrap();
+        assert_eq!(info.ram.as_slice(), [0..0x9_fc00, 0x10_0000..0x7fe_0000]);
+        assert_eq!(info.command_line, Some(0x1000..0x1009));
+        assert_eq!(info.module, Some(0x700_0000..0x700_0064));
+        assert_eq!(info.rsdp, Some(0xf_5000));
+        let expected = [
+            0x100..0x138,
+            0x200..0x248,
+            0x1000..0x1009,
+            0x2000..0x2020,
+            0x700_0000..0x700_0064,
+            0xf_5000..0xf_5024,
+        ];
+        assert_eq!(info.loader.as_slice(), expected);
+    }
+
+    #[test]
+    fn goes_without_module_and_command_line() {
+        let info = Memory::new(&MAP, b"\0", None).parse().unwrap();
+        assert_eq!((info.command_line, info.module), (None, None));
+        assert_eq!(Memory::new(&MAP, b"\0", Some((0x1000, 0))).parse().unwrap().module, None);
+    }
+
+    #[test]
+    fn cuts_a_command_line_that_does_not_end() {
+        let mut memory = Memory::new(&MAP, &[b'a'; 0x3000], None);
+        assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x2000));
+        memory.0.truncate(0x1004);
+        assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x1004));
+    }
+
+    #[test]
+    fn sorts_joins_and_cuts_ram() {
+        let map = [
+            (0x50_0000, 0x10_0000, RAM),
+            (0x10_0000, 0x30_0000, RAM),
+            (0x40_0000, 0x18_0000, RAM),
+            (0x20_0000, 0x1000, RESERVED),
+            (0x5f_f000, 0x10_0000, RESERVED),
+            (0x80_0000, 0, RAM),
+            (u64::MAX - 1, 100, RAM),
+        ];
+        let info = Memory::new(&map, b"\0", None).parse().unwrap();
+        let expected = [0x10_0000..0x20_0000, 0x20_1000..0x5f_f000, u64::MAX - 1..u64::MAX];
+        assert_eq!(info.ram.as_slice(), expected);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let memory = Memory::new(&MAP, b"\0", None);
+        let mut bad = Memory(memory.0.clone());
+        bad.0[0x100] = 0;
+        assert_eq!(bad.parse().unwrap_err(), Bad::Magic);
+        let mut old = Memory(memory.0.clone());
+        old.0[0x104] = 0;
+        assert_eq!(old.parse().unwrap_err(), Bad::NoMemoryMap);
+        assert_eq!(Memory::new(&[], b"\0", None).parse().unwrap_err(), Bad::NoMemoryMap);
+        assert_eq!(
+            Memory::new(&[(0, 1 << 20, RESERVED)], b"\0", None).parse().unwrap_err(),
+            Bad::NoMemoryMap
+        );
+        let cut = Memory(memory.0[..0x210].to_vec());
+        assert_eq!(cut.parse().unwrap_err(), Bad::Unreadable);
+        let module = Memory::new(&MAP, b"\0", Some((u64::MAX, 2)));
+        assert_eq!(module.parse().unwrap_err(), Bad::Unreadable);
+    }
+
+    proptest! {
+        /// Whatever a loader writes, parsing ends, and RAM comes out sorted, apart, and clear of reserved areas.
+        #[test]
+        fn any_memory_map_gives_sound_ram(
+            map in proptest::collection::vec((0u64..1 << 20, 0u64..1 << 18, 1u32..4), 1..40),
+        ) {
+            if let Ok(info) = Memory::new(&map, b"\0", None).parse() {
+                let ram = info.ram.as_slice();
+                prop_assert!(ram.windows(2).all(|pair| pair[0].end <= pair[1].start));
+                for address in (0..1 << 20).step_by(997) {
+                    let inside = |kind: fn(u32) -> bool| map.iter().any(|&(start, len, of)| {
+                        kind(of) && (start..start + len).contains(&address)
+                    });
+                    let expected = inside(|kind| kind == RAM) && !inside(|kind| kind != RAM);
+                    prop_assert_eq!(ram.iter().any(|area| area.contains(&address)), expected, "at {:#x}", address);
+                }
+            }
+        }
+
+        /// Any bytes at all: no panic, no endless loop.
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let mut memory = Memory::new(&MAP, b"\0", Some((1, 1)));
+            memory.put(0x104, &bytes);
+            let _ = memory.parse();
+        }
+    }
+}
