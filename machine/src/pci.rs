@@ -14,6 +14,7 @@ pub(crate) mod simulated;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub use bar::Bar;
+use crate::lock::Lock;
 use core::fmt;
 pub use pci_types::PciAddress;
 use pci_types::{CommandRegister, StatusRegister};
@@ -53,43 +54,33 @@ pub(crate) trait Space: fmt::Debug + Send + Sync {
     fn write(&self, address: PciAddress, offset: u16, size: u8, value: u32);
 }
 
-/// `[I]` Set once by [`init`].
-static SPACE: Once<Option<Box<dyn Space>>> = Once::new();
+/// `[I]` Set once by [`init`]: nothing is plugged in later.
+static FUNCTIONS: Once<Vec<Function>> = Once::new();
 
-/// Finds out how configuration space is reached and gives BARs without an address one. Boot CPU, once, after
-/// ACPI was read.
+/// Finds the functions on all reachable buses and gives BARs without an address one. Boot CPU, once, after ACPI
+/// was read.
 #[cfg(feature = "image")]
 pub fn init(acpi: &crate::acpi::Info) {
-    let Some(space) = SPACE.call_once(|| access::find(acpi)) else {
+    let Some(space) = access::find(acpi) else {
         crate::info!("pci: none");
         return;
     };
-    let found = functions();
-    let mut pool = assign::Pool::new(acpi);
-    found.iter().for_each(|function| pool.withhold(function));
-    for function in &found {
-        pool.assign(function);
-        crate::debug!(
-            "pci: {} {:04x}:{:04x} class {:06x}",
-            function.address,
-            function.vendor,
-            function.device,
-            function.class
-        );
+    let space: &'static dyn Space = Box::leak(space);
+    let found = FUNCTIONS.call_once(|| scan(space));
+    assign::assign(acpi, found);
+    for function in found {
+        let Function { address, vendor, device, class, .. } = function;
+        crate::debug!("pci: {address} {vendor:04x}:{device:04x} class {class:06x}");
         if function.header() == BRIDGE && function.secondary_bus().is_none() {
-            crate::warn!(
-                "pci: firmware set no bus behind bridge {}: its devices are out of reach",
-                function.address
-            );
+            crate::warn!("pci: firmware set no bus behind bridge {address}: its devices are out of reach");
         }
     }
     crate::info!("pci: {} functions by {space:?}", found.len());
 }
 
-/// All functions on all reachable buses, in address order. Empty before `init`, without PCI, and on the host.
+/// All functions, in address order. Empty before `init`, without PCI, and on the host.
 pub fn functions() -> Vec<Function> {
-    let space = SPACE.get().and_then(Option::as_deref);
-    space.map(scan).unwrap_or_default()
+    FUNCTIONS.get().cloned().unwrap_or_default()
 }
 
 /// Walks the buses from 0, behind bridges as they come.
@@ -132,6 +123,8 @@ pub struct Function {
     /// Base class, sub-class and programming interface, most significant first.
     pub class: u32,
     space: &'static dyn Space,
+    /// `[L]` What [`bar::size`] found.
+    sized: &'static Lock<Option<bar::Bars>>,
 }
 
 /// A wired interrupt as firmware noted it.
@@ -152,7 +145,8 @@ impl Function {
         }
         let device = space.read(address, ID + 2, 2) as u16;
         let class = space.read(address, CLASS, 4) >> 8;
-        Some(Self { address, vendor, device, class, space })
+        let sized = Box::leak(Box::default());
+        Some(Self { address, vendor, device, class, space, sized })
     }
 
     fn has_siblings(&self) -> bool {
@@ -205,9 +199,21 @@ impl Function {
     }
 
     /// Base address register `index` (0–5); `None` if it is not there, has no address, or is the upper half of
-    /// the one before. Sizing it takes the device off the bus for a moment: not while it is in use.
+    /// the one before. The first call sizes all of them, for which the function leaves the bus for a moment: make
+    /// it before the device is in use.
     pub fn bar(&self, index: usize) -> Option<Bar> {
-        bar::read(self, index).filter(|bar| bar.is_assigned())
+        self.bars().get(index).copied().flatten().filter(Bar::is_assigned)
+    }
+
+    /// What its base address registers are, those without an address too.
+    fn bars(&self) -> bar::Bars {
+        *self.sized.lock().get_or_insert_with(|| bar::size(self))
+    }
+
+    /// Has the next look at the registers read them again.
+    #[cfg(any(feature = "image", test))]
+    fn forget_bars(&self) {
+        *self.sized.lock() = None;
     }
 
     /// Capabilities as (id, offset), in list order. Ends at a pointer into the header, and after as many as fit.

@@ -1,9 +1,10 @@
 //! Addresses for the BARs that firmware left without one: QEMU's microvm runs none that gives them.
 
-use super::bar::{count, read, register, width};
-use super::{BRIDGE, Bar, Function};
+use super::bar::{count, register, width};
+use super::{BRIDGE, Bar, COMMAND, Function};
 use crate::acpi::Info;
 use alloc::vec::Vec;
+use pci_types::CommandRegister;
 
 /// Where memory BARs go when no table names the bridge's windows: above the RAM of every PC that QEMU makes,
 /// below the IOAPIC and the addresses the chipset keeps.
@@ -15,16 +16,39 @@ const LOWEST: u64 = 1 << 20;
 /// A BAR is given whole pages, so that no two devices share one.
 const PAGE: u64 = 4096;
 
+/// Gives memory BARs without an address one. Only on the root bus: what lies behind a bridge must lie in the
+/// bridge's window, which is firmware's to make. I/O BARs stay as they are; no driver here uses one.
+///
+/// Firmware lets a function decode memory once it has given it addresses: such functions are left alone.
+pub(super) fn assign(acpi: &Info, functions: &[Function]) {
+    let lacking = |function: &&Function| {
+        let decodes = function.read_u16(COMMAND) & CommandRegister::MEMORY_ENABLE.bits() != 0;
+        function.address.bus() == function.space.root() && !decodes && function.bars().iter().flatten().any(is_lacking)
+    };
+    if !functions.iter().any(|function| lacking(&function)) {
+        return;
+    }
+    let mut pool = Pool::new(acpi);
+    functions.iter().for_each(|function| pool.withhold(function));
+    for function in functions.iter().filter(lacking) {
+        pool.assign(function);
+    }
+}
+
+fn is_lacking(bar: &Bar) -> bool {
+    matches!(bar, Bar::Memory { addr: 0, .. })
+}
+
 /// Addresses below 4 GiB that the host bridge passes on and nothing has yet.
 #[derive(Debug)]
-pub(super) struct Pool {
+struct Pool {
     /// Free ranges, first and past-the-end address.
     free: Vec<(u64, u64)>,
 }
 
 impl Pool {
     /// The windows the tables name, or the default one, less the configuration windows and the platform's own.
-    pub(super) fn new(acpi: &Info) -> Self {
+    fn new(acpi: &Info) -> Self {
         let named = acpi.pci_windows.iter().copied();
         let default = acpi.pci_windows.is_empty().then_some(DEFAULT_WINDOW);
         let mut free: Vec<_> = named
@@ -45,9 +69,9 @@ impl Pool {
     }
 
     /// Takes what `function` has already out of the pool: its BARs, and all a bridge passes on.
-    pub(super) fn withhold(&mut self, function: &Function) {
-        for index in 0..count(function) {
-            if let Some(Bar::Memory { addr, len, .. }) = function.bar(index) {
+    fn withhold(&mut self, function: &Function) {
+        for bar in function.bars().iter().flatten().filter(|bar| !is_lacking(bar)) {
+            if let Bar::Memory { addr, len, .. } = *bar {
                 self.remove(addr, addr.saturating_add(len));
             }
         }
@@ -63,15 +87,10 @@ impl Pool {
         }
     }
 
-    /// Gives memory BARs of `function` without an address one. Only on the root bus: what lies behind a bridge
-    /// must lie in the bridge's window, which is firmware's to make. I/O BARs stay as they are; no driver here
-    /// uses one.
-    pub(super) fn assign(&mut self, function: &Function) {
-        if function.address.bus() != function.space.root() {
-            return;
-        }
-        for index in 0..count(function) {
-            let Some(Bar::Memory { addr: 0, len, .. }) = read(function, index) else { continue };
+    /// Gives each BAR of `function` that lacks an address one.
+    fn assign(&mut self, function: &Function) {
+        for (index, bar) in function.bars().iter().enumerate() {
+            let Some(Bar::Memory { addr: 0, len, .. }) = *bar else { continue };
             let Some(addr) = self.take(len) else {
                 crate::warn!("pci: no room for {len:#x} bytes of {} BAR {index}", function.address);
                 continue;
@@ -82,6 +101,7 @@ impl Pool {
             }
             crate::debug!("pci: {} BAR {index} put at {addr:#x}", function.address);
         }
+        function.forget_bars();
     }
 
     /// The lowest fitting address in the first window that has room.
@@ -125,12 +145,18 @@ mod tests {
             .bar(5, 0, 0xFFFF_FFFF);
         let function = function(device);
         let acpi = Info { pci_windows: alloc::vec![(0xC000_0000, 0xDFFF_FFFF)], ..Info::default() };
-        let mut pool = Pool::new(&acpi);
-        pool.withhold(&function);
-        pool.assign(&function);
+        assign(&acpi, &[function]);
         assert_eq!(function.bar(0), None);
         assert_eq!(function.bar(1), memory(0xC000_0000, 0x1000, false));
         assert_eq!(function.bar(4), memory(0xC000_4000, 0x4000, true));
+    }
+
+    #[test]
+    fn leaves_a_function_alone_that_decodes_already() {
+        let function = function(Device::new(1, 1).bar(0, 0, 0xFFFF_F000));
+        function.enable();
+        assign(&Info::default(), &[function]);
+        assert_eq!(function.bar(0), None);
     }
 
     #[test]

@@ -48,54 +48,62 @@ impl Bar {
     }
 }
 
-/// Decodes and sizes register `index`. The function does not answer to it meanwhile.
-pub(super) fn read(function: &Function, index: usize) -> Option<Bar> {
+/// The ranges of a function by register.
+pub(super) type Bars = [Option<Bar>; DEVICE_BARS];
+
+/// Decodes and sizes all registers. The function answers to none of them meanwhile: each change of that makes a
+/// hypervisor rebuild its map of memory, which takes it up to a millisecond, so this is done once a function.
+pub(super) fn size(function: &Function) -> Bars {
+    let mut bars = [None; DEVICE_BARS];
+    let command = function.read_u16(super::COMMAND);
+    let decoding = (CommandRegister::MEMORY_ENABLE | CommandRegister::IO_ENABLE).bits();
+    if command & decoding != 0 {
+        function.write_u16(super::COMMAND, command & !decoding);
+    }
     let count = count(function);
-    // The upper half of a 64-bit register is no register.
-    let mut at = 0;
-    while at < index {
-        at += width(function.read_u32(register(at)), at, count);
+    let mut index = 0;
+    while index < count {
+        let low = function.read_u32(register(index));
+        let width = width(low, index, count);
+        if let Some(bar) = bars.get_mut(index) {
+            *bar = size_one(function, index, low, width == 2);
+        }
+        index += width;
     }
-    if at != index || index >= count {
-        return None;
+    if command & decoding != 0 {
+        function.write_u16(super::COMMAND, command);
     }
-    let low = function.read_u32(register(index));
-    let wide = width(low, index, count) == 2;
+    bars
+}
+
+fn size_one(function: &Function, index: usize, low: u32, wide: bool) -> Option<Bar> {
     if low & (IO | TYPE) == TYPE_64 && !wide {
         return None;
     }
-    let high = if wide { function.read_u32(register(index + 1)) } else { 0 };
-
-    let command = function.read_u16(super::COMMAND);
-    let decoding = CommandRegister::MEMORY_ENABLE | CommandRegister::IO_ENABLE;
-    function.update_command(|command| command - decoding);
-    function.write_u32(register(index), u32::MAX);
-    let mask_low = function.read_u32(register(index));
-    function.write_u32(register(index), low);
-    let mask_high = if wide {
-        function.write_u32(register(index + 1), u32::MAX);
-        let mask = function.read_u32(register(index + 1));
-        function.write_u32(register(index + 1), high);
-        mask
-    } else {
-        u32::MAX
-    };
-    function.write_u16(super::COMMAND, command);
-
+    let mask_low = probe(function, index, low);
     if low & IO != 0 {
         // Devices may leave the upper 16 bits unimplemented.
         let mask = mask_low & !IO_FLAGS & 0xFFFF;
         let port = u16::try_from(low & !IO_FLAGS).ok()?;
         return (mask != 0).then(|| Bar::Io { port, len: 1 << mask.trailing_zeros() });
     }
-    let mask = u64::from(mask_high) << 32 | u64::from(mask_low & !MEMORY_FLAGS);
+    let mask_low = mask_low & !MEMORY_FLAGS;
+    let high = if wide { function.read_u32(register(index + 1)) } else { 0 };
+    let mask_high = if wide { probe(function, index + 1, high) } else { u32::MAX };
+    if mask_low == 0 && !(wide && mask_high != 0) {
+        return None;
+    }
+    let mask = u64::from(mask_high) << 32 | u64::from(mask_low);
     let addr = u64::from(high) << 32 | u64::from(low & !MEMORY_FLAGS);
-    let implemented = mask_low & !MEMORY_FLAGS != 0 || wide && mask_high != 0;
-    implemented.then(|| Bar::Memory {
-        addr,
-        len: 1 << mask.trailing_zeros(),
-        prefetchable: low & PREFETCHABLE != 0,
-    })
+    Some(Bar::Memory { addr, len: 1 << mask.trailing_zeros(), prefetchable: low & PREFETCHABLE != 0 })
+}
+
+/// The bits that a register implements; it reads `value` again afterwards.
+fn probe(function: &Function, index: usize, value: u32) -> u32 {
+    function.write_u32(register(index), u32::MAX);
+    let mask = function.read_u32(register(index));
+    function.write_u32(register(index), value);
+    mask
 }
 
 pub(super) fn count(function: &Function) -> usize {
