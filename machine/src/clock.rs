@@ -13,10 +13,10 @@ mod scale;
 mod tsc;
 
 #[cfg(not(feature = "image"))]
-pub use crate::host::clock::{now, source, tsc, tsc_hz};
+pub use crate::host::clock::{now, since_entry, source, tsc, tsc_hz};
 pub use scale::Scale;
 #[cfg(feature = "image")]
-pub use tsc::{ENTRY_TSC, hint, init, now, source, tsc, tsc_hz};
+pub use tsc::{ENTRY_TSC, hint, init, now, since_entry, source, tsc, tsc_hz};
 #[cfg(feature = "image")]
 pub(crate) use tsc::{apic_bus_hz, at, measure, spin_ns};
 

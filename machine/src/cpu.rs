@@ -7,7 +7,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use raw_cpuid::CpuId as Cpuid;
 use spin::Once;
-use weir_sync::{CpuId, MAX_CPUS, Pending};
+use weir_sync::{Counter, CpuId, MAX_CPUS, Pending};
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;
@@ -65,6 +65,8 @@ pub(crate) struct Block {
     pub(crate) stacks: AtomicU64,
     /// `[I]` Where its run stack begins; read by the entry code.
     run_top: AtomicU64,
+    /// `[A]` TSC ticks it has slept. Written by itself, read by anyone.
+    pub(crate) slept: Counter,
     /// `[A]` The CPU runs; set by itself (Release), read by whoever sends to it or waits for it (Acquire).
     pub(crate) running: AtomicBool,
 }
@@ -91,6 +93,7 @@ impl Block {
             apic: AtomicU32::new(0),
             stacks: AtomicU64::new(0),
             run_top: AtomicU64::new(0),
+            slept: Counter::new(),
             running: AtomicBool::new(false),
         }
     }

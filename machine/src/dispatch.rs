@@ -101,10 +101,15 @@ pub fn raise(cpu: CpuId, bit: u8) {
     }
 }
 
+/// TSC ticks since entry that `cpu` was awake: all of them less those it slept in the dispatcher. 0 on the host.
+pub fn busy_ticks(cpu: CpuId) -> u64 {
+    body::busy_ticks(cpu)
+}
+
 #[cfg(feature = "image")]
 mod image {
     pub(super) use crate::cpu::Context;
-    use crate::{apic, cpu, log};
+    use crate::{apic, clock, cpu, log};
     use core::sync::atomic::Ordering;
     use weir_sync::{CpuId, Pending};
     use x86_64::instructions::interrupts;
@@ -131,11 +136,17 @@ mod image {
         interrupts::disable();
         if block.pending.sleep() {
             block.enter(Context::Idle);
+            let before = clock::tsc();
             interrupts::enable_and_hlt();
+            block.slept.add(clock::tsc().wrapping_sub(before));
             block.pending.wake();
         } else {
             interrupts::enable();
         }
+    }
+
+    pub(super) fn busy_ticks(cpu: CpuId) -> u64 {
+        clock::since_entry().saturating_sub(cpu::block(cpu).slept.get())
     }
 
     pub(super) fn wake(cpu: CpuId) {

@@ -8,6 +8,12 @@ use crate::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Zero.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds `n`. Not a read-modify-write: with two writers counts would be lost.
     #[inline]
     pub fn add(&self, n: u64) {

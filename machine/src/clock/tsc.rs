@@ -68,8 +68,13 @@ impl Stored {
 #[inline]
 pub fn now() -> u64 {
     // A CPU whose TSC lags the boot CPU's by less than the time since entry still reads forward.
-    let elapsed = tsc().saturating_sub(ENTRY_TSC.load(Ordering::Relaxed));
-    CLOCK.to_ns.get().apply(elapsed)
+    CLOCK.to_ns.get().apply(since_entry())
+}
+
+/// TSC ticks since entry. An emulator that counts instructions makes them instructions.
+#[inline]
+pub fn since_entry() -> u64 {
+    tsc().saturating_sub(ENTRY_TSC.load(Ordering::Relaxed))
 }
 
 /// The time-stamp counter.

@@ -15,6 +15,11 @@ pub fn tsc() -> u64 {
     now()
 }
 
+/// Ticks since the first call.
+pub fn since_entry() -> u64 {
+    now()
+}
+
 /// Ticks a second.
 pub fn tsc_hz() -> u64 {
     crate::clock::SECOND

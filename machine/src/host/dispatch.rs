@@ -43,6 +43,11 @@ pub(crate) fn sleep(cpu: CpuId) {
     }
 }
 
+/// The host's threads share their CPUs with others: nothing to measure.
+pub(crate) fn busy_ticks(_cpu: CpuId) -> u64 {
+    0
+}
+
 pub(crate) fn wake(cpu: CpuId) {
     if let Ok(thread) = THREADS[cpu.index()].lock()
         && let Some(thread) = thread.as_ref()
