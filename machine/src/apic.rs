@@ -25,7 +25,6 @@ const DELIVER_INIT: u32 = 5 << 8;
 const DELIVER_STARTUP: u32 = 6 << 8;
 const SEND_PENDING: u32 = 1 << 12;
 const ASSERT: u32 = 1 << 14;
-const ALL_BUT_SELF: u32 = 3 << 18;
 
 const BASE_MSR: u32 = 0x1b;
 const BASE_ENABLE: u64 = 1 << 11;
@@ -145,11 +144,9 @@ pub(crate) fn send_startup(to: u32, page: u64) {
     command(to, DELIVER_STARTUP | ASSERT | (page / paging::PAGE) as u32 & 0xff);
 }
 
-/// Sends an NMI to every other CPU, whatever it is doing. Nothing before [`init`].
-pub(crate) fn send_nmi_to_others() {
-    if PAGE.load(Ordering::Relaxed) != NOT_YET {
-        command(0, DELIVER_NMI | ASSERT | ALL_BUT_SELF);
-    }
+/// Interrupts the CPU with APIC `to` whatever it is doing.
+pub(crate) fn send_nmi(to: u32) {
+    command(to, DELIVER_NMI | ASSERT);
 }
 
 fn command(to: u32, what: u32) {

@@ -8,7 +8,7 @@ use crate::{apic, boot, clock, console, cpu, frames, log, power};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use weir_sync::CpuId;
+use weir_sync::{CpuId, MAX_CPUS};
 use x86_64::instructions::{hlt, interrupts};
 
 const NOBODY: u32 = u32::MAX;
@@ -60,7 +60,7 @@ pub(crate) fn report(cause: &dyn fmt::Display, at: Option<u64>, start: Start) ->
         }
         Err(_) => stop(),
     }
-    apic::send_nmi_to_others();
+    stop_others(me);
     log::flush_panic();
 
     let context = cpu::this().context();
@@ -80,6 +80,15 @@ pub(crate) fn report(cause: &dyn fmt::Display, at: Option<u64>, start: Start) ->
     let (free, total) = (frames::free_bytes() >> 10, frames::total_bytes() >> 10);
     console::write_panic(format_args!("  memory: {free} KiB free of {total} KiB\n"));
     end();
+}
+
+/// Stops the CPUs that run. One that was never started is left alone: in the firmware's care, an NMI would have it
+/// run from real mode's vector table.
+fn stop_others(me: CpuId) {
+    let all = (0..MAX_CPUS).filter_map(CpuId::new).map(cpu::block);
+    for other in all.filter(|block| block.number() != me && block.running.load(Ordering::Acquire)) {
+        apic::send_nmi(other.apic.load(Ordering::Acquire));
+    }
 }
 
 /// Halts or reboots, as the command line says.
