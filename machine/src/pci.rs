@@ -11,10 +11,10 @@ mod bar;
 #[cfg(test)]
 pub(crate) mod simulated;
 
+use crate::lock::Lock;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub use bar::Bar;
-use crate::lock::Lock;
 use core::fmt;
 pub use pci_types::PciAddress;
 use pci_types::{CommandRegister, StatusRegister};

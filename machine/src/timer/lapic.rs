@@ -21,8 +21,11 @@ const MASKED: u32 = 1 << 16;
 const MODE_TSC_DEADLINE: u32 = 0b10 << 17;
 const IA32_TSC_DEADLINE: u32 = 0x6E0;
 
-/// The counter is measured over this part of a second.
-const MEASURE: u64 = 1_000;
+/// Windows, in counts, over which the counter is measured: 16 µs to 17 ms at QEMU's and KVM's 1 GHz.
+const SHORTEST: u64 = 1 << 10;
+const LONGEST: u64 = 1 << 20;
+/// A standard error that ends the measurement. Deadlines are checked against the clock, so this much does.
+const GOOD_PPM: f64 = 300.0;
 
 /// How the timers of all CPUs work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,20 +113,19 @@ fn choose() -> Mode {
     Mode::Counter
 }
 
-/// Counts a second of the divided counter, over about a millisecond.
+/// Counts a second of the divided counter, over up to a millisecond.
 fn measured() -> u64 {
     apic::write(DIVIDE, DIVIDE_BY_16);
     apic::write(LVT_TIMER, MASKED | u32::from(FIRST_VECTOR + TIMER));
     apic::write(INITIAL_COUNT, u32::MAX);
-    // The counter's rate is not known yet, so its window cannot be a time: it grows until it lasts long enough.
-    let mut len = 1_000;
+    // The counter's rate is not known yet, so its window cannot be a time: it grows until it tells enough.
+    let mut len = SHORTEST;
     let hz = loop {
-        let start = clock::tsc();
-        let rate = clock::measure(|| u32::MAX - apic::read(CURRENT_COUNT), u32::MAX, len);
-        let enough = clock::tsc().wrapping_sub(start) >= clock::tsc_hz() / MEASURE;
-        match rate {
-            Some(rate) if enough || len > 1 << 28 => break (clock::tsc_hz() as f64 / rate.ticks) as u64,
-            None if len > 1 << 28 => panic!("the local APIC's timer does not count"),
+        match clock::measure(|| u32::MAX - apic::read(CURRENT_COUNT), u32::MAX, len) {
+            Some(rate) if rate.error_ppm < GOOD_PPM || len >= LONGEST => {
+                break (clock::tsc_hz() as f64 / rate.ticks) as u64;
+            }
+            None if len >= LONGEST => panic!("the local APIC's timer does not count"),
             _ => len *= 4,
         }
     };
