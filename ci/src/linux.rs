@@ -14,8 +14,15 @@ use crate::router::Config;
 /// What the console says once the VM forwards.
 pub(crate) const READY: &str = "linux-router: ready";
 
-/// Kernel command line: the peer gets the settings a router appliance would have.
-pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t mitigations=off";
+/// Kernel command line: the peer gets the settings a router appliance would have. The TSC's speed is given, because
+/// measuring it against the PIT fails for good when the machine is busy and microvm has no other clock.
+pub(crate) fn command_line() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mhz = cpuinfo.lines().find(|line| line.starts_with("cpu MHz")).and_then(|line| line.split_once(':'));
+    let khz = mhz.and_then(|(_, mhz)| mhz.trim().parse::<f64>().ok()).map(|mhz| (mhz * 1e3) as u64);
+    let clock = khz.map(|khz| format!(" tsc_early_khz={khz}")).unwrap_or_default();
+    format!("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t mitigations=off{clock}")
+}
 
 const INIT_HEAD: &str = "#!/bin/sh
 mount -t proc proc /proc

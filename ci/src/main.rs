@@ -3,11 +3,14 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bench;
 mod cleanup;
 mod command;
 mod console;
 mod cpio;
+mod doctor;
 mod frame;
+mod graph;
 mod host;
 mod http;
 mod linux;
@@ -19,6 +22,8 @@ mod qmp;
 mod random;
 mod rig;
 mod router;
+mod run;
+mod symbolize;
 mod table;
 mod tests;
 
@@ -39,6 +44,26 @@ struct Subcommand {
 
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
+        name: "run",
+        summary: "boot the router between two hosts, show that it works, leave its console to you",
+        help: "lab run [--cpus N] [--memory MIB] [--config FILE] [--frames] [--no-console] [--router weir|linux]
+
+Boots the router with images/weir.toml (or FILE, with the same addresses) between two hosts, pings and transfers a
+file through it in both families, and prints how long everything took. As root the hosts are Linux network
+namespaces; otherwise, or with --frames, the lab's own. With a terminal the router then runs on with its console
+attached: Ctrl-] leaves. Exits with 1 if anything failed.",
+        run: run_router,
+    },
+    Subcommand {
+        name: "doctor",
+        summary: "check that everything the lab needs is installed",
+        help: "lab doctor [--install]
+
+Lists the programs the lab uses and what is missing, with the line that installs it. --install runs that line; it
+needs root.",
+        run: doctor,
+    },
+    Subcommand {
         name: "boot-tests",
         summary: "boot the image many times and check what it does",
         help: "lab boot-tests [--filter TEXT] [--list] [--router weir|linux] [--jobs N]
@@ -57,6 +82,42 @@ failed tests are in target/lab.",
 Sends N mutated frames (1000000) into the router at the pace it takes them. Afterwards every ping must be answered
 within a second, the memory figure on its console must be what it was, and its counters must have seen the frames.",
         run: mutate_frames,
+    },
+    Subcommand {
+        name: "flood",
+        summary: "drive the router as fast as it takes frames",
+        help: "lab flood [--seconds N] [--bytes N] [--cpus N] [--router weir|linux]
+
+Sends UDP of 64 flows through the router in both families, N seconds each (3), in frames of N bytes (60), and prints
+the packets a second that came out.",
+        run: flood,
+    },
+    Subcommand {
+        name: "bench",
+        summary: "measure the router against the Linux router VM",
+        help: "lab bench [--rounds N] [--seconds N] [--cpus N] [--only weir|linux]
+
+Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a
+second, and, with -icount, guest instructions to the ready line and for a forwarded packet.",
+        run: bench,
+    },
+    Subcommand {
+        name: "symbolize",
+        summary: "name the functions of a backtrace on a console",
+        help: "lab symbolize [images/out/weir.debug] < console.txt
+
+Copies its input and names, after every line of a backtrace, the function, file and line of its address, with
+inlined callers. Exits with 1 if there was no backtrace.",
+        run: symbolize_console,
+    },
+    Subcommand {
+        name: "graph",
+        summary: "check the arrows between the crates, and where unsafe may stand",
+        help: "lab graph
+
+Compares the workspace's dependencies with the design's arrows and looks for #![forbid(unsafe_code)] in every crate
+but machine, sync and netif. Names each offender; exits with 1 if there is one.",
+        run: check_graph,
     },
     Subcommand {
         name: "serve-http",
@@ -118,6 +179,71 @@ fn overview() {
 
 fn image(arguments: &mut Arguments) -> Result<Image> {
     arguments.option("--router")?.map_or(Ok(Image::Weir), |text| Image::parse(&text))
+}
+
+fn run_router(mut arguments: Arguments) -> Result<bool> {
+    let options = run::Options {
+        image: image(&mut arguments)?,
+        cpus: arguments.number("--cpus", 2)?,
+        memory_mib: arguments.number("--memory", 128)?,
+        config: arguments.option("--config")?.map(Into::into),
+        frames: arguments.flag("--frames"),
+        console: !arguments.flag("--no-console"),
+    };
+    arguments.end("run")?;
+    run::run(&options)
+}
+
+fn doctor(mut arguments: Arguments) -> Result<bool> {
+    let install = if arguments.flag("--install") { doctor::Install::Yes } else { doctor::Install::No };
+    arguments.end("doctor")?;
+    doctor::check(install)
+}
+
+fn flood(mut arguments: Arguments) -> Result<bool> {
+    let image = image(&mut arguments)?;
+    let (seconds, bytes) = (arguments.number("--seconds", 3)?, arguments.number("--bytes", 60)?);
+    let cpus = arguments.number("--cpus", 1)?;
+    arguments.end("flood")?;
+    bench::flood(image, cpus, seconds, bytes)?;
+    Ok(true)
+}
+
+fn bench(mut arguments: Arguments) -> Result<bool> {
+    let images = match arguments.option("--only")? {
+        Some(text) => vec![Image::parse(&text)?],
+        None => vec![Image::Weir, Image::Linux],
+    };
+    let options = bench::Options {
+        images,
+        rounds: arguments.number("--rounds", 5)?,
+        window: std::time::Duration::from_secs_f64(arguments.number("--seconds", 2.0)?),
+        cpus: arguments.number("--cpus", 1)?,
+    };
+    arguments.end("bench")?;
+    bench::bench(&options)?;
+    Ok(true)
+}
+
+fn symbolize_console(mut arguments: Arguments) -> Result<bool> {
+    let image = match arguments.word() {
+        Some(path) => path.into(),
+        None => router::workspace()?.join("images/out/weir.debug"),
+    };
+    arguments.end("symbolize")?;
+    let text = std::io::read_to_string(std::io::stdin()).context("reading the console's text")?;
+    print!("{}", symbolize::symbolize(&image, &text)?);
+    Ok(symbolize::has_backtrace(&text))
+}
+
+fn check_graph(arguments: Arguments) -> Result<bool> {
+    arguments.end("graph")?;
+    let violations = graph::violations(&router::workspace()?)?;
+    violations.iter().for_each(|violation| println!("{violation}"));
+    if violations.is_empty() {
+        println!("ok: the crates' arrows and the places of unsafe are as designed");
+    }
+    Ok(violations.is_empty())
 }
 
 fn boot_tests(mut arguments: Arguments) -> Result<bool> {

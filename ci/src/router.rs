@@ -222,7 +222,7 @@ impl Setup {
             }
             Image::Linux => {
                 spec = Spec::new(&linux::kernel()?);
-                spec.command_line = linux::COMMAND_LINE.to_owned();
+                spec.command_line = linux::command_line();
                 std::fs::write(&module, linux::initramfs(&self.config)?)?;
                 spec.initrd = Some(module);
             }

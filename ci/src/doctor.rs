@@ -1,0 +1,111 @@
+//! What this machine has and lacks for the lab, and installing what it lacks.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{self, installed, is_root, package_of};
+
+/// A program and what the lab does with it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "boots the images"),
+    ("setpriv", "ends QEMU with the lab"),
+    ("addr2line", "names the functions of a backtrace"),
+    ("ip", "makes the hosts' namespaces"),
+    ("ping", "hosts' pings"),
+    ("traceroute", "hosts' traceroutes"),
+    ("ethtool", "switches the hosts' offloads"),
+    ("iperf3", "hosts' bulk transfers"),
+    ("tcpdump", "captures in the hosts"),
+    ("tshark", "verifies captured checksums"),
+    ("busybox", "the Linux router's user space"),
+    ("modprobe", "finds the Linux router's modules"),
+];
+
+const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// Prints what there is; installs what is missing if `install`. Whether nothing is missing in the end.
+pub(crate) fn check(install: Install) -> Result<bool> {
+    let mut missing = missing();
+    if !missing.is_empty() && install == Install::Yes {
+        if !is_root() {
+            bail!("--install needs root; run: {}", line(&missing));
+        }
+        apt(&["update"], &[])?;
+        apt(&["install", "-y", "--no-install-recommends"], &missing)?;
+        missing = self::missing();
+    }
+    for (program, purpose) in PROGRAMS {
+        show(installed(program), program, purpose);
+    }
+    let kernel = crate::linux::kernel();
+    let name = kernel.as_ref().map_or_else(|_| KERNEL_PACKAGE.to_owned(), |path| path.display().to_string());
+    show(kernel.is_ok(), &name, "the Linux router's kernel");
+    println!();
+    let namespaces = is_root() && can_make_namespaces();
+    let tap = Path::new("/dev/net/tun").exists();
+    match (is_root(), namespaces, tap) {
+        (false, ..) => println!("not root: hosts speak in frames; real Linux hosts are skipped"),
+        (true, false, _) => {
+            println!("no network namespaces (container without CAP_SYS_ADMIN?): Linux hosts fail")
+        }
+        (true, true, false) => println!("no /dev/net/tun (modprobe tun): Linux hosts fail"),
+        (true, true, true) => println!("root, namespaces and TAP devices: everything can run"),
+    }
+    match crate::router::weir_elf()? {
+        image if image.is_file() => println!("image: {}", image.display()),
+        image => println!("no image yet at {}: make image", image.display()),
+    }
+    if !missing.is_empty() {
+        println!("\nmissing; this installs it:\n  {}", line(&missing));
+    }
+    Ok(missing.is_empty())
+}
+
+/// Whether to install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Install {
+    Yes,
+    No,
+}
+
+fn missing() -> Vec<&'static str> {
+    let programs =
+        PROGRAMS.iter().filter(|(program, _)| !installed(program)).map(|(program, _)| package_of(program));
+    let mut list: Vec<&str> = programs.collect();
+    if crate::linux::kernel().is_err() {
+        list.push(KERNEL_PACKAGE);
+    }
+    list.dedup();
+    list
+}
+
+fn line(packages: &[&str]) -> String {
+    let sudo = if is_root() { "" } else { "sudo " };
+    format!("{sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends {}", packages.join(" "))
+}
+
+fn show(there: bool, name: &str, purpose: &str) {
+    println!("{}  {name:<42} {purpose}", if there { "ok     " } else { "MISSING" });
+}
+
+fn apt(words: &[&str], packages: &[&str]) -> Result<()> {
+    println!("apt-get {} {}", words.join(" "), packages.join(" "));
+    let mut command = Command::new("apt-get");
+    // tshark's package would ask who may capture.
+    command.args(words).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    command::run(&mut command, &[], Duration::from_secs(900))?
+        .success("apt-get")
+        .map(|_| ())
+        .context(line(packages))
+}
+
+fn can_make_namespaces() -> bool {
+    let name = crate::cleanup::name("try");
+    let made = crate::cleanup::Made::register(crate::cleanup::Thing::Namespace(name.clone()));
+    let works = command::capture("ip", &["netns", "add", &name], Duration::from_secs(5)).is_ok();
+    drop(made);
+    works
+}

@@ -1,0 +1,107 @@
+//! The crate graph of the design, checked: which workspace crate may use which, and where `unsafe` may stand.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cargo_metadata::{MetadataCommand, Package, TargetKind};
+
+/// Who may depend on whom, directly.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("weir-app", &["weir-netstack", "weir-xennet", "weir-virtio", "weir-machine", "weir-netif", "weir-sync"]),
+    ("weir-xennet", &["weir-netif", "weir-machine", "weir-sync"]),
+    ("weir-virtio", &["weir-netif", "weir-machine", "weir-sync"]),
+    ("weir-netstack", &["weir-netif", "weir-sync"]),
+    ("weir-netif", &["weir-sync"]),
+    ("weir-machine", &["weir-sync"]),
+    ("weir-sync", &[]),
+    ("weir-ci", &[]),
+];
+
+/// Crates that may hold `unsafe`; netif in its arena only.
+const UNSAFE: &[&str] = &["weir-machine", "weir-sync", "weir-netif"];
+
+/// Everything that breaks the design, one sentence each.
+pub(crate) fn violations(workspace: &Path) -> Result<Vec<String>> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(workspace.join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .context("cargo metadata")?;
+    let mut found = Vec::new();
+    for package in &metadata.packages {
+        let dependencies = package.dependencies.iter().filter(|d| d.path.is_some());
+        found.extend(forbidden_arrows(&package.name, dependencies.map(|d| d.name.as_str())));
+        if !UNSAFE.contains(&package.name.as_str()) {
+            found.extend(roots_without_forbid(package)?);
+        }
+        if package.name == "weir-netif"
+            && let Some(folder) = package.manifest_path.parent()
+        {
+            unsafe_outside_arena(&folder.as_std_path().join("src"), &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+fn forbidden_arrows<'a>(from: &str, to: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == from) else {
+        return vec![format!("{from} is a crate the design does not know")];
+    };
+    let short = |name: &str| name.trim_start_matches("weir-").to_owned();
+    let list = allowed.iter().map(|name| short(name)).collect::<Vec<_>>().join(", ");
+    to.filter(|name| !allowed.contains(name))
+        .map(|name| format!("{} -> {}: {} may use {{{list}}} only", short(from), short(name), short(from)))
+        .collect()
+}
+
+/// Libraries and programs of a crate whose root lacks `forbid(unsafe_code)`.
+fn roots_without_forbid(package: &Package) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for target in &package.targets {
+        let product = target.kind.iter().any(|kind| matches!(kind, TargetKind::Lib | TargetKind::Bin));
+        let text = std::fs::read_to_string(&target.src_path)
+            .with_context(|| format!("reading {}", target.src_path))?;
+        if product && !text.contains("#![forbid(unsafe_code)]") {
+            found.push(format!("{} has no #![forbid(unsafe_code)]", target.src_path));
+        }
+    }
+    Ok(found)
+}
+
+fn unsafe_outside_arena(folder: &Path, found: &mut Vec<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?.flatten()
+    {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("arena") {
+            continue;
+        }
+        if path.is_dir() {
+            unsafe_outside_arena(&path, found)?;
+            continue;
+        }
+        let text = std::fs::read_to_string(&path)?;
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|form| code.contains(form)) {
+                found.push(format!("{}:{}: netif keeps its unsafe in the arena", path.display(), number + 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_offending_arrow() {
+        assert_eq!(
+            forbidden_arrows("weir-netstack", ["weir-netif", "weir-machine"].into_iter()),
+            ["netstack -> machine: netstack may use {netif, sync} only"]
+        );
+        assert!(forbidden_arrows("weir-app", ["weir-netstack", "weir-sync"].into_iter()).is_empty());
+        assert_eq!(forbidden_arrows("weir-util", [].into_iter()).len(), 1);
+    }
+}
