@@ -38,32 +38,37 @@ pub(crate) fn walk(
     found: &mut dyn FnMut(u64, Sure),
 ) {
     let mut left = MAX_FRAMES;
-    let mut frame = start.rbp;
-    let mut from = start.rsp.max(stack.start).next_multiple_of(8);
+    let mut last = [0; REPEATS];
+    let mut show = |address: u64, sure: Sure| {
+        if left > 0 && last != [address; REPEATS] {
+            found(address, sure);
+            left -= 1;
+            last.rotate_left(1);
+            last[REPEATS - 1] = address;
+        }
+        left > 0
+    };
     let whole =
         |frame: u64| frame.is_multiple_of(8) && stack.start <= frame && frame.saturating_add(16) <= stack.end;
-    while left > 0 && frame >= from && whole(frame) {
+
+    let mut frame = start.rbp;
+    let mut from = start.rsp.max(stack.start).next_multiple_of(8);
+    while frame >= from && whole(frame) {
         let back = word(frame + 8);
         if !is_return(back) {
             break;
         }
-        found(back, Sure::Yes);
-        left -= 1;
+        if !show(back, Sure::Yes) {
+            return;
+        }
         from = frame + 16;
         frame = word(frame);
     }
     // A chain that is complete has come to the top of the stack: nothing is left to look at.
-    let mut last = [0; REPEATS];
     for at in (from..stack.end & !7).step_by(8) {
         let candidate = word(at);
-        if left == 0 {
+        if is_return(candidate) && !show(candidate, Sure::Perhaps) {
             return;
-        }
-        if is_return(candidate) && last != [candidate; REPEATS] {
-            found(candidate, Sure::Perhaps);
-            left -= 1;
-            last.rotate_left(1);
-            last[REPEATS - 1] = candidate;
         }
     }
 }
@@ -116,6 +121,13 @@ mod tests {
         words[499] = 0x1222;
         let found = trace(&words, Start { rsp: BASE, rbp: 0 });
         assert_eq!(found, [0x1111, 0x1111, 0x1111, 0x1222].map(|at| (at, Sure::Perhaps)));
+
+        // The same through frame pointers.
+        let mut words: Vec<u64> =
+            (0..500).map(|i| if i % 2 == 0 { BASE + (i + 2) * 8 } else { 0x1111 }).collect();
+        words[499] = 0x1222;
+        let found = trace(&words, Start { rsp: BASE, rbp: BASE });
+        assert_eq!(found, [0x1111, 0x1111, 0x1111, 0x1222].map(|at| (at, Sure::Yes)));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use image as body;
 /// Rounds of softints in a row after which a task gets a turn all the same.
 const ROUNDS: usize = 32;
 
+/// Turns without sleep after which log lines are printed all the same.
+const LOG_EVERY: usize = 64;
+
 /// Whether there is more to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum More {
@@ -86,8 +89,14 @@ impl Dispatcher {
 pub fn run(cpu: Cpu, worker: &mut dyn Worker) -> ! {
     body::start(cpu.id());
     let mut dispatcher = Dispatcher::new(cpu);
+    let mut turns = 0_usize;
     loop {
-        if dispatcher.turn(worker) == More::No {
+        let more = dispatcher.turn(worker);
+        turns = turns.wrapping_add(1);
+        if more == More::No || turns.is_multiple_of(LOG_EVERY) {
+            body::print_log();
+        }
+        if more == More::No {
             dispatcher.sleep();
         }
     }
@@ -124,6 +133,8 @@ mod image {
         cpu::this().enter(context);
     }
 
+    pub(super) use crate::log::flush as print_log;
+
     pub(super) fn start(_cpu: CpuId) {
         log::defer();
         interrupts::enable();
@@ -131,7 +142,6 @@ mod image {
 
     /// `sti; hlt`: an interrupt that comes between the look at the pending word and `hlt` ends the `hlt`.
     pub(super) fn sleep(cpu: CpuId) {
-        log::flush();
         let block = cpu::block(cpu);
         interrupts::disable();
         if block.pending.sleep() {

@@ -81,7 +81,7 @@ pub(crate) extern "C" fn enter(frame: &Frame) -> ! {
         report::stop();
     }
     let fault = (frame.vector == PAGE_FAULT).then(Cr2::read_raw);
-    report::report(&Cause { frame, fault }, Some(frame.rip), Start { rsp: frame.rsp, rbp: frame.rbp })
+    report::report(&Cause { frame, fault }, frame.rip, Start { rsp: frame.rsp, rbp: frame.rbp })
 }
 
 /// An exception in words, then its registers.

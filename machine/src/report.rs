@@ -47,8 +47,8 @@ pub(crate) fn stop() -> ! {
     }
 }
 
-/// Reports `cause` and ends the run. `at` is the instruction it happened at, if known.
-pub(crate) fn report(cause: &dyn fmt::Display, at: Option<u64>, start: Start) -> ! {
+/// Reports `cause` and ends the run. `at` is the instruction it happened at; the trace goes on from `start`.
+pub(crate) fn report(cause: &dyn fmt::Display, at: u64, start: Start) -> ! {
     interrupts::disable();
     let me = cpu::current();
     let number = me.index() as u32;
@@ -71,9 +71,7 @@ pub(crate) fn report(cause: &dyn fmt::Display, at: Option<u64>, start: Start) ->
         console::write_panic(format_args!("  #{frame} {address:#018x}{mark}\n"));
         frame += 1;
     };
-    if let Some(address) = at {
-        line(address, Sure::Yes);
-    }
+    line(at, Sure::Yes);
     if let Some(stack) = stack(me, start.rsp) {
         backtrace::walk(start, &stack, &stack_word, &is_return, &mut line);
     }
@@ -129,12 +127,20 @@ fn is_return(address: u64) -> bool {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
-    let (rsp, rbp): (u64, u64);
-    // SAFETY: copies two registers.
+    let (rip, rsp, rbp): (u64, u64, u64);
+    // SAFETY: copies three registers.
     unsafe {
-        core::arch::asm!("mov {}, rsp", "mov {}, rbp", out(reg) rsp, out(reg) rbp, options(nomem, nostack))
-    };
-    report(&Cause(info), None, Start { rsp, rbp })
+        core::arch::asm!(
+            "lea {}, [rip]",
+            "mov {}, rsp",
+            "mov {}, rbp",
+            out(reg) rip,
+            out(reg) rsp,
+            out(reg) rbp,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    report(&Cause(info), rip, Start { rsp, rbp })
 }
 
 /// A panic in words: the message, then where.
