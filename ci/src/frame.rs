@@ -160,20 +160,6 @@ impl Ipv4 {
             checksum_valid: checksum(&[&packet[..header]]) == 0,
         })
     }
-
-    /// Splits as a router with this `mtu` must (RFC 791 §3.2), for comparison with what it did.
-    pub(crate) fn fragments(&self, mtu: usize) -> Vec<Ipv4> {
-        let room = (mtu - 20 - self.options.len()) & !7;
-        let pieces: Vec<&[u8]> = self.payload.chunks(room).collect();
-        let last = pieces.len() - 1;
-        let piece = |(i, bytes): (usize, &&[u8])| Ipv4 {
-            offset: self.offset + i * room,
-            more_fragments: i != last || self.more_fragments,
-            payload: bytes.to_vec(),
-            ..self.clone()
-        };
-        pieces.iter().enumerate().map(piece).collect()
-    }
 }
 
 /// An IPv6 packet. Extension headers are part of `payload`.
@@ -406,16 +392,6 @@ pub(crate) fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, payload: &[
     let sum = upper_checksum(from.0, to.0, TCP, &out).to_be_bytes();
     out[16..18].copy_from_slice(&sum);
     out
-}
-
-/// Whether the UDP or TCP checksum of `message` holds.
-pub(crate) fn upper_checksum_valid(
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: u8,
-    message: &[u8],
-) -> bool {
-    upper_checksum(source, destination, protocol, message) == 0
 }
 
 /// An IPv6 fragment header (RFC 8200 §4.5) in front of `piece`.

@@ -52,7 +52,6 @@ impl Sockets {
 /// A frame that went over the wire.
 #[derive(Clone)]
 pub(crate) struct Seen {
-    pub(crate) at: Instant,
     when: SystemTime,
     pub(crate) bytes: Arc<[u8]>,
     from_router: bool,
@@ -347,7 +346,7 @@ impl Shared {
             log.seen.drain(..KEPT / 2);
         }
         let when = SystemTime::now();
-        log.seen.push(Seen { at: Instant::now(), when, bytes: bytes.into(), from_router, taken: false });
+        log.seen.push(Seen { when, bytes: bytes.into(), from_router, taken: false });
         drop(log);
         self.news.notify_all();
     }

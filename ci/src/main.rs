@@ -95,10 +95,10 @@ the packets a second that came out.",
     Subcommand {
         name: "bench",
         summary: "measure the router against the Linux router VM",
-        help: "lab bench [--rounds N] [--seconds N] [--cpus N] [--only weir|linux]
+        help: "lab bench [--rounds N] [--seconds N] [--cpus N] [--only weir|linux] [--instructions]
 
 Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a
-second, and, with -icount, guest instructions to the ready line and for a forwarded packet.",
+second, and, with -icount, guest instructions to the ready line and for a forwarded packet (--instructions: these only).",
         run: bench,
     },
     Subcommand {
@@ -219,6 +219,7 @@ fn bench(mut arguments: Arguments) -> Result<bool> {
         rounds: arguments.number("--rounds", 5)?,
         window: std::time::Duration::from_secs_f64(arguments.number("--seconds", 2.0)?),
         cpus: arguments.number("--cpus", 1)?,
+        instructions_only: arguments.flag("--instructions"),
     };
     arguments.end("bench")?;
     bench::bench(&options)?;

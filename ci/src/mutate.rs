@@ -102,7 +102,7 @@ fn seeds(from: &Host, to: &Host) -> Vec<Vec<u8>> {
         ]
         .concat();
         packets.push(Ipv6::new(s, d, IPV6_HOP_BY_HOP, chain));
-        let long = [vec![60, 0, 1, 4, 0, 0, 0, 0].repeat(40), vec![UDP, 0, 1, 4, 0, 0, 0, 0], udp].concat();
+        let long = [[60, 0, 1, 4, 0, 0, 0, 0].repeat(40), vec![UDP, 0, 1, 4, 0, 0, 0, 0], udp].concat();
         packets.push(Ipv6::new(s, d, 60, long));
         for (kind, body) in [
             (133, vec![1, 1, 2, 0, 0, 0, 0, 1]),
@@ -238,7 +238,13 @@ pub(crate) fn storm(rig: &mut FrameRig, frames: usize, seed: u64) -> Result<Repo
         after.text
     );
     let ping = refresh(rig).context("right after the storm")?;
-    let after = table::read(&mut rig.router)?;
+    // Packets that wait for a neighbour are given up within seconds.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut after = table::read(&mut rig.router)?;
+    while before.memory != after.memory && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(500));
+        after = table::read(&mut rig.router)?;
+    }
     ensure!(
         before.memory == after.memory,
         "memory before: {:?}, after: {:?}",

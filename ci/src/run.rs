@@ -10,6 +10,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use crate::cleanup::{Made, Thing};
 use crate::command::is_root;
 use crate::frame::{self, UDP};
+use crate::host::Identity;
 use crate::http;
 use crate::rig::{FrameRig, LinuxPlan, LinuxRig, identity};
 use crate::router::{Config, Image, Router, Setup};
@@ -62,11 +63,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     };
     let (a, b) = (identity(0)?, identity(1)?);
     println!("{} CPUs, {} MiB, {}\n", options.cpus, options.memory_mib, file.display());
+    let near = |own: &Identity| (own.v4.to_string(), own.v6.to_string());
+    let gate = |own: &Identity| (own.gateway_v4.to_string(), own.gateway_v6.to_string());
+    let (left, wan, lan, right) = (near(&a), gate(&a), gate(&b), near(&b));
     println!(
-        "  host a {:>13}  --  {} wan  router  lan {}  --  {} host b",
-        a.v4, a.gateway_v4, b.gateway_v4, b.v4
+        "  host a {:>14}  --  {:<14} wan  router  lan {:>14}  --  {:<14} host b",
+        left.0, wan.0, lan.0, right.0
     );
-    println!("         {:>13}  --  {}                {}  --  {}\n", a.v6, a.gateway_v6, b.gateway_v6, b.v6);
+    println!("         {:>14}  --  {:<14}                  {:>14}  --  {}\n", left.1, wan.1, lan.1, right.1);
     let mut marks = Marks { failed: 0 };
     if is_root() && !options.frames {
         let mut rig = LinuxRig::power_on(options.image, &LinuxPlan::new(), prepare)?;

@@ -17,6 +17,8 @@ pub(crate) struct Table {
     drops: BTreeMap<String, u64>,
     /// Bytes of heap and packet memory in use, as the console words them.
     pub(crate) memory: Option<String>,
+    /// TSC ticks the boot CPU was not asleep.
+    pub(crate) busy_ticks: Option<u64>,
 }
 
 impl Table {
@@ -75,8 +77,39 @@ pub(crate) fn read(router: &mut Router) -> Result<Table> {
     })
 }
 
-fn parse_weir(_text: &str) -> Table {
-    Table::default()
+/// A head, a row an interface, below it a line a drop reason; a last line about memory. The last table counts, as the
+/// router prints one by itself now and then.
+fn parse_weir(text: &str) -> Table {
+    let mut table = Table { text: text.to_owned(), ..Table::default() };
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+        match words.as_slice() {
+            ["interface", "state", ..] => {
+                table.packets.clear();
+                table.drops.clear();
+            }
+            ["memory", ..] => {
+                // What follows the second semicolon, time and ticks, never stands still.
+                let figures: Vec<&str> = line.split(';').take(2).map(str::trim).collect();
+                table.memory = Some(figures.join("; "));
+                let busy = line.split("busy ").nth(1).and_then(|rest| rest.split(' ').next());
+                table.busy_ticks = busy.and_then(|ticks| ticks.parse().ok());
+            }
+            [_, reason] => {
+                if let Some(count) = number(0) {
+                    *table.drops.entry((*reason).to_owned()).or_default() += count;
+                }
+            }
+            [name, ..] if words.len() == 7 => {
+                if let (Some(received), Some(sent)) = (number(2), number(4)) {
+                    table.packets.insert((*name).to_owned(), (received, sent));
+                }
+            }
+            _ => {}
+        }
+    }
+    table
 }
 
 /// `/proc/net/dev`: receive bytes, packets, ... in columns 1 and 2, transmit in 9 and 10. Ports are named as in
@@ -101,6 +134,26 @@ fn parse_linux(text: &str) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_the_last_of_weirs_tables() {
+        let row = |packets: u64| format!("wan             up   {packets}   640   7   448   3\n");
+        let head =
+            "interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped\n";
+        let memory =
+            "memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks\n";
+        let drops = "           2 ttl-expired\n           1 no-route\n";
+        let text =
+            [head, &row(5), drops, memory, "[ 1.0] cpu0 info  lan: link down\n", head, &row(10), drops];
+        let table = parse_weir(&(text.concat() + memory));
+        assert_eq!((table.received("wan"), table.sent("wan"), table.received("lan")), (10, 7, 0));
+        assert_eq!((table.drops("ttl-expired"), table.drops("no-route")), (2, 1));
+        assert_eq!(
+            table.memory.as_deref(),
+            Some("memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096")
+        );
+        assert_eq!(table.busy_ticks, Some(7));
+    }
 
     #[test]
     fn reads_proc_net_dev() {

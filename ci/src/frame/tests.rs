@@ -28,7 +28,7 @@ fn ipv4_reads_back_as_built() {
     let bytes = ethernet(Mac([2; 6]), Mac([4; 6]), ETHERTYPE_IPV4, &packet.bytes());
     let frame = Frame::parse(&bytes).unwrap();
     assert_eq!(frame.v4(), Some(&packet));
-    assert!(upper_checksum_valid(A.into(), B.into(), UDP, &packet.payload));
+    assert_eq!(upper_checksum(A.into(), B.into(), UDP, &packet.payload), 0);
     assert_eq!((frame.destination, frame.source), (Mac([2; 6]), Mac([4; 6])));
 }
 
@@ -43,16 +43,6 @@ fn spoiled_bytes_are_seen() {
     assert!(Frame::parse(&frame).unwrap().icmp().unwrap().checksum_valid);
     *frame.last_mut().unwrap() ^= 1;
     assert!(!Frame::parse(&frame).unwrap().icmp().unwrap().checksum_valid);
-}
-
-#[test]
-fn fragments_cover_the_payload_once() {
-    let packet = Ipv4::new(A, B, UDP, (0..3000u32).map(|i| i as u8).collect());
-    let parts = packet.fragments(1500);
-    assert_eq!(
-        parts.iter().map(|p| (p.offset, p.payload.len(), p.more_fragments)).collect::<Vec<_>>(),
-        [(0, 1480, true), (1480, 1480, true), (2960, 40, false)]
-    );
 }
 
 #[test]
