@@ -3,6 +3,8 @@
 
 use weir_sync::{Control, Cpu, CpuId, Softint};
 
+pub use weir_sync::More;
+
 #[cfg(not(feature = "image"))]
 use crate::host::dispatch as body;
 #[cfg(feature = "image")]
@@ -13,15 +15,6 @@ const ROUNDS: usize = 32;
 
 /// Turns without sleep after which log lines are printed all the same.
 const LOG_EVERY: usize = 64;
-
-/// Whether there is more to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum More {
-    /// Call again soon.
-    Yes,
-    /// Nothing left until something is raised.
-    No,
-}
 
 /// What a CPU runs.
 pub trait Worker {

@@ -5,7 +5,7 @@ use crate::pool::Pool;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use weir_sync::{Control, CpuId, Softint};
+use weir_sync::{Control, CpuId, More, Softint};
 
 bitflags::bitflags! {
     /// What the device takes off software's hands.
@@ -50,16 +50,6 @@ pub enum Link {
     Up,
     /// They do not.
     Down,
-}
-
-/// Whether a bounded piece of work left something undone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum More {
-    /// Call again soon.
-    Yes,
-    /// Nothing left for now.
-    No,
 }
 
 /// Why a device was taken down: it broke its protocol. Its name for logs and counters.

@@ -26,6 +26,8 @@ reasons! {
     EthernetTruncated = "ethernet-truncated",
     /// The source MAC is a group address.
     EthernetSourceGroup = "ethernet-source-group",
+    /// The source MAC is the interface's own: a loop, or somebody who took our address.
+    EthernetOwnSource = "ethernet-own-source",
     /// Unicast to somebody else's MAC.
     EthernetNotForUs = "ethernet-not-for-us",
     /// An EtherType the router does not speak.

@@ -153,9 +153,7 @@ impl Drop for Pool {
 
 impl core::fmt::Debug for Pool {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Pool")
-            .field("idle", &self.idle())
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("idle", &self.idle()).finish_non_exhaustive()
     }
 }
 

@@ -102,6 +102,16 @@ impl Drop for Cpu {
     }
 }
 
+/// Whether a bounded piece of work left something undone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum More {
+    /// Call again soon.
+    Yes,
+    /// Nothing left for now.
+    No,
+}
+
 /// Proof of running in softint context on [`cpu`](Self::cpu). May read snapshots and this CPU's data; may not
 /// block, take a ranked lock or allocate.
 ///
