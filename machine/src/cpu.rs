@@ -243,9 +243,10 @@ pub(crate) fn has_no_execute() -> bool {
         .is_some_and(|leaf| leaf.has_execute_disable())
 }
 
-/// Whether `rep movsb` and `rep stosb` are quick (ERMS).
+/// Whether `rep movsb` and `rep stosb` are quick: ERMS, but not under QEMU's translator, which goes byte by byte.
 pub(crate) fn has_quick_strings() -> bool {
-    Cpuid::new().get_extended_feature_info().is_some_and(|leaf| leaf.has_rep_movsb_stosb())
+    let has_erms = Cpuid::new().get_extended_feature_info().is_some_and(|leaf| leaf.has_rep_movsb_stosb());
+    has_erms && hypervisor() != "qemu"
 }
 
 /// Who runs this machine, by the signature at CPUID 4000_0000h.

@@ -25,6 +25,11 @@ unsafe impl RawMutex for Spin {
         while !self.try_lock() {
             while self.held.load(Ordering::Relaxed) {
                 core::hint::spin_loop();
+                // Only the CPU that reports runs on: whoever holds the lock will not let go of it.
+                #[cfg(feature = "image")]
+                if crate::report::is_on() {
+                    return;
+                }
             }
         }
     }

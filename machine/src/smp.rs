@@ -61,8 +61,8 @@ pub fn start_others(work: fn(Cpu) -> !) -> usize {
     WORK.call_once(|| work);
     let code = &raw const weir_trampoline;
     let len = &raw const weir_trampoline_end as usize - code as usize;
-    // SAFETY: `find_trampoline` found a page of RAM that is mapped writable and that nobody else uses; the code is
-    // shorter than a page (asserted in `boot.s`).
+    assert!(len as u64 <= paging::PAGE, "the trampoline outgrew its page");
+    // SAFETY: `find_trampoline` found a page of RAM that is mapped writable and that nobody else uses.
     unsafe { core::ptr::copy_nonoverlapping(code, page as *mut u8, len) };
 
     for apic in others() {
