@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 static MADE: Mutex<Vec<(u64, Thing, Option<Instant>)>> = Mutex::new(Vec::new());
+/// Set once a signal has come: whatever is made from then on is removed at once.
+static STOPPING: AtomicBool = AtomicBool::new(false);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// One thing outside this process that outlives a careless exit.
@@ -64,6 +66,10 @@ impl Made {
 
     fn insert(thing: Thing, deadline: Option<Instant>) -> Made {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        if STOPPING.load(Ordering::SeqCst) {
+            thing.remove();
+            wait_if_stopping();
+        }
         MADE.lock().unwrap_or_else(PoisonError::into_inner).push((id, thing, deadline));
         Made(id)
     }
@@ -98,6 +104,7 @@ pub(crate) fn install() {
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
+                STOPPING.store(true, Ordering::SeqCst);
                 eprintln!("\nlab: stopped by signal {signal}; removing what was made");
                 remove_all();
                 std::process::exit(128 + signal);
@@ -114,6 +121,13 @@ pub(crate) fn install() {
         }
     });
     remove_stale();
+}
+
+/// Never returns once a signal has come: what follows from the removal is no result, and the process ends soon.
+pub(crate) fn wait_if_stopping() {
+    while STOPPING.load(Ordering::SeqCst) {
+        thread::park();
+    }
 }
 
 /// Removes everything, newest first. Called when the process is about to end.

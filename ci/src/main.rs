@@ -155,6 +155,7 @@ fn main() -> ExitCode {
     }
     cleanup::install();
     let outcome = (subcommand.run)(arguments);
+    cleanup::wait_if_stopping();
     cleanup::remove_all();
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -130,7 +130,9 @@ fn run_one(test: &Test, image: Image) -> Outcome {
         return Outcome::Skipped(reason);
     }
     let began = Instant::now();
-    match (test.body)(&Context { image, name: test.name.clone() }) {
+    let outcome = (test.body)(&Context { image, name: test.name.clone() });
+    crate::cleanup::wait_if_stopping();
+    match outcome {
         Ok(()) => Outcome::Passed(began.elapsed()),
         Err(error) => Outcome::Failed(began.elapsed(), chain(&error)),
     }
