@@ -112,7 +112,14 @@ impl Default for Info {
 /// protocol passed none. Boot CPU only, once.
 #[cfg(feature = "image")]
 pub fn init(rsdp: Option<u64>) -> &'static Info {
-    INFO.call_once(|| parse(&tables::Physical, rsdp.filter(|&address| address != 0)))
+    let info = INFO.call_once(|| parse(&tables::Physical, rsdp.filter(|&address| address != 0)));
+    info.problems.iter().for_each(|problem| crate::warn!("acpi: {problem}"));
+    if info.present {
+        crate::info!("acpi: {} CPUs, {} IOAPICs", info.cpus.len(), info.ioapics.len());
+    } else {
+        crate::warn!("acpi: no tables: one CPU, an IOAPIC at {DEFAULT_IOAPIC:#x}, no power-off");
+    }
+    info
 }
 
 /// What [`init`] found; the defaults before it ran.

@@ -10,15 +10,19 @@ mod fit;
 mod reference;
 mod scale;
 #[cfg(feature = "image")]
+mod stated;
+#[cfg(feature = "image")]
 mod tsc;
 
 #[cfg(not(feature = "image"))]
 pub use crate::host::clock::{now, since_entry, source, tsc, tsc_hz};
 pub use scale::Scale;
 #[cfg(feature = "image")]
+pub(crate) use stated::apic_bus_hz;
+#[cfg(feature = "image")]
 pub use tsc::{ENTRY_TSC, hint, init, now, since_entry, source, tsc, tsc_hz};
 #[cfg(feature = "image")]
-pub(crate) use tsc::{apic_bus_hz, at, measure, spin_ns};
+pub(crate) use tsc::{at, measure, spin_ns};
 
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;

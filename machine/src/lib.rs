@@ -53,6 +53,7 @@ mod host {
     pub(crate) mod clock;
     pub(crate) mod console;
     pub(crate) mod dispatch;
+    pub(crate) mod pci;
     pub(crate) mod power;
     pub(crate) mod timer;
 }

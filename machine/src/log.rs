@@ -117,10 +117,11 @@ pub fn flush_panic() {
 }
 
 fn drain(print: &mut dyn FnMut(fmt::Arguments)) {
-    for (cpu, ring) in RINGS.iter().enumerate() {
+    for (number, ring) in RINGS.iter().enumerate() {
         let lost = ring.take_lost();
-        if lost > 0 {
-            print(format_args!("[            ] cpu{cpu} warn  log: {lost} lines lost\n"));
+        if let Some(cpu) = CpuId::new(number).filter(|_| lost > 0) {
+            let head = Head { ns: clock::now(), cpu, level: Level::Warn };
+            print(format_args!("{head}log: {lost} lines lost here\n"));
         }
     }
     // Bounded: what is logged meanwhile waits for the next round.
@@ -219,6 +220,26 @@ mod tests {
         assert!(!init("log=loud"));
         assert!(init(""));
         set_level(Level::Info);
+    }
+
+    #[test]
+    fn prints_the_lines_of_all_cpus_oldest_first_and_what_was_lost() {
+        for (ns, cpu, text) in
+            [(3_000, 5, "third"), (1_000, 7, "first"), (2_000, 7, "second"), (4_000, 5, "last")]
+        {
+            RINGS[cpu].push(ns, Level::Info as u8, format_args!("{text}"));
+        }
+        (0..ring::LINES + 3).for_each(|_| RINGS[6].push(5_000, Level::Debug as u8, format_args!("more")));
+        assert!(pending());
+        let mut printed = Vec::new();
+        drain(&mut |text| printed.push(text.to_string()));
+        assert!(!pending());
+        assert!(printed[0].ends_with("] cpu6 warn  log: 3 lines lost here\n"), "{}", printed[0]);
+        let expected = [(1, 7, "first"), (2, 7, "second"), (3, 5, "third"), (4, 5, "last")];
+        for (line, (us, cpu, text)) in printed[1..].iter().zip(expected) {
+            assert_eq!(line, &format!("[    0.00000{us}] cpu{cpu} info  {text}\n"));
+        }
+        assert_eq!(printed.len(), 1 + 4 + ring::LINES);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 
 #[cfg(feature = "image")]
 mod access;
-#[cfg(any(feature = "image", test))]
 mod assign;
 mod bar;
 #[cfg(test)]
 pub(crate) mod simulated;
 
+use crate::acpi::Info;
+#[cfg(not(feature = "image"))]
+use crate::host::pci as access;
 use crate::lock::Lock;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -59,8 +61,7 @@ static FUNCTIONS: Once<Vec<Function>> = Once::new();
 
 /// Finds the functions on all reachable buses and gives BARs without an address one. Boot CPU, once, after ACPI
 /// was read.
-#[cfg(feature = "image")]
-pub fn init(acpi: &crate::acpi::Info) {
+pub fn init(acpi: &Info) {
     let Some(space) = access::find(acpi) else {
         crate::info!("pci: none");
         return;
@@ -211,7 +212,6 @@ impl Function {
     }
 
     /// Has the next look at the registers read them again.
-    #[cfg(any(feature = "image", test))]
     fn forget_bars(&self) {
         *self.sized.lock() = None;
     }

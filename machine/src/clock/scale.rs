@@ -56,6 +56,16 @@ impl Scale {
     }
 }
 
+/// The counter's frequency behind kvmclock's scale, `ns = (ticks << shift) · mul >> 32`; a negative shift goes
+/// right (Linux, `pvclock_vcpu_time_info`). `None` for a scale that no counter has.
+#[cfg(any(feature = "image", test))]
+pub(super) fn kvmclock_hz(mul: u32, shift: i8) -> Option<u64> {
+    let unshifted = (u128::from(super::SECOND) << 32).checked_div(u128::from(mul))?;
+    let by = u32::from(shift.unsigned_abs());
+    let hz = if shift < 0 { unshifted.checked_shl(by)? } else { unshifted >> by };
+    u64::try_from(hz).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +96,32 @@ mod tests {
     fn saturates_where_a_deadline_lies_past_the_counter() {
         let to_tsc = Scale::ratio(5 * SECOND, SECOND);
         assert_eq!(to_tsc.apply_saturating(u64::MAX), u64::MAX);
+    }
+
+    /// The scale that KVM computes for a frequency: Linux's `kvm_get_time_scale`, by its contract.
+    fn kvm_scale(hz: u64) -> (u32, i8) {
+        let mut shift = 0_i8;
+        let mut shifted = hz as f64;
+        while shifted > 2.0 * SECOND as f64 {
+            shifted /= 2.0;
+            shift -= 1;
+        }
+        while shifted <= SECOND as f64 {
+            shifted *= 2.0;
+            shift += 1;
+        }
+        (((SECOND as f64) / shifted * 4_294_967_296.0) as u32, shift)
+    }
+
+    #[test]
+    fn finds_the_frequency_behind_kvmclock() {
+        for hz in [400_000_000_u64, 999_000_000, 2_100_000_000, 2_596_104_000, 5_200_000_000] {
+            let (mul, shift) = kvm_scale(hz);
+            let found = kvmclock_hz(mul, shift).unwrap();
+            assert!(found.abs_diff(hz) < 10, "{hz}: {found}");
+        }
+        assert_eq!(kvmclock_hz(0, 0), None);
+        assert_eq!(kvmclock_hz(1, -128), None);
     }
 
     proptest! {

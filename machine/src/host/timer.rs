@@ -50,3 +50,61 @@ fn sleeper() {
         deadlines = CHANGED.wait_timeout(deadlines, wait).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::{More, Worker, run};
+    use std::sync::mpsc::{Sender, channel};
+    use weir_sync::cpu::claim_any;
+    use weir_sync::{Control, Softint};
+
+    /// Arms one deadline after the other and reports when each came.
+    struct Alarm {
+        waits: Vec<u64>,
+        deadline: u64,
+        report: Sender<(u64, u64)>,
+        started: bool,
+    }
+
+    impl Alarm {
+        fn next(&mut self) {
+            match self.waits.pop() {
+                Some(wait) => {
+                    self.deadline = clock::now() + wait;
+                    arm(self.deadline);
+                }
+                None => disarm(),
+            }
+        }
+    }
+
+    impl Worker for Alarm {
+        fn softint(&mut self, _cx: &Softint, bit: u8) -> More {
+            assert_eq!(bit, TIMER);
+            let _ = self.report.send((self.deadline, clock::now()));
+            self.next();
+            More::No
+        }
+
+        fn task(&mut self, _cx: &Control) -> More {
+            if !std::mem::replace(&mut self.started, true) {
+                self.next();
+            }
+            More::No
+        }
+    }
+
+    #[test]
+    fn fires_once_for_each_deadline_and_never_early() {
+        let cpu = claim_any().unwrap();
+        let (report, fired) = channel();
+        let waits = vec![0, 3_000_000, 20_000, 1_000_000];
+        thread::spawn(move || run(cpu, &mut Alarm { waits, deadline: 0, report, started: false }));
+        for _ in 0..4 {
+            let (deadline, now) = fired.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert!(now >= deadline, "early by {} ns", deadline - now);
+        }
+        assert!(fired.recv_timeout(Duration::from_millis(20)).is_err(), "fired without a deadline");
+    }
+}
