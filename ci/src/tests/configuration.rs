@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::forwarding::everything_works;
 use super::{Context, Needs, Test};
 use crate::rig::{FrameRig, SILENCE};
-use crate::router::Config;
+use crate::router::{Config, Image};
 
 const WEIR: Needs = Needs { root: false, programs: &[], weir: true, alone: false };
 
@@ -31,7 +31,7 @@ pub(super) fn tests() -> Vec<Test> {
             bytes.extend([b'\n', b'#', 0xff, 0xfe, b'\n']);
             refuses_bytes(cx, Some(bytes), &["UTF-8"])
         }),
-        Test::new("config-absent", WEIR, |cx| refuses_bytes(cx, None, &["no configuration"])),
+        Test::new("config-absent", WEIR, |cx| refuses_bytes(cx, None, &["there is no boot module"])),
         Test::new("config-empty", WEIR, |cx| {
             FrameRig::start(cx.image, Config::two_ports(), 2, |setup| setup.module = Some(b"\n".to_vec()))?
                 .check(&cx.name, stays_silent)
@@ -57,7 +57,7 @@ fn refuses_bytes(cx: &Context, module: Option<Vec<u8>>, complaints: &[&str]) -> 
 
 /// Runs, answers its console, has no address.
 fn stays_silent(rig: &mut FrameRig) -> Result<()> {
-    rig.router.ready()?;
+    rig.router.machine.wait("no interface is configured", Image::Weir.patience())?;
     let a = &rig.hosts[0];
     ensure!(a.arp(a.identity().gateway_v4, SILENCE * 2).is_err(), "ARP answered without a configuration");
     crate::table::read(&mut rig.router).map(|_| ())

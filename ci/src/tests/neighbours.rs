@@ -22,6 +22,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("answers-only-its-own-addresses", plain, answers_only_its_own),
         Test::new("keeps-three-packets-for-a-neighbour", weir, keeps_three),
         Test::new("follows-a-neighbour-that-changes-its-mac", plain, follows_change),
+        Test::new("survives-an-address-scan", plain, address_scan),
         Test::new("advertises-itself", weir, advertises),
         Test::new("advertises-nothing-unasked-for", weir, advertises_nothing),
     ]
@@ -182,6 +183,30 @@ fn follows_change(cx: &Context) -> Result<()> {
         })?;
         ensure!(frame == moved, "it went to {frame}, the host is at {moved} now");
         Ok(())
+    })
+}
+
+/// A scan of a /64 and a /24 asks for more neighbours than any table holds (RFC 6583): known ones stay reachable.
+fn address_scan(cx: &Context) -> Result<()> {
+    rig(cx, Config::two_ports())?.check(&cx.name, |rig| {
+        rig.router.ready()?;
+        everything_works(rig)?;
+        let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
+        rig.hosts.iter().for_each(|host| host.keep(Switch::Off));
+        for i in 0..20_000u32 {
+            let mut v6 = udp_v6(a, b, b"is anybody there?");
+            v6.destination = Ipv6Addr::from(u128::from(b.identity().v6) + 0x1_0000 + u128::from(i));
+            a.send_v6(&v6)?;
+            let mut v4 = udp_v4(a, b, b"is anybody there?");
+            v4.destination = [10, 0, 1, 3 + (i % 250) as u8].into();
+            a.send_v4(&v4)?;
+        }
+        rig.hosts.iter().for_each(|host| host.keep(Switch::On));
+        let far = b.identity();
+        for to in [far.v4.into(), far.v6.into()] {
+            a.ping(to, 11, Duration::from_secs(1)).context("a known neighbour after the scan")?;
+        }
+        everything_works(rig)
     })
 }
 
