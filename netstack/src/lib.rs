@@ -10,21 +10,27 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod address;
 pub mod arp;
 pub mod checksum;
+mod datagram;
 pub mod egress;
 pub mod ethernet;
 pub mod fib;
 pub mod fragment;
+#[cfg(test)]
+mod frames;
 pub mod icmp;
 pub mod icmp6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ipv6ext;
 pub mod limit;
 pub mod local;
 pub mod nd;
 pub mod neighbor;
 mod path;
+mod pieces;
 pub mod segment;
 #[cfg(test)]
 mod sim;

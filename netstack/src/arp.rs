@@ -1,0 +1,191 @@
+//! ARP for IPv4 over Ethernet (RFC 826), with the rules of RFC 5227 for probes and announcements.
+
+use crate::ethernet;
+use crate::neighbor::{Event, Evidence, Override};
+use crate::snapshot::{Interface, Route, Snapshot};
+use core::net::Ipv4Addr;
+use weir_netif::Drop;
+
+/// Bytes of a message.
+pub const MESSAGE: usize = 28;
+/// Bytes of a frame with a message.
+pub const FRAME: usize = ethernet::HEADER + MESSAGE;
+
+/// Ethernet, IPv4, and their address lengths.
+const FORMAT: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
+
+/// What a message wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Who has the target address?
+    Request,
+    /// The sender has its address.
+    Reply,
+}
+
+/// An ARP message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// What it wants.
+    pub operation: Operation,
+    /// Station address of the sender.
+    pub sender_mac: [u8; 6],
+    /// The sender; unspecified in a probe (RFC 5227 §1.1).
+    pub sender: Ipv4Addr,
+    /// Station address of the target; zero in requests.
+    pub target_mac: [u8; 6],
+    /// The target.
+    pub target: Ipv4Addr,
+}
+
+impl Message {
+    /// Reads a message from what follows the Ethernet header; padding may follow.
+    ///
+    /// # Errors
+    /// [`Drop::ArpMalformed`], also for a sender that is no single station.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Drop> {
+        let &[
+            f0,
+            f1,
+            f2,
+            f3,
+            f4,
+            f5,
+            o0,
+            o1,
+            m0,
+            m1,
+            m2,
+            m3,
+            m4,
+            m5,
+            s0,
+            s1,
+            s2,
+            s3,
+            t0,
+            t1,
+            t2,
+            t3,
+            t4,
+            t5,
+            a0,
+            a1,
+            a2,
+            a3,
+        ] = bytes.first_chunk::<MESSAGE>().ok_or(Drop::ArpMalformed)?;
+        let operation = match [o0, o1] {
+            [0, 1] => Operation::Request,
+            [0, 2] => Operation::Reply,
+            _ => return Err(Drop::ArpMalformed),
+        };
+        let sender_mac = [m0, m1, m2, m3, m4, m5];
+        if [f0, f1, f2, f3, f4, f5] != FORMAT || m0 & 1 != 0 || sender_mac == [0; 6] {
+            return Err(Drop::ArpMalformed);
+        }
+        let sender = Ipv4Addr::new(s0, s1, s2, s3);
+        let target_mac = [t0, t1, t2, t3, t4, t5];
+        Ok(Self { operation, sender_mac, sender, target_mac, target: Ipv4Addr::new(a0, a1, a2, a3) })
+    }
+
+    /// The message as a frame for `to`.
+    pub fn frame(&self, to: [u8; 6]) -> [u8; FRAME] {
+        let operation = match self.operation {
+            Operation::Request => [0, 1],
+            Operation::Reply => [0, 2],
+        };
+        let mut frame = [0; FRAME];
+        let parts: [&[u8]; 7] = [
+            &ethernet::header(to, self.sender_mac, ethernet::ARP),
+            &FORMAT,
+            &operation,
+            &self.sender_mac,
+            &self.sender.octets(),
+            &self.target_mac,
+            &self.target.octets(),
+        ];
+        for (byte, from) in frame.iter_mut().zip(parts.into_iter().flatten()) {
+            *byte = *from;
+        }
+        frame
+    }
+}
+
+/// What to do about a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It asks for an address of ours: send this to its sender. Also note the event, if any.
+    Reply(Message, Option<Event<Ipv4Addr>>),
+    /// An answer to us: note it.
+    Learn(Event<Ipv4Addr>),
+    /// Not for us, but it may correct what is known (RFC 826, "Packet Reception": the merge).
+    Overheard(Event<Ipv4Addr>),
+    /// The sender uses this address of ours (RFC 5227 §2.4): defend it by the announcement.
+    Conflict(Message),
+    /// Neither ours nor of use.
+    Drop(Drop),
+}
+
+/// Judges a message that came in by `interface`.
+pub fn input(message: &Message, interface: &Interface, snapshot: &Snapshot) -> Verdict {
+    let Message { operation, sender_mac, sender, target, .. } = *message;
+    let ours = interface.owns4(target);
+    let reply = Message {
+        operation: Operation::Reply,
+        sender_mac: interface.mac,
+        sender: target,
+        target_mac: sender_mac,
+        target: sender,
+    };
+    if sender.is_unspecified() {
+        // A probe: its sender has no address yet, so there is nothing to learn (RFC 5227 §2.1.1).
+        let asks = ours && operation == Operation::Request;
+        return if asks { Verdict::Reply(reply, None) } else { Verdict::Drop(Drop::ArpNotForUs) };
+    }
+    if interface.owns4(sender) {
+        return Verdict::Conflict(announcement(interface.mac, sender));
+    }
+    if !on_link(sender, interface, snapshot) {
+        return Verdict::Drop(Drop::ArpNotForUs);
+    }
+    let event =
+        |evidence| Event { interface: interface.index, address: sender, mac: Some(sender_mac), evidence };
+    match operation {
+        Operation::Request if ours => Verdict::Reply(reply, Some(event(Evidence::Asked))),
+        Operation::Reply if ours => Verdict::Learn(event(Evidence::Answered(Override::Yes))),
+        _ => Verdict::Overheard(event(Evidence::Announced(Override::Yes))),
+    }
+}
+
+/// Whether a host on `interface`'s link can have `address`.
+fn on_link(address: Ipv4Addr, interface: &Interface, snapshot: &Snapshot) -> bool {
+    match snapshot.fib4().lookup(address) {
+        Some(Route::Connected { interface: index }) => *index == interface.index,
+        // A route through a gateway on the same link may cover part of the network.
+        Some(Route::Gateway { .. }) => interface.addresses4.iter().any(|own| own.network.contains(address)),
+        _ => false,
+    }
+}
+
+/// Asks for `target`: all, or the one station that had it.
+pub fn request(interface: &Interface, target: Ipv4Addr, to: Option<[u8; 6]>) -> [u8; FRAME] {
+    let message = Message {
+        operation: Operation::Request,
+        sender_mac: interface.mac,
+        sender: interface.source4(target).unwrap_or(Ipv4Addr::UNSPECIFIED),
+        target_mac: [0; 6],
+        target,
+    };
+    message.frame(to.unwrap_or(ethernet::BROADCAST))
+}
+
+/// Says to all that `address` is ours (RFC 5227 §2.3).
+pub fn announcement(mac: [u8; 6], address: Ipv4Addr) -> Message {
+    Message {
+        operation: Operation::Request,
+        sender_mac: mac,
+        sender: address,
+        target_mac: [0; 6],
+        target: address,
+    }
+}

@@ -1,0 +1,222 @@
+//! The way out: frames are made to fit their device and gathered in one batch an interface.
+//!
+//! `[C]` Called by the path with whole frames, in softint context. What a device does itself (checksums,
+//! segmentation) is left to it; what it does not, is done here.
+
+use crate::checksum;
+use crate::ethernet;
+use crate::fragment::fragment4;
+use crate::segment::{self, Checksums};
+use crate::snapshot::{Interface, Snapshot};
+use crate::stack::Turn;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use weir_netif::{Batch, Checksum, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
+use weir_sync::Softint;
+
+/// The application's side: where batches go.
+pub trait Egress {
+    /// Transmits the packets of `batch` from the front. Those it leaves are dropped as [`Drop::TxRingFull`].
+    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool);
+}
+
+/// What is left of a turn when its pool is lent elsewhere.
+struct Ports<'t> {
+    cx: &'t Softint,
+    snapshot: &'t Snapshot,
+    egress: &'t mut dyn Egress,
+}
+
+/// Frames for one interface.
+#[derive(Debug, Default)]
+struct Lane {
+    batch: Batch,
+    bytes: u64,
+}
+
+/// The batches on their way out.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    lanes: Box<[Lane]>,
+    /// Lanes that are not empty, each once; has room for all.
+    filled: Vec<IfIndex>,
+    /// Frames that one packet became more than one of.
+    split: u64,
+}
+
+impl Lanes {
+    pub(crate) fn new(interfaces: usize) -> Self {
+        let lanes = core::iter::repeat_with(Lane::default).take(interfaces).collect();
+        Self { lanes, filled: Vec::with_capacity(interfaces), split: 0 }
+    }
+
+    /// Takes a frame for `out`: whole, with its addresses.
+    #[inline]
+    pub(crate) fn send(&mut self, turn: &mut Turn<'_>, out: &Interface, packet: Packet) {
+        let (meta, len) = (packet.meta(), packet.len());
+        let plain = meta.gso.is_none() && !matches!(meta.checksum, Checksum::Partial { .. });
+        let (mut ports, pool) = split(turn);
+        if plain && len <= ethernet::HEADER + usize::from(out.mtu) {
+            self.push(&mut ports, pool, out.index, packet, len);
+        } else if let Err((reason, received)) = self.adapt(&mut ports, pool, out, packet) {
+            turn.snapshot.counters(received).dropped(turn.cx.cpu(), reason);
+        }
+    }
+
+    /// Hands all frames over.
+    pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
+        let (mut ports, pool) = split(turn);
+        while let Some(interface) = self.filled.pop() {
+            if let Some(lane) = self.lanes.get_mut(interface.index()) {
+                lane.flush(&mut ports, pool, interface);
+            }
+        }
+    }
+
+    /// How many frames there are more than packets that became them.
+    pub(crate) fn split(&self) -> u64 {
+        self.split
+    }
+
+    #[inline]
+    fn push(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex, packet: Packet, len: usize) {
+        let Some(lane) = self.lanes.get_mut(to.index()) else {
+            return ports.discard(pool, packet, Drop::InterfaceUnconfigured);
+        };
+        if lane.batch.is_empty() {
+            self.filled.push(to);
+        }
+        lane.bytes += len as u64;
+        // Never full here: a batch that became full was flushed.
+        if let Err(full) = lane.batch.try_push(packet) {
+            return ports.discard(pool, full.element(), Drop::TxRingFull);
+        }
+        if lane.batch.is_full() {
+            lane.flush(ports, pool, to);
+            self.filled.retain(|&filled| filled != to);
+        }
+    }
+
+    /// Makes a frame fit `out`. An error is the reason it was freed for, and the interface it came in by.
+    #[cold]
+    fn adapt(
+        &mut self,
+        ports: &mut Ports<'_>,
+        pool: &mut Pool,
+        out: &Interface,
+        mut packet: Packet,
+    ) -> Result<(), (Drop, IfIndex)> {
+        let received = packet.meta().received;
+        let fail = |pool: &mut Pool, packet: Packet, reason| {
+            pool.free(packet);
+            Err((reason, received))
+        };
+        let (mtu, len) = (usize::from(out.mtu), packet.len());
+        let ipv4 = ethernet::kind(packet.data()) == Some(ethernet::IPV4);
+        let can_checksum = out.offloads.contains(Offloads::TX_CHECKSUM);
+        let pieces = if let Some(gso) = packet.meta().gso {
+            let Some(largest) = segment::largest(&packet, ethernet::HEADER) else {
+                return fail(pool, packet, Drop::OffloadMalformed);
+            };
+            if out.offloads.contains(needed(gso)) && largest <= mtu {
+                self.push(ports, pool, out.index, packet, len);
+                return Ok(());
+            }
+            let fits = largest <= mtu;
+            let checksums = if fits && can_checksum { Checksums::Leave } else { Checksums::Finish };
+            let mut more = 0;
+            let cut = segment::segment(packet, ethernet::HEADER, checksums, pool, |pool, piece| {
+                let len = piece.len();
+                if len <= ethernet::HEADER + mtu {
+                    self.push(ports, pool, out.index, piece, len);
+                } else if ipv4 {
+                    more += self.fragment(ports, pool, out, piece);
+                } else {
+                    ports.discard(pool, piece, Drop::TooBig);
+                }
+            });
+            cut.map(|pieces| pieces as u64 + more)
+        } else if len > ethernet::HEADER + mtu {
+            if !ipv4 {
+                return fail(pool, packet, Drop::TooBig);
+            }
+            Ok(1 + self.fragment(ports, pool, out, packet))
+        } else {
+            let sound = if can_checksum { is_owed_within(&packet) } else { checksum::finish(&mut packet).is_ok() };
+            if !sound {
+                return fail(pool, packet, Drop::OffloadMalformed);
+            }
+            self.push(ports, pool, out.index, packet, len);
+            return Ok(());
+        };
+        match pieces {
+            Ok(pieces) => {
+                self.split += pieces.saturating_sub(1);
+                Ok(())
+            }
+            Err(reason) => Err((reason, received)),
+        }
+    }
+
+    /// Sends an IPv4 packet in fragments. Returns how many there are beside the first.
+    fn fragment(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, out: &Interface, packet: Packet) -> u64 {
+        let received = packet.meta().received;
+        let cut = fragment4(packet, ethernet::HEADER, out.mtu.into(), pool, |pool, piece| {
+            let len = piece.len();
+            self.push(ports, pool, out.index, piece, len);
+        });
+        match cut {
+            Ok(pieces) => (pieces as u64).saturating_sub(1),
+            Err(reason) => {
+                ports.snapshot.counters(received).dropped(ports.cx.cpu(), reason);
+                0
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, interface: IfIndex) {
+        let (packets, mut bytes) = (self.batch.len(), core::mem::take(&mut self.bytes));
+        ports.egress.flush(interface, &mut self.batch, pool);
+        let left = self.batch.len();
+        for packet in self.batch.drain(..) {
+            bytes = bytes.saturating_sub(packet.len() as u64);
+            ports.discard(pool, packet, Drop::TxRingFull);
+        }
+        let sent = packets.saturating_sub(left) as u64;
+        ports.snapshot.counters(interface).sent(ports.cx.cpu(), sent, bytes);
+    }
+}
+
+impl Ports<'_> {
+    fn discard(&mut self, pool: &mut Pool, packet: Packet, reason: Drop) {
+        self.snapshot.counters(packet.meta().received).dropped(self.cx.cpu(), reason);
+        pool.free(packet);
+    }
+}
+
+fn split<'t>(turn: &'t mut Turn<'_>) -> (Ports<'t>, &'t mut Pool) {
+    (Ports { cx: turn.cx, snapshot: turn.snapshot, egress: turn.egress }, turn.pool)
+}
+
+/// What a device must be able to do to take a super-packet.
+fn needed(gso: Gso) -> Offloads {
+    let kind = match gso.kind {
+        GsoKind::Tcp4 => Offloads::TX_TCP4,
+        GsoKind::Tcp6 => Offloads::TX_TCP6,
+    };
+    let ecn = if gso.ecn { Offloads::TX_ECN } else { Offloads::empty() };
+    Offloads::TX_CHECKSUM | kind | ecn
+}
+
+/// Whether an owed checksum lies behind the network header and within the packet, as the device will trust.
+fn is_owed_within(packet: &Packet) -> bool {
+    match packet.meta().checksum {
+        Checksum::Partial { start, offset } => {
+            let field = usize::from(start) + usize::from(offset);
+            usize::from(start) > ethernet::HEADER && packet.data().get(field..).is_some_and(|rest| rest.len() >= 2)
+        }
+        _ => true,
+    }
+}

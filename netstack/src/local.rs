@@ -1,0 +1,158 @@
+//! What is addressed to the router itself: echo, neighbour discovery, and polite refusals of the rest.
+
+use crate::address::{Kind, kind6};
+use crate::checksum::{ICMP, ICMPV6, TCP, UDP};
+use crate::ethernet::{self, Cast};
+use crate::icmp;
+use crate::icmp6::{self, Problem};
+use crate::ipv4;
+use crate::ipv6;
+use crate::ipv6ext::{
+    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, NO_NEXT_HEADER, ROUTING, Upper, upper_layer,
+};
+use crate::nd;
+use weir_netif::{Drop, Packet};
+
+/// IGMP's protocol number: spoken to groups, never refused.
+const IGMP: u8 = 2;
+/// Options every node knows (RFC 8200 §4.2, RFC 2711): padding, and the router alert.
+const KNOWN_OPTIONS: [u8; 3] = [0, 1, 5];
+
+/// What to do with an IPv4 packet to the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict4 {
+    /// Answer the echo request.
+    Echo,
+    /// Forget it.
+    Drop(Drop),
+    /// Forget it and tell its sender.
+    Refuse(Drop, icmp::Error),
+}
+
+/// Judges the IPv4 packet of a frame.
+pub fn input4(packet: &Packet, header: &ipv4::Header, cast: Cast) -> Verdict4 {
+    if header.is_fragment() {
+        return Verdict4::Drop(Drop::LocalFragment);
+    }
+    match header.protocol {
+        ICMP => match icmp::parse(packet, ethernet::HEADER) {
+            Err(_) => Verdict4::Drop(Drop::IcmpMalformed),
+            // An echo request to a broadcast or group may be ignored (RFC 1122 §3.2.2.6): it makes an amplifier.
+            Ok(icmp::Message::EchoRequest { .. }) if cast == Cast::Unicast => Verdict4::Echo,
+            Ok(_) => Verdict4::Drop(Drop::IcmpUnhandled),
+        },
+        UDP => Verdict4::Refuse(Drop::LocalProtocol, icmp::Error::PortUnreachable),
+        TCP | IGMP => Verdict4::Drop(Drop::LocalProtocol),
+        _ => Verdict4::Refuse(Drop::LocalProtocol, icmp::Error::ProtocolUnreachable),
+    }
+}
+
+/// What to do with an IPv6 packet to the router.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict6 {
+    /// Answer the echo request.
+    Echo,
+    /// Neighbour discovery says this.
+    Discovery(nd::Message),
+    /// Forget it.
+    Drop(Drop),
+    /// Forget it and tell its sender.
+    Refuse(Drop, icmp6::Error),
+}
+
+/// Judges the IPv6 packet of a frame.
+pub fn input6(packet: &Packet, header: &ipv6::Header) -> Verdict6 {
+    let Ok(upper) = upper_layer(packet, ethernet::HEADER) else {
+        return Verdict6::Drop(Drop::Ipv6Extension);
+    };
+    let named_at = match extensions(packet, header, &upper) {
+        Ok(named_at) => named_at,
+        Err(verdict) => return verdict,
+    };
+    if let Some(routing) = upper.routing.filter(|routing| routing.segments_left > 0) {
+        // RFC 8200 §4.4: no routing type is known here, 0 on purpose (RFC 5095).
+        return problem(Problem::Header, routing.header + 2);
+    }
+    // One that is the whole packet is none (RFC 6946).
+    if upper.fragment.is_some_and(|fragment| fragment.offset != 0 || fragment.more) {
+        return Verdict6::Drop(Drop::LocalFragment);
+    }
+    match upper.protocol {
+        ICMPV6 => icmp6(packet, header, upper.fragment.is_some()),
+        UDP => Verdict6::Refuse(Drop::LocalProtocol, icmp6::Error::PortUnreachable),
+        TCP | NO_NEXT_HEADER => Verdict6::Drop(Drop::LocalProtocol),
+        _ => match problem(Problem::NextHeader, named_at) {
+            Verdict6::Refuse(_, error) => Verdict6::Refuse(Drop::LocalProtocol, error),
+            other => other,
+        },
+    }
+}
+
+fn icmp6(packet: &Packet, header: &ipv6::Header, fragmented: bool) -> Verdict6 {
+    match icmp6::parse(packet, ethernet::HEADER) {
+        Err(_) => Verdict6::Drop(Drop::IcmpMalformed),
+        Ok(icmp6::Message::EchoRequest { .. }) => Verdict6::Echo,
+        Ok(icmp6::Message::Other { kind, offset, len, .. }) if nd::is_discovery(kind) => {
+            // RFC 6980 §5: never in fragments.
+            let bytes = packet.data().get(offset..offset + len).filter(|_| !fragmented).unwrap_or(&[]);
+            match nd::Message::parse(bytes, header) {
+                Ok(message) => Verdict6::Discovery(message),
+                Err(reason) => Verdict6::Drop(reason),
+            }
+        }
+        Ok(_) => Verdict6::Drop(Drop::IcmpUnhandled),
+    }
+}
+
+/// Looks at the options of the extension headers. Returns where the upper layer's protocol is named, or what an
+/// unknown option asks for (RFC 8200 §4.2).
+fn extensions(packet: &Packet, header: &ipv6::Header, upper: &Upper) -> Result<usize, Verdict6> {
+    let broken = Verdict6::Drop(Drop::Ipv6Extension);
+    let (mut next, mut named_at) = (header.next_header, ethernet::HEADER + 6);
+    let mut at = ethernet::HEADER + ipv6::HEADER;
+    // Each header is at least eight bytes, and `upper_layer` has bounded their number.
+    while at < upper.offset {
+        let rest = packet.data().get(at..upper.offset).ok_or(broken)?;
+        let &[following, units, ..] = rest else { return Err(broken) };
+        let len = match next {
+            FRAGMENT => 8,
+            AUTHENTICATION => (usize::from(units) + 2) * 4,
+            HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => (usize::from(units) + 1) * 8,
+            _ => return Err(broken),
+        };
+        if matches!(next, HOP_BY_HOP | DESTINATION_OPTIONS) {
+            let group = kind6(header.destination) == Kind::Multicast;
+            options(rest.get(2..len).ok_or(broken)?, at + 2, group)?;
+        }
+        (next, named_at, at) = (following, at, at + len);
+    }
+    Ok(named_at)
+}
+
+fn options(mut options: &[u8], mut at: usize, group: bool) -> Result<(), Verdict6> {
+    let broken = Verdict6::Drop(Drop::Ipv6Extension);
+    while let [kind, rest @ ..] = options {
+        let len = match (kind, rest.first()) {
+            (0, _) => 1,
+            (_, Some(len)) => usize::from(*len) + 2,
+            (_, None) => return Err(broken),
+        };
+        options = options.get(len..).ok_or(broken)?;
+        if !KNOWN_OPTIONS.contains(kind) {
+            match kind >> 6 {
+                0 => {}
+                1 => return Err(broken),
+                3 if group => return Err(broken),
+                _ => return Err(problem(Problem::Option, at)),
+            }
+        }
+        at += len;
+    }
+    Ok(())
+}
+
+/// The refusal that points at the byte `at` of the frame.
+fn problem(problem: Problem, at: usize) -> Verdict6 {
+    let pointer = at.saturating_sub(ethernet::HEADER) as u32;
+    Verdict6::Refuse(Drop::Ipv6Extension, icmp6::Error::ParameterProblem { problem, pointer })
+}

@@ -1,0 +1,649 @@
+//! A packet's way through the router: the only place that knows the order of the stages.
+//!
+//! Stages return verdicts; what follows from them is done here. Runs in softint context, to completion.
+
+use crate::arp;
+use crate::ethernet::{self, Cast, HEADER, Payload};
+use crate::icmp;
+use crate::icmp6;
+use crate::ipv4;
+use crate::ipv6;
+use crate::local;
+use crate::nd;
+use crate::neighbor::{self, Admission, Due, Solicit};
+use crate::segment;
+use crate::snapshot::{Interface, Route, State};
+use crate::stack::{Duty, Event, Stack, Turn};
+use crate::time::Instant;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use weir_netif::{Batch, Drop, IfIndex, Packet};
+
+/// How many packets ahead headers are asked from memory.
+const AHEAD: usize = 2;
+
+impl Stack {
+    /// Takes what a device received, and leaves `batch` empty. All that goes out has been handed to
+    /// [`Turn::egress`] when it returns. Ask for [`deadline`](Self::deadline) afterwards.
+    pub fn input(&mut self, turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch) {
+        let snapshot = turn.snapshot;
+        let (packets, mut bytes) = (batch.len() as u64, 0);
+        // Taken from the end, so that it comes in order and the rest can be looked at.
+        batch.reverse();
+        for packet in batch.iter().rev().take(AHEAD) {
+            packet.prefetch_data();
+        }
+        while let Some(mut packet) = batch.pop() {
+            if let Some(packet) = batch.len().checked_sub(AHEAD).and_then(|n| batch.get(n)) {
+                packet.prefetch_data();
+            }
+            packet.meta_mut().received = received;
+            bytes += packet.len() as u64;
+            match snapshot.interface(received) {
+                Some(interface) if interface.state == State::Up => self.receive(turn, interface, packet),
+                Some(_) => discard(turn, packet, Drop::InterfaceDown),
+                None => discard(turn, packet, Drop::InterfaceUnconfigured),
+            }
+        }
+        snapshot.counters(received).received(turn.cx.cpu(), packets, bytes);
+        self.lanes.flush(turn);
+    }
+
+    /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.
+    pub fn tick(&mut self, turn: &mut Turn<'_>) -> Instant {
+        while let Some(due) = self.neighbors4.due(turn.now) {
+            match due {
+                Due::Solicit { interface, address, to } => self.solicit4(turn, interface, address, to),
+                Due::Failed { packets, .. } => packets.into_iter().for_each(|packet| self.undeliverable4(turn, packet)),
+            }
+        }
+        while let Some(due) = self.neighbors6.due(turn.now) {
+            match due {
+                Due::Solicit { interface, address, to } => self.solicit6(turn, interface, address, to),
+                Due::Failed { packets, .. } => packets.into_iter().for_each(|packet| self.undeliverable6(turn, packet)),
+            }
+        }
+        if self.duty == Duty::Speaker {
+            while let Some((index, variables)) = self.advertiser.due(turn.snapshot, turn.now) {
+                if let Some(interface) = up(turn, index) {
+                    let packet = nd::router_advertisement(turn.pool, interface, &variables);
+                    self.originate(turn, interface, packet);
+                }
+            }
+        }
+        self.lanes.flush(turn);
+        self.deadline()
+    }
+
+    /// Takes note of what another CPU's stack has found out.
+    pub fn apply(&mut self, turn: &mut Turn<'_>, event: Event) {
+        match event {
+            Event::Neighbor4(event) => self.note4(turn, &event),
+            Event::Neighbor6(event) => self.note6(turn, &event),
+            Event::RouterSolicited(interface) => self.advertiser.solicited(interface, turn.now),
+        }
+        self.lanes.flush(turn);
+    }
+
+    /// To be called when [`Turn::snapshot`] is another one than before: forgets neighbours on links that are gone, and
+    /// on the CPU that speaks for the router tells the links our addresses.
+    pub fn reconfigured(&mut self, turn: &mut Turn<'_>) {
+        let snapshot = turn.snapshot;
+        let gone = |index| snapshot.interface(index).is_none_or(|interface| interface.state == State::Down);
+        self.neighbors4.forget(gone, |packet| discard(turn, packet, Drop::InterfaceDown));
+        self.neighbors6.forget(gone, |packet| discard(turn, packet, Drop::InterfaceDown));
+        self.advertiser.reconsider();
+        if self.duty == Duty::Speaker {
+            for interface in snapshot.interfaces().iter().filter(|interface| interface.state == State::Up) {
+                self.announce(turn, interface);
+            }
+        }
+        self.lanes.flush(turn);
+    }
+
+    #[inline]
+    fn receive(&mut self, turn: &mut Turn<'_>, interface: &Interface, packet: Packet) {
+        match ethernet::input(&packet, interface.mac) {
+            Ok((Payload::Ipv4, cast)) => self.ipv4(turn, interface, packet, cast),
+            Ok((Payload::Ipv6, cast)) => self.ipv6(turn, interface, packet, cast),
+            Ok((Payload::Arp, _)) => self.arp(turn, interface, packet),
+            Err(reason) => discard(turn, packet, reason),
+        }
+    }
+
+    #[inline]
+    fn ipv4(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast) {
+        let (bytes, available) = below(&packet);
+        let header = match ipv4::Header::parse(bytes, available) {
+            Ok(header) => header,
+            Err(reason) => return discard(turn, packet, reason),
+        };
+        // Ethernet pads short frames.
+        if available > usize::from(header.total_len) {
+            packet.truncate(turn.pool, HEADER + usize::from(header.total_len));
+        }
+        match ipv4::route(&header, cast, interface, turn.snapshot) {
+            ipv4::Verdict::Forward { out, next } => self.forward4(turn, interface, packet, &header, (out, next)),
+            ipv4::Verdict::Deliver(cast) => self.local4(turn, interface, packet, &header, cast),
+            ipv4::Verdict::Drop(reason) => discard(turn, packet, reason),
+            ipv4::Verdict::Refuse(reason, error) => {
+                self.refuse4(turn, interface, packet, cast, (reason, error));
+            }
+        }
+    }
+
+    #[inline]
+    fn forward4(
+        &mut self,
+        turn: &mut Turn<'_>,
+        interface: &Interface,
+        mut packet: Packet,
+        header: &ipv4::Header,
+        (out, next): (&Interface, Ipv4Addr),
+    ) {
+        if header.total_len > out.mtu
+            && let Some(refusal) = too_big4(&packet, header, out)
+        {
+            return match refusal {
+                (reason, Some(error)) => self.refuse4(turn, interface, packet, Cast::Unicast, (reason, error)),
+                (reason, None) => discard(turn, packet, reason),
+            };
+        }
+        if let Some(header) = packet.data_mut().get_mut(HEADER..).and_then(|bytes| bytes.first_chunk_mut()) {
+            ipv4::decrement_ttl(header);
+        }
+        self.hop4(turn, packet, out, next);
+    }
+
+    /// Sends an IPv4 frame to a neighbour, or has it wait for its address.
+    #[inline]
+    fn hop4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, out: &Interface, next: Ipv4Addr) {
+        match self.neighbors4.hop(out.index, next, turn.now) {
+            Some(mac) => {
+                ethernet::readdress(&mut packet, mac, out.mac);
+                self.lanes.send(turn, out, packet);
+            }
+            None => {
+                let admission = self.neighbors4.wait(out.index, next, packet, turn.now);
+                if admitted(turn, admission) == Solicit::Now {
+                    self.solicit4(turn, out.index, next, None);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn ipv6(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast) {
+        let (bytes, available) = below(&packet);
+        let header = match ipv6::Header::parse(bytes, available) {
+            Ok(header) => header,
+            Err(reason) => return discard(turn, packet, reason),
+        };
+        if available > header.total_len() {
+            packet.truncate(turn.pool, HEADER + header.total_len());
+        }
+        match ipv6::route(&header, cast, interface, turn.snapshot) {
+            ipv6::Verdict::Forward { out, next } => self.forward6(turn, interface, packet, &header, (out, next)),
+            ipv6::Verdict::Deliver(cast) => self.local6(turn, interface, packet, &header, cast),
+            ipv6::Verdict::Drop(reason) => discard(turn, packet, reason),
+            ipv6::Verdict::Refuse(reason, error) => {
+                self.refuse6(turn, interface, packet, cast, (reason, error));
+            }
+        }
+    }
+
+    #[inline]
+    fn forward6(
+        &mut self,
+        turn: &mut Turn<'_>,
+        interface: &Interface,
+        mut packet: Packet,
+        header: &ipv6::Header,
+        (out, next): (&Interface, Ipv6Addr),
+    ) {
+        if header.total_len() > usize::from(out.mtu)
+            && let Some(refusal) = too_big6(&packet, out)
+        {
+            return match refusal {
+                (reason, Some(error)) => self.refuse6(turn, interface, packet, Cast::Unicast, (reason, error)),
+                (reason, None) => discard(turn, packet, reason),
+            };
+        }
+        if let Some(header) = packet.data_mut().get_mut(HEADER..).and_then(|bytes| bytes.first_chunk_mut()) {
+            ipv6::decrement_hop_limit(header);
+        }
+        self.hop6(turn, packet, out, next);
+    }
+
+    /// Sends an IPv6 frame to a neighbour, or has it wait for its address.
+    #[inline]
+    fn hop6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, out: &Interface, next: Ipv6Addr) {
+        match self.neighbors6.hop(out.index, next, turn.now) {
+            Some(mac) => {
+                ethernet::readdress(&mut packet, mac, out.mac);
+                self.lanes.send(turn, out, packet);
+            }
+            None => {
+                let admission = self.neighbors6.wait(out.index, next, packet, turn.now);
+                if admitted(turn, admission) == Solicit::Now {
+                    self.solicit6(turn, out.index, next, None);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn local4(
+        &mut self,
+        turn: &mut Turn<'_>,
+        interface: &Interface,
+        mut packet: Packet,
+        header: &ipv4::Header,
+        cast: Cast,
+    ) {
+        match local::input4(&packet, header, cast) {
+            local::Verdict4::Echo => match icmp::echo_reply(&mut packet, HEADER, header.destination) {
+                Ok(()) => self.output4(turn, packet, header.source),
+                Err(_) => discard(turn, packet, Drop::IcmpMalformed),
+            },
+            local::Verdict4::Drop(reason) => discard(turn, packet, reason),
+            local::Verdict4::Refuse(reason, error) => {
+                self.refuse4(turn, interface, packet, cast, (reason, error));
+            }
+        }
+    }
+
+    #[cold]
+    fn local6(
+        &mut self,
+        turn: &mut Turn<'_>,
+        interface: &Interface,
+        mut packet: Packet,
+        header: &ipv6::Header,
+        cast: Cast,
+    ) {
+        match local::input6(&packet, header) {
+            local::Verdict6::Echo => {
+                let source = match cast {
+                    Cast::Unicast => Some(header.destination),
+                    Cast::Group => source6(turn, interface, header.source),
+                };
+                match source.map(|source| icmp6::echo_reply(&mut packet, HEADER, source)) {
+                    Some(Ok(())) => self.output6(turn, packet, header.source, interface),
+                    _ => discard(turn, packet, Drop::IcmpMalformed),
+                }
+            }
+            local::Verdict6::Discovery(message) => self.discovery(turn, interface, packet, header, &message),
+            local::Verdict6::Drop(reason) => discard(turn, packet, reason),
+            local::Verdict6::Refuse(reason, error) => {
+                self.refuse6(turn, interface, packet, cast, (reason, error));
+            }
+        }
+    }
+
+    #[cold]
+    fn arp(&mut self, turn: &mut Turn<'_>, interface: &Interface, packet: Packet) {
+        let verdict = match arp::Message::parse(below(&packet).0) {
+            Ok(message) => arp::input(&message, interface, turn.snapshot),
+            Err(reason) => arp::Verdict::Drop(reason),
+        };
+        let end = match verdict {
+            arp::Verdict::Drop(reason) => reason,
+            arp::Verdict::Overheard(_) => Drop::ArpNotForUs,
+            _ => Drop::Consumed,
+        };
+        discard(turn, packet, end);
+        match verdict {
+            arp::Verdict::Reply(reply, event) => {
+                self.arp_frame(turn, interface, reply.frame(reply.target_mac));
+                if let Some(event) = event {
+                    self.learn4(turn, event);
+                }
+            }
+            arp::Verdict::Learn(event) => self.learn4(turn, event),
+            arp::Verdict::Overheard(event) => {
+                if self.neighbors4.get(event.interface, event.address).is_some() {
+                    self.learn4(turn, event);
+                }
+            }
+            arp::Verdict::Conflict(announcement) => {
+                if self.defences.take(turn.now) {
+                    self.arp_frame(turn, interface, announcement.frame(ethernet::BROADCAST));
+                }
+            }
+            arp::Verdict::Drop(_) => {}
+        }
+    }
+
+    #[cold]
+    fn discovery(
+        &mut self,
+        turn: &mut Turn<'_>,
+        interface: &Interface,
+        packet: Packet,
+        header: &ipv6::Header,
+        message: &nd::Message,
+    ) {
+        let from = ethernet::source(packet.data()).unwrap_or_default();
+        let verdict = nd::input(message, header, from, interface);
+        let end = if let nd::Verdict::Drop(reason) = verdict { reason } else { Drop::Consumed };
+        discard(turn, packet, end);
+        match verdict {
+            nd::Verdict::Reply(reply, event) => {
+                if let Some(event) = event {
+                    self.learn6(turn, event);
+                }
+                let packet = nd::advertisement(turn.pool, interface, &reply);
+                self.originate(turn, interface, packet);
+            }
+            nd::Verdict::Learn(event) => self.learn6(turn, event),
+            nd::Verdict::Solicited(event) => {
+                if let Some(event) = event {
+                    self.learn6(turn, event);
+                }
+                match self.duty {
+                    Duty::Speaker => self.advertiser.solicited(interface.index, turn.now),
+                    Duty::Worker => self.tell(Event::RouterSolicited(interface.index)),
+                }
+            }
+            nd::Verdict::Drop(_) => {}
+        }
+    }
+
+    fn learn4(&mut self, turn: &mut Turn<'_>, event: neighbor::Event<Ipv4Addr>) {
+        self.tell(Event::Neighbor4(event));
+        self.note4(turn, &event);
+    }
+
+    fn learn6(&mut self, turn: &mut Turn<'_>, event: neighbor::Event<Ipv6Addr>) {
+        self.tell(Event::Neighbor6(event));
+        self.note6(turn, &event);
+    }
+
+    fn note4(&mut self, turn: &mut Turn<'_>, event: &neighbor::Event<Ipv4Addr>) {
+        if let Some((mac, waiting)) = self.neighbors4.learn(event, turn.now) {
+            self.release(turn, event.interface, mac, waiting);
+        }
+    }
+
+    fn note6(&mut self, turn: &mut Turn<'_>, event: &neighbor::Event<Ipv6Addr>) {
+        if let Some((mac, waiting)) = self.neighbors6.learn(event, turn.now) {
+            self.release(turn, event.interface, mac, waiting);
+        }
+    }
+
+    /// Sends packets whose neighbour has answered.
+    fn release(&mut self, turn: &mut Turn<'_>, index: IfIndex, mac: [u8; 6], waiting: neighbor::Waiting) {
+        for mut packet in waiting {
+            match up(turn, index) {
+                Some(out) => {
+                    ethernet::readdress(&mut packet, mac, out.mac);
+                    self.lanes.send(turn, out, packet);
+                }
+                None => discard(turn, packet, Drop::InterfaceDown),
+            }
+        }
+    }
+
+    fn solicit4(&mut self, turn: &mut Turn<'_>, index: IfIndex, target: Ipv4Addr, to: Option<[u8; 6]>) {
+        if let Some(interface) = up(turn, index) {
+            self.arp_frame(turn, interface, arp::request(interface, target, to));
+        }
+    }
+
+    fn solicit6(&mut self, turn: &mut Turn<'_>, index: IfIndex, target: Ipv6Addr, to: Option<[u8; 6]>) {
+        if let Some(interface) = up(turn, index) {
+            let packet = nd::solicitation(turn.pool, interface, target, to);
+            self.originate(turn, interface, packet);
+        }
+    }
+
+    fn announce(&mut self, turn: &mut Turn<'_>, interface: &Interface) {
+        for own in &interface.addresses4 {
+            let announcement = arp::announcement(interface.mac, own.address);
+            self.arp_frame(turn, interface, announcement.frame(ethernet::BROADCAST));
+        }
+        let global = interface.addresses6.iter().map(|own| own.address);
+        for address in interface.link_local.iter().copied().chain(global) {
+            let packet = nd::advertisement(turn.pool, interface, &nd::Reply::to_all(address));
+            self.originate(turn, interface, packet);
+        }
+    }
+
+    fn arp_frame(&mut self, turn: &mut Turn<'_>, interface: &Interface, frame: [u8; arp::FRAME]) {
+        let packet = turn.pool.alloc_from(&frame);
+        self.originate(turn, interface, packet);
+    }
+
+    /// Sends a whole frame of the router's own. Without a buffer it is counted as lost.
+    fn originate(&mut self, turn: &mut Turn<'_>, interface: &Interface, packet: Option<Packet>) {
+        self.originated += 1;
+        match packet {
+            Some(mut packet) => {
+                packet.meta_mut().received = interface.index;
+                self.lanes.send(turn, interface, packet);
+            }
+            None => interface.counters.dropped(turn.cx.cpu(), Drop::NoBuffer),
+        }
+    }
+
+    /// Drops an IPv4 packet and tells its sender why, as far as that is allowed.
+    #[cold]
+    fn refuse4(
+        &mut self,
+        turn: &mut Turn<'_>,
+        interface: &Interface,
+        packet: Packet,
+        cast: Cast,
+        (reason, error): (Drop, icmp::Error),
+    ) {
+        let cast = match cast {
+            Cast::Unicast => icmp::Cast::Host,
+            Cast::Group => icmp::Cast::Group,
+        };
+        let header = ipv4::Header::parse(below(&packet).0, usize::MAX);
+        if let Ok(header) = header
+            && icmp::permitted(&packet, HEADER, cast)
+            && let Some(source) = source4(turn, interface, header.source)
+        {
+            self.originated += 1;
+            if !self.errors.take(turn.now, header.source.into()) {
+                interface.counters.dropped(turn.cx.cpu(), Drop::IcmpRateLimited);
+            } else if let Some(packet) = icmp::error(turn.pool, &packet, HEADER, cast, error, source) {
+                self.output4_framed(turn, packet, header.source);
+            } else {
+                interface.counters.dropped(turn.cx.cpu(), Drop::NoBuffer);
+            }
+        }
+        discard(turn, packet, reason);
+    }
+
+    /// Drops an IPv6 packet and tells its sender why, as far as that is allowed.
+    #[cold]
+    fn refuse6(
+        &mut self,
+        turn: &mut Turn<'_>,
+        interface: &Interface,
+        packet: Packet,
+        cast: Cast,
+        (reason, error): (Drop, icmp6::Error),
+    ) {
+        let cast = match cast {
+            Cast::Unicast => icmp::Cast::Host,
+            Cast::Group => icmp::Cast::Group,
+        };
+        let header = ipv6::Header::parse(below(&packet).0, usize::MAX);
+        if let Ok(header) = header
+            && icmp6::permitted(&packet, HEADER, cast, error)
+            && let Some(source) = source6(turn, interface, header.source)
+        {
+            self.originated += 1;
+            if !self.errors.take(turn.now, header.source.into()) {
+                interface.counters.dropped(turn.cx.cpu(), Drop::IcmpRateLimited);
+            } else if let Some(packet) = icmp6::error(turn.pool, &packet, HEADER, cast, error, source) {
+                self.output6_framed(turn, packet, header.source, interface);
+            } else {
+                interface.counters.dropped(turn.cx.cpu(), Drop::NoBuffer);
+            }
+        }
+        discard(turn, packet, reason);
+    }
+
+    /// Gives up a packet whose neighbour did not answer (RFC 1812 §5.2.7.1, RFC 4861 §7.2.2).
+    #[cold]
+    fn undeliverable4(&mut self, turn: &mut Turn<'_>, packet: Packet) {
+        let reason = Drop::NeighborUnreachable;
+        let header = ipv4::Header::parse(below(&packet).0, usize::MAX);
+        match turn.snapshot.interface(packet.meta().received) {
+            Some(interface) if header.is_ok_and(|header| !turn.snapshot.owns4(header.source)) => {
+                self.refuse4(turn, interface, packet, Cast::Unicast, (reason, icmp::Error::HostUnreachable));
+            }
+            _ => discard(turn, packet, reason),
+        }
+    }
+
+    /// As [`undeliverable4`](Self::undeliverable4).
+    #[cold]
+    fn undeliverable6(&mut self, turn: &mut Turn<'_>, packet: Packet) {
+        let reason = Drop::NeighborUnreachable;
+        let header = ipv6::Header::parse(below(&packet).0, usize::MAX);
+        match turn.snapshot.interface(packet.meta().received) {
+            Some(interface)
+                if header.is_ok_and(|header| {
+                    !turn.snapshot.owns6(header.source) && !interface.owns6(header.source)
+                }) =>
+            {
+                self.refuse6(turn, interface, packet, Cast::Unicast, (reason, icmp6::Error::AddressUnreachable));
+            }
+            _ => discard(turn, packet, reason),
+        }
+    }
+
+    /// Puts an Ethernet header before an IPv4 packet of the router's own and sends it.
+    fn output4_framed(&mut self, turn: &mut Turn<'_>, mut packet: Packet, destination: Ipv4Addr) {
+        match packet.push(HEADER) {
+            Some(header) => header.copy_from_slice(&ethernet::header([0; 6], [0; 6], ethernet::IPV4)),
+            None => return discard(turn, packet, Drop::NoBuffer),
+        }
+        self.output4(turn, packet, destination);
+    }
+
+    /// As [`output4_framed`](Self::output4_framed).
+    fn output6_framed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut packet: Packet,
+        destination: Ipv6Addr,
+        link: &Interface,
+    ) {
+        match packet.push(HEADER) {
+            Some(header) => header.copy_from_slice(&ethernet::header([0; 6], [0; 6], ethernet::IPV6)),
+            None => return discard(turn, packet, Drop::NoBuffer),
+        }
+        self.output6(turn, packet, destination, link);
+    }
+
+    /// Routes an IPv4 frame of the router's own.
+    fn output4(&mut self, turn: &mut Turn<'_>, packet: Packet, destination: Ipv4Addr) {
+        let snapshot = turn.snapshot;
+        let hop = match snapshot.fib4().lookup(destination) {
+            Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
+            Some(&Route::Connected { interface }) => snapshot.interface(interface).zip(Some(destination)),
+            _ => None,
+        };
+        match hop {
+            Some((out, next)) => self.hop4(turn, packet, out, next),
+            None => discard(turn, packet, Drop::NoRoute),
+        }
+    }
+
+    /// Routes an IPv6 frame of the router's own; a link-local destination is on `link`.
+    fn output6(&mut self, turn: &mut Turn<'_>, packet: Packet, destination: Ipv6Addr, link: &Interface) {
+        let snapshot = turn.snapshot;
+        if destination.is_unicast_link_local() {
+            return self.hop6(turn, packet, link, destination);
+        }
+        let hop = match snapshot.fib6().lookup(destination) {
+            Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
+            Some(&Route::Connected { interface }) => snapshot.interface(interface).zip(Some(destination)),
+            _ => None,
+        };
+        match hop {
+            Some((out, next)) => self.hop6(turn, packet, out, next),
+            None => discard(turn, packet, Drop::NoRoute),
+        }
+    }
+}
+
+/// Ends a packet's way: counted where it came in, its buffers back in the pool.
+#[inline]
+fn discard(turn: &mut Turn<'_>, packet: Packet, reason: Drop) {
+    turn.snapshot.counters(packet.meta().received).dropped(turn.cx.cpu(), reason);
+    turn.pool.free(packet);
+}
+
+/// Counts what a waiting packet pushed out; whether to solicit.
+fn admitted(turn: &mut Turn<'_>, admission: Admission) -> Solicit {
+    for (packet, reason) in admission.discards {
+        discard(turn, packet, reason);
+    }
+    admission.solicit
+}
+
+/// What follows the Ethernet header in the first segment, and how many bytes follow in all.
+#[inline]
+fn below(packet: &Packet) -> (&[u8], usize) {
+    (packet.data().get(HEADER..).unwrap_or(&[]), packet.len().saturating_sub(HEADER))
+}
+
+/// The interface at `index`, if it takes part.
+fn up<'a>(turn: &Turn<'a>, index: IfIndex) -> Option<&'a Interface> {
+    turn.snapshot.interface(index).filter(|interface| interface.state == State::Up)
+}
+
+/// Why an IPv4 packet longer than the egress's MTU cannot pass, with the error if one is due. `None`: it can, in parts.
+#[cold]
+fn too_big4(packet: &Packet, header: &ipv4::Header, out: &Interface) -> Option<(Drop, Option<icmp::Error>)> {
+    if packet.meta().gso.is_some() {
+        match segment::largest(packet, HEADER) {
+            None => return Some((Drop::OffloadMalformed, None)),
+            Some(largest) if largest <= out.mtu.into() => return None,
+            Some(_) => {}
+        }
+    }
+    let error = icmp::Error::FragmentationNeeded { mtu: out.mtu };
+    header.dont_fragment().then_some((Drop::TooBig, Some(error)))
+}
+
+/// As [`too_big4`]: only the source fragments IPv6 packets (RFC 8200 §5).
+#[cold]
+fn too_big6(packet: &Packet, out: &Interface) -> Option<(Drop, Option<icmp6::Error>)> {
+    if packet.meta().gso.is_some() {
+        match segment::largest(packet, HEADER) {
+            None => return Some((Drop::OffloadMalformed, None)),
+            Some(largest) if largest <= out.mtu.into() => return None,
+            Some(_) => {}
+        }
+    }
+    Some((Drop::TooBig, Some(icmp6::Error::PacketTooBig { mtu: out.mtu.into() })))
+}
+
+/// The source of an ICMP error to `to`: an address of the interface the packet came in by, so that a traceroute shows
+/// the near side; that is the interface of RFC 1812 §4.3.2.4 unless routing is asymmetric. Without one, any of ours.
+fn source4(turn: &Turn<'_>, interface: &Interface, to: Ipv4Addr) -> Option<Ipv4Addr> {
+    let any = || turn.snapshot.interfaces().iter().filter(|other| other.state == State::Up);
+    interface.source4(to).or_else(|| any().find_map(|other| other.source4(to)))
+}
+
+/// As [`source4`]; a link-local destination is answered from a link-local address.
+fn source6(turn: &Turn<'_>, interface: &Interface, to: Ipv6Addr) -> Option<Ipv6Addr> {
+    let local = || interface.link_local.first().copied();
+    if to.is_unicast_link_local() {
+        return local();
+    }
+    let any = || turn.snapshot.interfaces().iter().filter(|other| other.state == State::Up);
+    let global = interface.source6(to).or_else(|| any().find_map(|other| other.source6(to)));
+    global.or_else(local)
+}
+
+#[cfg(test)]
+mod tests;
