@@ -254,3 +254,6 @@ pub(crate) fn owed(packet: &Packet, start: usize, offset: usize) -> Option<u16> 
 pub(crate) fn nonzero_for_udp(checksum: u16, offset: usize) -> u16 {
     if checksum == 0 && offset == 6 { 0xffff } else { checksum }
 }
+
+#[cfg(test)]
+mod tests;

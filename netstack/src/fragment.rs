@@ -183,3 +183,6 @@ fn copied_options(options: &[u8], into: &mut [u8; MAX_OPTIONS]) -> Option<usize>
     }
     Some(len.next_multiple_of(4))
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,3 +281,6 @@ pub(crate) fn quote(
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -300,3 +300,6 @@ fn build(
     packet.meta_mut().checksum = Checksum::Verified;
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

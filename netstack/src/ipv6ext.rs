@@ -140,3 +140,149 @@ fn walk(headers: &[u8], mut upper: Upper) -> Result<Upper, Malformed> {
     }
     Err(Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::{ETHERNET, assert_nothing_leaked, chain, ethernet, ipv6, pool};
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    const FIRST: usize = ETHERNET + FIXED;
+
+    fn walk_frame(next: u8, data: &[u8], first_segment: usize) -> Result<Upper, Malformed> {
+        let mut pool = pool(8);
+        let packet = chain(&mut pool, &[ethernet(0x86dd), ipv6(next, data)].concat(), &[first_segment]);
+        let upper = upper_layer(&packet, ETHERNET);
+        pool.free(packet);
+        assert_nothing_leaked(&mut pool);
+        upper
+    }
+
+    fn options(next: u8, words: usize) -> Vec<u8> {
+        let mut header = vec![0; words * 8];
+        header[..2].copy_from_slice(&[next, (words - 1) as u8]);
+        header
+    }
+
+    #[test]
+    fn without_extension_headers_the_upper_layer_follows() {
+        for protocol in [6, 17, 58, 50, 59, 89, 135, 255] {
+            let upper = walk_frame(protocol, &[], 1500).unwrap();
+            let expected =
+                Upper { protocol, offset: FIRST, fragment: None, routing: None, hop_by_hop: false };
+            assert_eq!(upper, expected);
+        }
+    }
+
+    #[test]
+    fn passes_every_kind_of_header_by_its_own_length_rule() {
+        let data = [
+            options(60, 1),
+            options(43, 3),
+            vec![51, 2, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            // An authentication header counts in 4-byte units, less two.
+            vec![44, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            // The second byte of a fragment header is no length.
+            vec![6, 77, 0, 1, 1, 2, 3, 4],
+            vec![0; 20],
+        ]
+        .concat();
+        let upper = walk_frame(0, &data, 1500).unwrap();
+        assert_eq!((upper.protocol, upper.offset), (6, FIRST + 8 + 24 + 24 + 24 + 8));
+        assert!(upper.hop_by_hop && !upper.is_later_fragment() && !upper.has_routing_type0());
+        assert_eq!(upper.routing, Some(Routing { header: FIRST + 32, kind: 4, segments_left: 1 }));
+        let fragment = FragmentInfo { header: FIRST + 80, offset: 0, more: true, id: 0x0102_0304 };
+        assert_eq!(upper.fragment, Some(fragment));
+    }
+
+    #[test]
+    fn a_later_fragment_ends_the_walk_whatever_follows() {
+        let data = [vec![60, 0, 0x05, 0xa0, 0, 0, 0, 1], vec![0xff; 8]].concat();
+        let upper = walk_frame(44, &data, 1500).unwrap();
+        assert!(upper.is_later_fragment());
+        assert_eq!((upper.protocol, upper.offset), (60, FIRST + 8));
+        assert_eq!(upper.fragment.map(|fragment| (fragment.offset, fragment.more)), Some((1440, false)));
+    }
+
+    #[test]
+    fn a_routing_header_of_type_0_is_reported_wherever_it_stands() {
+        let routing = |next, kind, left| vec![next, 0, kind, left, 0, 0, 0, 0];
+        for data in [
+            [routing(43, 0, 1), routing(6, 4, 0)].concat(),
+            [routing(43, 4, 0), routing(6, 0, 1)].concat(),
+            [options(43, 2), routing(6, 0, 1)].concat(),
+        ] {
+            let next = if data[1] == 1 { 60 } else { 43 };
+            assert!(walk_frame(next, &data, 1500).unwrap().has_routing_type0());
+        }
+        assert!(!walk_frame(43, &routing(6, 2, 1), 1500).unwrap().has_routing_type0());
+    }
+
+    #[test]
+    fn eight_headers_pass_and_nine_do_not() {
+        let chain_of = |count: usize| {
+            let headers = (1..=count).map(|nth| options(if nth == count { 17 } else { 60 }, 1));
+            headers.collect::<Vec<_>>().concat()
+        };
+        assert_eq!(walk_frame(60, &chain_of(8), 1500).map(|upper| upper.offset), Ok(FIRST + 64));
+        assert_eq!(walk_frame(60, &chain_of(9), 1500), Err(Malformed));
+    }
+
+    #[test]
+    fn hundreds_of_bytes_of_options_pass() {
+        let data = [options(60, 100), options(6, 40)].concat();
+        assert_eq!(walk_frame(0, &data, 1500).map(|upper| upper.offset), Ok(FIRST + 1120));
+    }
+
+    #[test]
+    fn refuses_chains_that_break() {
+        let cases: [(&str, u8, Vec<u8>, usize); 6] = [
+            ("past the payload", 60, vec![6, 1, 0, 0, 0, 0, 0, 0], 1500),
+            ("cut inside a header", 60, vec![6, 0, 0, 0], 1500),
+            ("past the first segment", 60, options(6, 2), FIRST + 15),
+            ("hop-by-hop second", 60, [options(0, 1), options(6, 1)].concat(), 1500),
+            ("hop-by-hop twice", 0, [options(0, 1), options(6, 1)].concat(), 1500),
+            (
+                "two fragment headers",
+                44,
+                [[44, 0, 0, 0, 0, 0, 0, 0], [6, 0, 0, 0, 0, 0, 0, 0]].concat(),
+                1500,
+            ),
+        ];
+        for (what, next, data, first_segment) in cases {
+            assert_eq!(walk_frame(next, &data, first_segment), Err(Malformed), "{what}");
+        }
+        let mut pool = pool(2);
+        let packet = chain(&mut pool, &[0x60; 39], &[]);
+        assert_eq!(upper_layer(&packet, 0), Err(Malformed));
+        assert_eq!(upper_layer(&packet, usize::MAX), Err(Malformed));
+        pool.free(packet);
+    }
+
+    #[test]
+    fn headers_end_with_the_payload_though_the_frame_goes_on() {
+        let mut pool = pool(2);
+        let mut frame = [ethernet(0x86dd), ipv6(60, &options(17, 1))].concat();
+        frame[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&[0, 7]);
+        let packet = chain(&mut pool, &frame, &[]);
+        assert_eq!(upper_layer(&packet, ETHERNET), Err(Malformed));
+        pool.free(packet);
+    }
+
+    proptest! {
+        #[test]
+        fn the_upper_layer_lies_within_the_first_segment(
+            next in prop_oneof![Just(0u8), Just(43), Just(44), Just(51), Just(60)],
+            data in prop::collection::vec(
+                prop_oneof![Just(0u8), Just(1), Just(43), Just(44), Just(51), Just(60), any::<u8>()], 0..200),
+            first in 0usize..300,
+        ) {
+            if let Ok(upper) = walk_frame(next, &data, first) {
+                prop_assert!(upper.offset <= (FIRST + data.len()).min(first.max(FIRST)));
+                prop_assert!(upper.is_later_fragment() || !is_extension(upper.protocol));
+            }
+        }
+    }
+}

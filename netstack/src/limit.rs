@@ -3,6 +3,7 @@
 //! A token bucket, and a fixed table of them by destination prefix so that one destination cannot use up the
 //! allowance of the others.
 
+use crate::address::Bits;
 use crate::time::Instant;
 use core::net::IpAddr;
 
@@ -104,7 +105,7 @@ impl Limiter {
     /// anew to whoever alternates between many prefixes.
     fn bucket(&mut self, now: Instant, destination: IpAddr) -> Option<&mut Bucket> {
         let key = prefix(destination);
-        let hash = mix(key, self.seed);
+        let hash = key.hash(self.seed);
         let (sets, _) = self.slots.as_chunks_mut::<WAYS>();
         let set_count = sets.len().max(1);
         let set = sets.get_mut(hash as usize % set_count)?;
@@ -129,9 +130,125 @@ fn prefix(address: IpAddr) -> u128 {
     }
 }
 
-fn mix(key: u128, seed: u64) -> u64 {
-    let folded = (key as u64 ^ (key >> 64) as u64 ^ seed) as u128 * 0x9e37_79b9_7f4a_7c15_u128;
-    let folded =
-        (folded as u64 ^ (folded >> 64) as u64 ^ seed.rotate_left(32)) as u128 * 0xd6e8_feb8_6659_fd93_u128;
-    folded as u64 ^ (folded >> 64) as u64
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+    use core::time::Duration;
+    use proptest::prelude::*;
+
+    fn v4(n: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from_bits(n))
+    }
+
+    fn taken(bucket: &mut Bucket, now: Instant, tries: u32) -> u32 {
+        (0..tries).map(|_| u32::from(bucket.take(now))).sum()
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let mut bucket = Bucket::new(10, 3);
+        let start = Instant::from_secs(5);
+        assert_eq!(taken(&mut bucket, start, 10), 3);
+        assert!(!bucket.take(start + Duration::from_nanos(99_999_999)));
+        assert!(bucket.take(start + Duration::from_millis(100)), "one token every 100 ms");
+        assert!(!bucket.take(start + Duration::from_millis(100)));
+        assert_eq!(taken(&mut bucket, start + Duration::from_secs(3600), 10), 3, "never more than the burst");
+    }
+
+    #[test]
+    fn a_clock_that_stands_or_steps_back_gives_nothing() {
+        let mut bucket = Bucket::new(1000, 1);
+        let now = Instant::from_secs(100);
+        assert!(bucket.take(now));
+        assert!(!bucket.take(Instant::ZERO));
+        assert!(!bucket.take(now), "stepping back and forth is no time passing");
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let mut bucket = Bucket::new(u32::MAX, u32::MAX);
+        assert_eq!(taken(&mut bucket, Instant::FAR_FUTURE, 5), 5);
+        assert!(!Bucket::new(u32::MAX, 0).take(Instant::FAR_FUTURE));
+        let mut none = Bucket::new(0, 1);
+        assert!(none.take(Instant::ZERO));
+        assert!(!none.take(Instant::FAR_FUTURE));
+    }
+
+    const TOTAL: Rate = Rate { per_s: 100_000, burst: 100_000 };
+    const EACH: Rate = Rate { per_s: 10, burst: 5 };
+
+    #[test]
+    fn one_prefix_cannot_starve_another() {
+        let mut limiter = Limiter::new(TOTAL, EACH, 42);
+        let now = Instant::from_secs(1);
+        // All of 10.0.0.0/24 is one prefix.
+        let sent: u32 = (0..10_000).map(|n| u32::from(limiter.take(now, v4(0x0a00_0000 | (n % 256))))).sum();
+        assert_eq!(sent, EACH.burst);
+        assert!(limiter.take(now, v4(0x0a00_0100)));
+        let v6 = |text: &str| IpAddr::V6(text.parse::<Ipv6Addr>().unwrap());
+        let sent: u32 = (0..10).map(|_| u32::from(limiter.take(now, v6("2001:db8::1")))).sum();
+        assert_eq!(sent, EACH.burst);
+        assert!(!limiter.take(now, v6("2001:db8::ffff:1")));
+        assert!(limiter.take(now, v6("2001:db8:0:1::1")));
+    }
+
+    #[test]
+    fn the_total_holds_over_all_prefixes() {
+        let mut limiter = Limiter::new(Rate { per_s: 50, burst: 20 }, EACH, 42);
+        let now = Instant::from_secs(1);
+        let sent: u32 = (0..1000).map(|n| u32::from(limiter.take(now, v4(n << 8)))).sum();
+        assert_eq!(sent, 20);
+        let later = now + Duration::from_secs(1);
+        let sent: u32 = (0..1000).map(|n| u32::from(limiter.take(later, v4(n << 8)))).sum();
+        assert_eq!(sent, 20);
+    }
+
+    #[test]
+    fn refused_prefixes_do_not_eat_of_the_total() {
+        let mut limiter = Limiter::new(Rate { per_s: 0, burst: 6 }, EACH, 42);
+        let now = Instant::from_secs(1);
+        let sent: u32 = (0..1000).map(|_| u32::from(limiter.take(now, v4(1 << 8)))).sum();
+        assert_eq!(sent, EACH.burst);
+        assert!(limiter.take(now, v4(2 << 8)));
+        assert!(!limiter.take(now, v4(2 << 8)));
+    }
+
+    #[test]
+    fn alternating_between_more_prefixes_than_fit_gains_no_bursts() {
+        let mut limiter = Limiter::new(TOTAL, EACH, 42);
+        let now = Instant::from_secs(1);
+        let mut sent = 0;
+        for _ in 0..20 {
+            for n in 0..4096 {
+                sent += u32::from(limiter.take(now, v4(n << 8)));
+            }
+        }
+        assert_eq!(sent, PREFIXES as u32 * EACH.burst);
+        // Those that have filled up again make room.
+        let later = now + Duration::from_secs(1);
+        assert!(limiter.take(later, v4(5000 << 8)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_counts_as_exact_arithmetic(
+            rate in 1u32..5000,
+            burst in 1u32..100,
+            steps in prop::collection::vec(0u64..50_000_000, 1..200),
+        ) {
+            let mut bucket = Bucket::new(rate, burst);
+            let (mut now, mut tokens) = (Instant::ZERO, f64::from(burst));
+            for step in steps {
+                now += Duration::from_nanos(step);
+                tokens = (tokens + step as f64 * f64::from(rate) / 1e9).min(burst.into());
+                let took = bucket.take(now);
+                // Within rounding of the model either answer is right.
+                if (tokens - 1.0).abs() > 1e-6 {
+                    prop_assert_eq!(took, tokens >= 1.0);
+                }
+                tokens -= f64::from(u8::from(took));
+            }
+        }
+    }
 }

@@ -106,3 +106,68 @@ fn hold(
     }
     whole.then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::{assert_nothing_leaked, bytes, chain, pool};
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn pieces_come_out_in_order_once_all_are_there() {
+        for count in [0, 1, BATCH, BATCH + 1, MAX_PIECES] {
+            let mut pool = pool(MAX_PIECES);
+            let mut seen = Vec::new();
+            let make = |index: usize, pool: &mut Pool| pool.alloc_from(&(index as u32).to_be_bytes());
+            let out = |pool: &mut Pool, piece: Packet| {
+                seen.push(u32::from_be_bytes(piece.data().try_into().unwrap()) as usize);
+                pool.free(piece);
+            };
+            assert_eq!(all_or_nothing(count, &mut pool, make, out), Some(()));
+            assert!(seen.into_iter().eq(0..count));
+            assert_nothing_leaked(&mut pool);
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_made_or_held_stops_all() {
+        for (count, slots) in [(3, 2), (BATCH + 5, BATCH + 4), (MAX_PIECES + 1, MAX_PIECES + 1)] {
+            let mut pool = pool(slots);
+            let make = |_, pool: &mut Pool| pool.alloc();
+            assert_eq!(all_or_nothing(count, &mut pool, make, |_, _| panic!()), None);
+            assert_nothing_leaked(&mut pool);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_copies_the_bytes_it_stands_at(
+            data in prop::collection::vec(any::<u8>(), 1..5000),
+            cuts in prop::collection::vec(0usize..400, 0..10),
+            offset in 0usize..5200,
+            lengths in prop::collection::vec(0usize..3000, 1..4),
+        ) {
+            let mut pool = pool(64);
+            let packet = chain(&mut pool, &data, &cuts);
+            let mut cursor = cursor(&packet, offset);
+            let mut rest = data.get(offset..).unwrap_or(&[]);
+            for len in lengths {
+                let mut copy = pool.alloc().unwrap();
+                let copied = cursor.copy(len, &mut copy, &mut pool);
+                if let Some((expected, later)) = rest.split_at_checked(len) {
+                    prop_assert_eq!(copied, Some(()));
+                    prop_assert_eq!(bytes(&copy), expected);
+                    rest = later;
+                } else {
+                    prop_assert_eq!(copied, None);
+                    rest = &[];
+                }
+                pool.free(copy);
+            }
+            drop(cursor);
+            pool.free(packet);
+            assert_nothing_leaked(&mut pool);
+        }
+    }
+}

@@ -181,3 +181,6 @@ impl Plan {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;
