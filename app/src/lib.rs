@@ -8,4 +8,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod attach;
 pub mod config;
+pub mod forwarder;
+pub mod management;
+pub mod router;
+pub mod shared;
+pub mod show;

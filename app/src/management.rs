@@ -1,0 +1,117 @@
+//! Task-level work of the boot CPU: devices' health, carrier changes, the console. Never on the packet path.
+
+use crate::attach::{self, Attached};
+use crate::config::Config;
+use crate::shared::{Notice, Shared};
+use crate::show::{InterfaceStatus, Means, State, Table};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+use weir_machine::{console, dispatch, error, frames, print};
+use weir_netstack::Instant;
+use weir_sync::{Control, CpuId};
+
+/// How often the table is printed while packets flow.
+const TABLE_EVERY: Duration = Duration::from_secs(10);
+
+/// What runs below the packet work. `[C]` boot CPU
+pub struct Management {
+    shared: &'static Shared,
+    config: Config,
+    attached: Vec<Attached>,
+    table_at: Instant,
+    /// Packets received at the last automatic table.
+    seen: u64,
+}
+
+impl Management {
+    /// Takes over the devices of a router that forwards.
+    pub fn new(shared: &'static Shared, config: Config, attached: Vec<Attached>, now: Instant) -> Self {
+        Self { shared, config, attached, table_at: now + TABLE_EVERY, seen: 0 }
+    }
+
+    /// Does all that is due.
+    pub fn run(&mut self, cx: &Control, now: Instant) {
+        let mut changed = false;
+        for attached in &mut self.attached {
+            let interface = attached.interface;
+            changed |=
+                attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));
+        }
+        changed |= self.stop_broken(cx);
+        if changed {
+            self.publish(cx);
+        }
+        let mut key = false;
+        while console::read_byte().is_some() {
+            key = true;
+        }
+        if now >= self.table_at {
+            self.table_at = now + TABLE_EVERY;
+            let packets = self.packets();
+            key |= core::mem::replace(&mut self.seen, packets) != packets;
+        }
+        if key {
+            self.print_table(now);
+        }
+    }
+
+    /// When [`run`](Self::run) is due though nothing happens.
+    pub fn deadline(&self) -> Instant {
+        self.table_at
+    }
+
+    /// The router's name.
+    pub fn hostname(&self) -> &str {
+        &self.config.hostname
+    }
+
+    /// What the interfaces look like to an operator.
+    pub fn status(&self) -> Vec<InterfaceStatus> {
+        attach::status(&self.config, &self.attached)
+    }
+
+    fn packets(&self) -> u64 {
+        self.attached.iter().map(|attached| attached.counters.totals().rx_packets).sum()
+    }
+
+    /// Stops devices that broke their protocol. Whether there was one.
+    fn stop_broken(&mut self, cx: &Control) -> bool {
+        let mut any = false;
+        while let Some(Notice::Broken { interface, fault }) = self.shared.next_notice() {
+            let Some(attached) = self.attached.iter_mut().find(|attached| attached.interface == interface)
+            else {
+                continue;
+            };
+            attached.device.stop(cx);
+            attached.state = State::Broken(fault.reason);
+            error!(
+                "{}: {} broke its protocol: {fault}; it is stopped",
+                attached.name,
+                attached.device.info().name
+            );
+            any = true;
+        }
+        any
+    }
+
+    /// Publishes the configuration with the devices as they are now.
+    fn publish(&mut self, cx: &Control) {
+        match attach::snapshot(&self.config, &self.attached) {
+            Ok(snapshot) => drop(self.shared.snapshot.publish(cx, Box::new(snapshot))),
+            Err(conflict) => error!("the running configuration stays as it was: {conflict}"),
+        }
+    }
+
+    fn print_table(&self, now: Instant) {
+        let means = Means {
+            memory: frames::total_bytes(),
+            memory_free: frames::free_bytes(),
+            buffers: self.shared.arena.slots(),
+            buffers_free: self.shared.buffers_free(),
+            uptime_ns: now.as_nanos(),
+            busy_ticks: dispatch::busy_ticks(CpuId::BOOT),
+        };
+        print!("{}", Table { interfaces: &self.status(), means });
+    }
+}

@@ -1,0 +1,88 @@
+//! What each CPU's dispatcher runs: which softint source is whose work.
+
+use crate::forwarder::Forwarder;
+use crate::management::Management;
+use crate::show::Ready;
+use alloc::string::{String, ToString};
+use weir_machine::dispatch::Worker;
+use weir_machine::interrupt::{CONSOLE, MESSAGE, TIMER};
+use weir_machine::{clock, timer};
+use weir_netstack::Instant;
+use weir_sync::{Control, More, Softint};
+
+/// The boot CPU: packet work in softints, management at task level.
+pub struct Router {
+    forwarder: Forwarder,
+    management: Management,
+    /// What the timer is set to.
+    armed: Instant,
+}
+
+impl Router {
+    /// Nothing is due before the first turn.
+    pub fn new(forwarder: Forwarder, management: Management) -> Self {
+        Self { forwarder, management, armed: Instant::FAR_FUTURE }
+    }
+
+    /// The line that says the router forwards on `cpus` CPUs.
+    pub fn ready_line(&self, cpus: usize, memory: u64) -> String {
+        Ready {
+            hostname: self.management.hostname(),
+            since_entry_ns: clock::now(),
+            since_entry_ticks: clock::since_entry(),
+            cpus,
+            memory,
+            interfaces: &self.management.status(),
+        }
+        .to_string()
+    }
+
+    /// Sets the timer to whatever is due first.
+    fn arm(&mut self) {
+        let due = self.forwarder.deadline().min(self.management.deadline());
+        if due != self.armed {
+            self.armed = due;
+            timer::arm(due.as_nanos());
+        }
+    }
+}
+
+impl Worker for Router {
+    fn softint(&mut self, cx: &Softint, bit: u8) -> More {
+        let now = Instant::from_nanos(clock::now());
+        match bit {
+            TIMER => {
+                self.armed = Instant::FAR_FUTURE;
+                self.forwarder.tick(cx, now);
+                self.arm();
+                More::No
+            }
+            // Management reads the console at task level; nobody sends packets to this CPU yet.
+            CONSOLE | MESSAGE => More::No,
+            source => {
+                let more = self.forwarder.receive(cx, source, now);
+                self.arm();
+                more
+            }
+        }
+    }
+
+    fn task(&mut self, cx: &Control) -> More {
+        self.management.run(cx, Instant::from_nanos(clock::now()));
+        self.arm();
+        More::No
+    }
+}
+
+/// A CPU without queues: it sleeps until packets can be sent to it.
+pub struct IdleCpu;
+
+impl Worker for IdleCpu {
+    fn softint(&mut self, _: &Softint, _: u8) -> More {
+        More::No
+    }
+
+    fn task(&mut self, _: &Control) -> More {
+        More::No
+    }
+}

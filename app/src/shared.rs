@@ -1,0 +1,61 @@
+//! What all CPUs see: the published snapshot, the buffer arena, and the mailbox from packet work to management.
+
+use crossbeam_queue::ArrayQueue;
+use weir_netif::{Arena, Fault, IfIndex};
+use weir_netstack::Snapshot;
+use weir_sync::{Counter, PerCpu, Published};
+
+/// What packet work tells management.
+#[derive(Clone, Copy, Debug)]
+pub enum Notice {
+    /// A device broke its protocol; it forwards nothing from now on and must be stopped.
+    Broken {
+        /// Whose device.
+        interface: IfIndex,
+        /// What it did.
+        fault: Fault,
+    },
+}
+
+/// Notices that may wait; a port breaks once, so there are never more than ports.
+const NOTICES: usize = 256;
+
+/// State shared by all CPUs.
+pub struct Shared {
+    /// `[P]` The configuration in force.
+    pub snapshot: Published<Snapshot>,
+    /// `[I]` Packet buffers.
+    pub arena: &'static Arena,
+    /// `[A]` Free buffers in each CPU's pool: a gauge.
+    pub pool_idle: PerCpu<Counter>,
+    /// `[A]` Written by softints of any CPU, read by management.
+    notices: ArrayQueue<Notice>,
+}
+
+impl Shared {
+    /// With its first snapshot.
+    pub fn new(snapshot: Published<Snapshot>, arena: &'static Arena) -> Self {
+        Self {
+            snapshot,
+            arena,
+            pool_idle: PerCpu::new(|_| Counter::default()),
+            notices: ArrayQueue::new(NOTICES),
+        }
+    }
+
+    /// Leaves a notice. Any context.
+    pub fn notify(&self, notice: Notice) {
+        // Full only if more ports broke than there are; nothing waits for a lost notice.
+        let _ = self.notices.push(notice);
+    }
+
+    /// The oldest notice. Task level.
+    pub fn next_notice(&self) -> Option<Notice> {
+        self.notices.pop()
+    }
+
+    /// Free packet buffers, of a moment ago.
+    pub fn buffers_free(&self) -> usize {
+        self.arena.idle() + self.pool_idle.iter().map(|idle| idle.get() as usize).sum::<usize>()
+    }
+}

@@ -1,0 +1,222 @@
+//! What an operator reads on the console: the ready line and the table of interfaces.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use ipnet::IpNet;
+use weir_netif::{Drop, Link, Totals};
+
+/// An interface as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct InterfaceStatus {
+    /// Its configured name.
+    pub name: String,
+    /// Its carrier, or the fault that took its device down.
+    pub state: State,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// Its counters.
+    pub totals: Totals,
+}
+
+/// Whether packets can pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The configuration says `enabled = false`.
+    Disabled,
+    /// The device lives and reports its carrier.
+    Link(Link),
+    /// The device broke its protocol and was taken down; why.
+    Broken(&'static str),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            State::Disabled => "disabled",
+            State::Link(Link::Up) => "up",
+            State::Link(Link::Down) => "down",
+            State::Broken(_) => "broken",
+        })
+    }
+}
+
+/// The router's own means.
+#[derive(Clone, Copy, Debug)]
+pub struct Means {
+    /// Bytes of memory in all, and bytes not given to anybody.
+    pub memory: u64,
+    /// Of these, free.
+    pub memory_free: u64,
+    /// Packet buffers in all, and those free.
+    pub buffers: usize,
+    /// Of these, free.
+    pub buffers_free: usize,
+    /// Nanoseconds since entry.
+    pub uptime_ns: u64,
+    /// TSC ticks that the boot CPU was not asleep.
+    pub busy_ticks: u64,
+}
+
+/// The table of interfaces with packets, bytes and drops by reason, and a last line about memory.
+pub struct Table<'a> {
+    /// In table order.
+    pub interfaces: &'a [InterfaceStatus],
+    /// The last line.
+    pub means: Means,
+}
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<15} {:<8} {:>12} {:>15} {:>12} {:>15} {:>10}",
+            "interface", "state", "rx packets", "rx bytes", "tx packets", "tx bytes", "dropped"
+        )?;
+        for interface in self.interfaces {
+            let totals = &interface.totals;
+            let lost = || totals.drops().filter(|&(reason, _)| reason != Drop::Consumed);
+            writeln!(
+                f,
+                "{:<15} {:<8} {:>12} {:>15} {:>12} {:>15} {:>10}",
+                interface.name,
+                interface.state,
+                totals.rx_packets,
+                totals.rx_bytes,
+                totals.tx_packets,
+                totals.tx_bytes,
+                lost().map(|(_, count)| count).sum::<u64>(),
+            )?;
+            if let State::Broken(reason) = interface.state {
+                writeln!(f, "  broken: {reason}")?;
+            }
+            for (reason, count) in lost() {
+                writeln!(f, "  {count:>10} {reason}")?;
+            }
+        }
+        if self.interfaces.is_empty() {
+            writeln!(f, "(no interface is configured)")?;
+        }
+        let means = &self.means;
+        writeln!(
+            f,
+            "memory {} KiB used of {} KiB; buffers {} used of {}; up {} s; busy {} ticks",
+            (means.memory - means.memory_free.min(means.memory)) >> 10,
+            means.memory >> 10,
+            means.buffers - means.buffers_free.min(means.buffers),
+            means.buffers,
+            Seconds(means.uptime_ns),
+            means.busy_ticks,
+        )
+    }
+}
+
+/// Nanoseconds as seconds with three decimals.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1_000_000_000, self.0 / 1_000_000 % 1000)
+    }
+}
+
+/// The line that says the router forwards. Starts with `weir: ready`.
+pub struct Ready<'a> {
+    /// Its name.
+    pub hostname: &'a str,
+    /// Nanoseconds, and TSC ticks, since entry.
+    pub since_entry_ns: u64,
+    /// TSC ticks since entry: under an instruction-counting emulator, instructions.
+    pub since_entry_ticks: u64,
+    /// CPUs that run.
+    pub cpus: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Name and addresses of each interface.
+    pub interfaces: &'a [InterfaceStatus],
+}
+
+impl fmt::Display for Ready<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "weir: ready in {}.{:02} ms ({} ticks), {}, {} CPU{}, {} MiB",
+            self.since_entry_ns / 1_000_000,
+            self.since_entry_ns / 10_000 % 100,
+            self.since_entry_ticks,
+            self.hostname,
+            self.cpus,
+            if self.cpus == 1 { "" } else { "s" },
+            self.memory.div_ceil(1 << 20),
+        )?;
+        for interface in self.interfaces {
+            write!(f, "; {}", interface.name)?;
+            if let State::Link(Link::Up) = interface.state {
+            } else {
+                write!(f, " ({})", interface.state)?;
+            }
+            for address in &interface.addresses {
+                write!(f, " {address}")?;
+            }
+        }
+        writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use weir_netif::IfCounters;
+    use weir_sync::CpuId;
+
+    fn wan() -> InterfaceStatus {
+        let counters = IfCounters::new();
+        counters.received(CpuId::BOOT, 3, 192);
+        counters.sent(CpuId::BOOT, 2, 128);
+        counters.dropped(CpuId::BOOT, Drop::TtlExpired);
+        counters.dropped(CpuId::BOOT, Drop::Consumed);
+        InterfaceStatus {
+            name: "wan".into(),
+            state: State::Link(Link::Up),
+            addresses: ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()].into(),
+            totals: counters.totals(),
+        }
+    }
+
+    #[test]
+    fn the_table_lists_what_was_lost_and_not_what_was_consumed() {
+        let means = Means {
+            memory: 128 << 20,
+            memory_free: 100 << 20,
+            buffers: 4096,
+            buffers_free: 4000,
+            uptime_ns: 12_345_678_901,
+            busy_ticks: 7,
+        };
+        let table = Table { interfaces: &[wan()], means }.to_string();
+        let expected = "\
+interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped
+wan             up                  3             192            2             128          1
+           1 ttl-expired
+memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn the_ready_line_is_one_line_with_every_address() {
+        let line = Ready {
+            hostname: "edge1",
+            since_entry_ns: 3_256_000,
+            since_entry_ticks: 99,
+            cpus: 2,
+            memory: 128 << 20,
+            interfaces: &[wan()],
+        };
+        assert_eq!(
+            line.to_string(),
+            "weir: ready in 3.25 ms (99 ticks), edge1, 2 CPUs, 128 MiB; wan 192.0.2.1/24 2001:db8::1/64\n"
+        );
+    }
+}
