@@ -3,7 +3,7 @@
 //! Called by the local stage and by whoever drops a packet that its sender should hear about, in softint context.
 
 use crate::address::{Kind, kind4};
-use crate::checksum::{self, ICMP, Malformed, internet, packet_sum, update16};
+use crate::checksum::{self, ICMP, Malformed, internet, packet_sum, update16, update32};
 use crate::datagram::{self, IPV4_HEADER, field};
 use crate::pieces::cursor;
 use core::net::Ipv4Addr;
@@ -155,7 +155,8 @@ fn is_query(kind: u8) -> bool {
 }
 
 /// Makes the echo request at `l3_offset` the reply to it, sent from `source` (the address asked, or one of the
-/// interface's if that was a group) with TTL 64. Checksums are updated, so that a damaged request stays damaged.
+/// interface's if that was a group) with TTL 64 and DF clear: the way back may be narrower. Checksums are updated, so that
+/// a damaged request stays damaged.
 ///
 /// [`Malformed`], and nothing changed, if it is not an echo request or `source` or the asker is no single host.
 pub fn echo_reply(packet: &mut Packet, l3_offset: usize, source: Ipv4Addr) -> Result<(), Malformed> {
@@ -166,9 +167,10 @@ fn reply(packet: &mut Packet, l3: usize, source: Ipv4Addr) -> Option<()> {
     let (l4, len) = bounds(packet, l3)?;
     let ip = datagram::Ipv4::parse(packet, l3)?;
     let (asker, asked) = (ip.source(), ip.destination());
-    let mut ip_sum =
-        update16(ip.checksum(), u16::from_be_bytes([ip.ttl(), ICMP]), u16::from_be_bytes([TTL, ICMP]));
-    ip_sum = checksum::update32(ip_sum, asked.to_bits(), source.to_bits());
+    let ttl = |ttl| u16::from_be_bytes([ttl, ICMP]);
+    let ip_sum = update16(ip.checksum(), ttl(ip.ttl()), ttl(TTL));
+    let ip_sum = update16(ip_sum, ip.flags_offset(), 0);
+    let ip_sum = update32(ip_sum, asked.to_bits(), source.to_bits());
     let [kind, code, high, low] = *packet.data().get(l4..)?.first_chunk::<4>()?;
     let sound = kind == ECHO_REQUEST && code == 0 && len >= HEADER && is_host(asker) && is_host(source);
     sound.then_some(())?;
@@ -180,7 +182,7 @@ fn reply(packet: &mut Packet, l3: usize, source: Ipv4Addr) -> Option<()> {
     };
     let [sum_high, sum_low] = sum.to_be_bytes();
     *field(packet, l4)? = [ECHO_REPLY, 0, sum_high, sum_low];
-    *field(packet, l3 + 8)? = [TTL];
+    *field(packet, l3 + 6)? = [0, 0, TTL];
     *field(packet, l3 + 10)? = ip_sum.to_be_bytes();
     *field(packet, l3 + 12)? = source.octets();
     *field(packet, l3 + 16)? = asker.octets();

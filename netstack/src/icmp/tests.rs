@@ -104,6 +104,17 @@ fn a_group_is_answered_from_the_given_address_and_never_to_a_group() {
 }
 
 #[test]
+fn a_reply_may_be_fragmented_though_the_request_may_not() {
+    let mut pool = pool(4);
+    let request = [frames::ethernet(0x0800), frames::ipv4(1, &[], 0x4000, &echo(b"ping"))].concat();
+    let mut packet = chain(&mut pool, &request, &[]);
+    assert_eq!(echo_reply(&mut packet, ETHERNET, ROUTER), Ok(()));
+    let ip = &bytes(&packet)[ETHERNET..ETHERNET + 20];
+    assert_eq!((&ip[4..6], &ip[6..8], naive_sum(ip)), (&[0xff, 0xfe][..], &[0, 0][..], 0xffff));
+    pool.free(packet);
+}
+
+#[test]
 fn an_owed_checksum_stays_owed_in_the_reply() {
     let mut pool = pool(4);
     let mut packet = chain(&mut pool, &frame(1, &[], &echo(b"ping!")), &[]);
