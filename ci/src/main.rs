@@ -173,9 +173,12 @@ fn overview() {
         println!("  lab {:<12} {}", subcommand.name, subcommand.summary);
     }
     println!(
-        "\nlab help NAME tells more. The image is images/out/weir.elf, or $WEIR_IMAGE. LAB_VERBOSE=1 shows"
+        "
+lab help NAME tells more. The environment:
+  WEIR_IMAGE=FILE      the router image, instead of images/out/weir.elf
+  LAB_MACHINE=microvm  machines without PCI wherever a test does not name its own
+  LAB_VERBOSE=1        shows every QEMU command line"
     );
-    println!("every QEMU command line.");
 }
 
 fn image(arguments: &mut Arguments) -> Result<Image> {
@@ -274,11 +277,12 @@ fn mutate_frames(mut arguments: Arguments) -> Result<bool> {
     rig.check("mutate", |rig| {
         let report = mutate::storm(rig, frames, seed)?;
         println!(
-            "ok: {} frames in {:.1} s, {} counted by the router's NICs; slowest ping afterwards {:.1} ms; memory unchanged",
+            "ok: {} frames in {:.1} s, {} counted by the router's NICs; slowest ping afterwards {:.1} ms; {}",
             report.frames,
             report.seconds,
             report.counted,
-            report.ping.as_secs_f64() * 1e3
+            report.ping.as_secs_f64() * 1e3,
+            report.memory.map_or("no memory figure", |_| "memory as before")
         );
         Ok(())
     })?;

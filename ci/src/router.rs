@@ -159,6 +159,14 @@ pub(crate) fn weir_elf() -> Result<PathBuf> {
     }
 }
 
+/// The machine of everything that does not name its own: q35, or what `$LAB_MACHINE` says.
+fn default_platform() -> Platform {
+    match std::env::var("LAB_MACHINE").as_deref() {
+        Ok("microvm") => Platform::Microvm,
+        _ => Platform::Q35,
+    }
+}
+
 /// How the router's machine is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -189,7 +197,7 @@ impl Setup {
     pub(crate) fn new(image: Image, config: Config, wires: Vec<Wire>) -> Setup {
         Setup {
             image,
-            platform: Platform::Q35,
+            platform: default_platform(),
             cpus: 1,
             memory_mib: 128,
             module: Some(config.toml().into_bytes()),

@@ -7,6 +7,14 @@ use anyhow::{Result, bail};
 
 use crate::router::{Image, Router};
 
+/// What the router has given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) kib: u64,
+    /// Packet buffers: in receive rings, waiting for neighbours, sent and not taken back yet.
+    pub(crate) buffers: u64,
+}
+
 /// What one table said.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
@@ -15,8 +23,7 @@ pub(crate) struct Table {
     /// By interface: packets in, packets out.
     packets: BTreeMap<String, (u64, u64)>,
     drops: BTreeMap<String, u64>,
-    /// Bytes of heap and packet memory in use, as the console words them.
-    pub(crate) memory: Option<String>,
+    pub(crate) memory: Option<Memory>,
     /// TSC ticks the boot CPU was not asleep.
     pub(crate) busy_ticks: Option<u64>,
 }
@@ -90,9 +97,9 @@ fn parse_weir(text: &str) -> Table {
                 table.drops.clear();
             }
             ["memory", ..] => {
-                // What follows the second semicolon, time and ticks, never stands still.
-                let figures: Vec<&str> = line.split(';').take(2).map(str::trim).collect();
-                table.memory = Some(figures.join("; "));
+                let buffers =
+                    line.split("buffers ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+                table.memory = number(1).zip(buffers).map(|(kib, buffers)| Memory { kib, buffers });
                 let busy = line.split("busy ").nth(1).and_then(|rest| rest.split(' ').next());
                 table.busy_ticks = busy.and_then(|ticks| ticks.parse().ok());
             }

@@ -20,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("boots-in-3-gib", plain, |cx| boots(cx, |setup| setup.memory_mib = 3072)),
         Test::new("ignores-unknown-devices", plain, |cx| {
             boots(cx, |setup| {
+                setup.platform = Platform::Q35;
                 let devices = ["-device", "virtio-rng-pci", "-device", "edu", "-device", "e1000"];
                 setup.extra.extend(devices.map(str::to_owned));
             })
@@ -79,7 +80,7 @@ fn three_networks(cx: &Context) -> Result<()> {
     (third.name, third.port) = ("dmz", 2);
     third.addresses = vec!["203.0.113.1/24".to_owned(), "2001:db8:3::1/64".to_owned()];
     config.interfaces.push(third);
-    FrameRig::start(cx.image, config, 3, |setup| setup.platform = Platform::Q35)?.check(&cx.name, |rig| {
+    FrameRig::start(cx.image, config, 3, |_| ())?.check(&cx.name, |rig| {
         rig.router.ready()?;
         everything_works(rig)?;
         for (from, to) in [(2, 0), (2, 1), (0, 2), (1, 2)] {
