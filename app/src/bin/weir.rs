@@ -72,6 +72,8 @@ fn start(cx: &Control, boot: &'static Boot) -> Router {
     let now = Instant::from_nanos(clock::now());
     let ready = !attached.is_empty();
     let management = Management::new(shared, config, attached, now);
+    // The first turn of each queue lends it buffers and asks for interrupts.
+    ports.iter().for_each(|port| dispatch::raise(cx.cpu(), port.source));
     let stack = Stack::new(Settings { seed: clock::tsc(), ..Settings::default() });
     let router = Router::new(Forwarder::new(shared, stack, Pool::new(arena), ports), management);
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
