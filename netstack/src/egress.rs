@@ -142,7 +142,8 @@ impl Lanes {
             }
             Ok(1 + self.fragment(ports, pool, out, packet))
         } else {
-            let sound = if can_checksum { is_owed_within(&packet) } else { checksum::finish(&mut packet).is_ok() };
+            let sound =
+                if can_checksum { is_owed_within(&packet) } else { checksum::finish(&mut packet).is_ok() };
             if !sound {
                 return fail(pool, packet, Drop::OffloadMalformed);
             }
@@ -215,7 +216,8 @@ fn is_owed_within(packet: &Packet) -> bool {
     match packet.meta().checksum {
         Checksum::Partial { start, offset } => {
             let field = usize::from(start) + usize::from(offset);
-            usize::from(start) > ethernet::HEADER && packet.data().get(field..).is_some_and(|rest| rest.len() >= 2)
+            usize::from(start) > ethernet::HEADER
+                && packet.data().get(field..).is_some_and(|rest| rest.len() >= 2)
         }
         _ => true,
     }

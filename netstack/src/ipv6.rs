@@ -149,7 +149,9 @@ fn special(
     received: &Interface,
 ) -> Option<Verdict<'static>> {
     let verdict = match destination {
-        Kind::Multicast if GROUPS.contains(&header.destination) || received.solicited6(header.destination) => {
+        Kind::Multicast
+            if GROUPS.contains(&header.destination) || received.solicited6(header.destination) =>
+        {
             Some(Verdict::Deliver(Cast::Group))
         }
         Kind::Multicast => Some(Verdict::Drop(Drop::MulticastNotJoined)),

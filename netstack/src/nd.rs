@@ -139,8 +139,7 @@ impl Options {
             if matches!(kind, SOURCE_LINK_LAYER | TARGET_LINK_LAYER) {
                 let mac = option.get(2..)?.first_chunk::<6>().copied();
                 let station = mac.filter(|[first, ..]| first & 1 == 0)?;
-                let place =
-                    if kind == SOURCE_LINK_LAYER { &mut options.source } else { &mut options.target };
+                let place = if kind == SOURCE_LINK_LAYER { &mut options.source } else { &mut options.target };
                 *place = Some(station);
             }
             bytes = rest;
@@ -214,8 +213,7 @@ pub fn input(message: &Message, header: &ipv6::Header, from: [u8; 6], interface:
 
 /// Whether a neighbour can have this address. Other sources are not worth a place in the table.
 fn is_on_link(address: Ipv6Addr, interface: &Interface) -> bool {
-    kind6(address) == Kind::LinkLocal
-        || interface.addresses6.iter().any(|own| own.network.contains(address))
+    kind6(address) == Kind::LinkLocal || interface.addresses6.iter().any(|own| own.network.contains(address))
 }
 
 /// The neighbour advertisement that is owed.

@@ -394,7 +394,14 @@ impl<A: Address> Table<A> {
     }
 
     /// Adds a neighbour that is not in the table; a stale one gives way if it is full.
-    fn insert(&mut self, interface: IfIndex, address: A, mac: [u8; 6], state: State, due: Instant) -> Option<u32> {
+    fn insert(
+        &mut self,
+        interface: IfIndex,
+        address: A,
+        mac: [u8; 6],
+        state: State,
+        due: Instant,
+    ) -> Option<u32> {
         if self.free_len == 0 {
             self.evict();
         }
@@ -590,9 +597,8 @@ impl<A: Address> Table<A> {
     /// later round.
     fn next_turn(&self, now: Instant) -> Instant {
         let first = now.as_nanos() >> GRANULE;
-        let in_use = |granule: &u64| {
-            self.lists.get(*granule as usize % WHEEL).is_some_and(|&head| head != NONE)
-        };
+        let in_use =
+            |granule: &u64| self.lists.get(*granule as usize % WHEEL).is_some_and(|&head| head != NONE);
         (first..first + WHEEL as u64).find(in_use).map_or(Instant::FAR_FUTURE, end_of)
     }
 

@@ -53,13 +53,17 @@ impl Stack {
         while let Some(due) = self.neighbors4.due(turn.now) {
             match due {
                 Due::Solicit { interface, address, to } => self.solicit4(turn, interface, address, to),
-                Due::Failed { packets, .. } => packets.into_iter().for_each(|packet| self.undeliverable4(turn, packet)),
+                Due::Failed { packets, .. } => {
+                    packets.into_iter().for_each(|packet| self.undeliverable4(turn, packet))
+                }
             }
         }
         while let Some(due) = self.neighbors6.due(turn.now) {
             match due {
                 Due::Solicit { interface, address, to } => self.solicit6(turn, interface, address, to),
-                Due::Failed { packets, .. } => packets.into_iter().for_each(|packet| self.undeliverable6(turn, packet)),
+                Due::Failed { packets, .. } => {
+                    packets.into_iter().for_each(|packet| self.undeliverable6(turn, packet))
+                }
             }
         }
         if self.duty == Duty::Speaker {
@@ -122,7 +126,9 @@ impl Stack {
             packet.truncate(turn.pool, HEADER + usize::from(header.total_len));
         }
         match ipv4::route(&header, cast, interface, turn.snapshot) {
-            ipv4::Verdict::Forward { out, next } => self.forward4(turn, interface, packet, &header, (out, next)),
+            ipv4::Verdict::Forward { out, next } => {
+                self.forward4(turn, interface, packet, &header, (out, next))
+            }
             ipv4::Verdict::Deliver(cast) => self.local4(turn, interface, packet, &header, cast),
             ipv4::Verdict::Drop(reason) => discard(turn, packet, reason),
             ipv4::Verdict::Refuse(reason, error) => {
@@ -144,7 +150,9 @@ impl Stack {
             && let Some(refusal) = too_big4(&packet, header, out)
         {
             return match refusal {
-                (reason, Some(error)) => self.refuse4(turn, interface, packet, Cast::Unicast, (reason, error)),
+                (reason, Some(error)) => {
+                    self.refuse4(turn, interface, packet, Cast::Unicast, (reason, error))
+                }
                 (reason, None) => discard(turn, packet, reason),
             };
         }
@@ -182,7 +190,9 @@ impl Stack {
             packet.truncate(turn.pool, HEADER + header.total_len());
         }
         match ipv6::route(&header, cast, interface, turn.snapshot) {
-            ipv6::Verdict::Forward { out, next } => self.forward6(turn, interface, packet, &header, (out, next)),
+            ipv6::Verdict::Forward { out, next } => {
+                self.forward6(turn, interface, packet, &header, (out, next))
+            }
             ipv6::Verdict::Deliver(cast) => self.local6(turn, interface, packet, &header, cast),
             ipv6::Verdict::Drop(reason) => discard(turn, packet, reason),
             ipv6::Verdict::Refuse(reason, error) => {
@@ -204,7 +214,9 @@ impl Stack {
             && let Some(refusal) = too_big6(&packet, out)
         {
             return match refusal {
-                (reason, Some(error)) => self.refuse6(turn, interface, packet, Cast::Unicast, (reason, error)),
+                (reason, Some(error)) => {
+                    self.refuse6(turn, interface, packet, Cast::Unicast, (reason, error))
+                }
                 (reason, None) => discard(turn, packet, reason),
             };
         }
@@ -512,7 +524,13 @@ impl Stack {
                     !turn.snapshot.owns6(header.source) && !interface.owns6(header.source)
                 }) =>
             {
-                self.refuse6(turn, interface, packet, Cast::Unicast, (reason, icmp6::Error::AddressUnreachable));
+                self.refuse6(
+                    turn,
+                    interface,
+                    packet,
+                    Cast::Unicast,
+                    (reason, icmp6::Error::AddressUnreachable),
+                );
             }
             _ => discard(turn, packet, reason),
         }

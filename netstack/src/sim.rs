@@ -1,11 +1,11 @@
 //! A router in a test tube: a virtual clock, interfaces whose frames are caught, and the check that no packet is lost.
 
+use crate::Egress;
 use crate::ethernet;
 use crate::frames;
 use crate::snapshot::{InterfacePlan, Plan, Snapshot, State};
 use crate::stack::{Settings, Stack, Turn};
 use crate::time::Instant;
-use crate::Egress;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use std::boxed::Box;
@@ -344,24 +344,30 @@ pub(crate) fn arp_request(from: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> 
     arp([0xff; 6], from, 1, sender, [0; 6], target)
 }
 
-pub(crate) fn arp_reply(
-    to: [u8; 6],
-    from: [u8; 6],
-    sender: Ipv4Addr,
-    target: Ipv4Addr,
-) -> Vec<u8> {
+pub(crate) fn arp_reply(to: [u8; 6], from: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     arp(to, from, 2, sender, to, target)
 }
 
 /// An ICMPv6 message of neighbour discovery in a frame.
-pub(crate) fn discovery(to: [u8; 6], from: [u8; 6], source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+pub(crate) fn discovery(
+    to: [u8; 6],
+    from: [u8; 6],
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    message: &[u8],
+) -> Vec<u8> {
     let (source, destination): (String, String) = (source.to_string(), destination.to_string());
     let packet = V6 { hops: 255, ..v6(&source, &destination) }.icmp(message);
     frame(to, from, ethernet::IPV6, &packet)
 }
 
 /// A neighbour solicitation, to the solicited-node group.
-pub(crate) fn solicitation(from: [u8; 6], source: Ipv6Addr, target: Ipv6Addr, mac: Option<[u8; 6]>) -> Vec<u8> {
+pub(crate) fn solicitation(
+    from: [u8; 6],
+    source: Ipv6Addr,
+    target: Ipv6Addr,
+    mac: Option<[u8; 6]>,
+) -> Vec<u8> {
     let group = crate::address::solicited_node(target);
     let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
     message.extend(target.octets());

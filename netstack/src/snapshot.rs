@@ -247,10 +247,7 @@ impl Interface {
     /// Whether `address` is one of its IPv6 addresses, link-local and subnet-router anycast (RFC 4291 §2.6.1) included.
     pub fn owns6(&self, address: Ipv6Addr) -> bool {
         self.link_local.contains(&address)
-            || self
-                .addresses6
-                .iter()
-                .any(|own| own.address == address || subnet_router(own) == Some(address))
+            || self.addresses6.iter().any(|own| own.address == address || subnet_router(own) == Some(address))
     }
 
     /// Whether it listens to the solicited-node group `group` (RFC 4291 §2.7.1).
@@ -577,9 +574,9 @@ fn static_route(
 ) -> Result<(), Conflict> {
     let (to, len) = wish.to;
     let named = match wish.target {
-        RouteTarget::Via { interface, .. } | RouteTarget::OnLink { interface } => Some(
-            interfaces.get(interface.index()).ok_or(Conflict::UnknownInterface(to, len))?,
-        ),
+        RouteTarget::Via { interface, .. } | RouteTarget::OnLink { interface } => {
+            Some(interfaces.get(interface.index()).ok_or(Conflict::UnknownInterface(to, len))?)
+        }
         _ => None,
     };
     let up = named.is_none_or(|interface| interface.state == State::Up);

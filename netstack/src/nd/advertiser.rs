@@ -69,7 +69,9 @@ impl Advertiser {
         let mut deadline = Instant::FAR_FUTURE;
         for index in (0..self.schedules.len() as u16).map(IfIndex) {
             let wanted = snapshot.interface(index).and_then(|interface| match interface.advertise {
-                Advertise::On(variables) if interface.state == State::Up && !interface.link_local.is_empty() => {
+                Advertise::On(variables)
+                    if interface.state == State::Up && !interface.link_local.is_empty() =>
+                {
                     Some(variables)
                 }
                 _ => None,
