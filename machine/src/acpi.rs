@@ -1,7 +1,7 @@
 //! What firmware says of the machine in ACPI tables: CPUs, interrupt controllers, PCI configuration
 //! windows, the PM timer, power-off. Read once at boot; no AML runs.
 //!
-//! [`init`] parses physical memory, [`get`] hands the result to everyone. A machine without tables gets
+//! `init` parses physical memory, [`get`] hands the result to everyone. A machine without tables gets
 //! [`Info::default`]: one CPU and the addresses every PC has.
 
 mod aml;
@@ -24,7 +24,7 @@ const DEFAULT_IOAPIC: u64 = 0xFEC0_0000;
 /// Physical address of the local APICs where no table says otherwise (Intel SDM vol. 3, 11.4.1).
 const DEFAULT_LOCAL_APIC: u64 = 0xFEE0_0000;
 
-/// `[I]` Set once by [`init`] on the boot CPU.
+/// `[I]` Set once by `init` on the boot CPU.
 static INFO: Once<Info> = Once::new();
 
 /// How an interrupt line signals.
@@ -122,7 +122,7 @@ pub fn init(rsdp: Option<u64>) -> &'static Info {
     info
 }
 
-/// What [`init`] found; the defaults before it ran.
+/// What `init` found; the defaults before it ran.
 pub fn get() -> &'static Info {
     INFO.call_once(Info::default)
 }

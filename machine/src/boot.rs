@@ -6,7 +6,7 @@ use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
 use crate::start_info::{self, Areas, StartInfo};
 use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices, pci};
-use crate::{report, smp, timer};
+use crate::{power, report, smp, timer};
 use alloc::string::String;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -123,6 +123,7 @@ extern "C" fn enter(start_info: u64) -> ! {
     log::init(command_line);
     let panic_known = report::init(command_line);
     let acpi = acpi::init(start.rsdp);
+    power::init(acpi);
     apic::init(acpi.has_8259);
     clock::init(acpi);
     timer::init_cpu();

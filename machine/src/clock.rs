@@ -1,8 +1,8 @@
 //! Time since entry, from the time-stamp counter. One multiplication a reading; callable in any context once
-//! [`init`] has run on the boot CPU, and 0 before.
+//! `init` has run on the boot CPU, and 0 before.
 //!
 //! The TSC is taken as constant and synchronous over the CPUs, which is what every hypervisor Weir runs
-//! under gives its guests; [`init`] says so in the log where CPUID does not promise it.
+//! under gives its guests; `init` says so in the log where CPUID does not promise it.
 
 #[cfg(any(feature = "image", test))]
 mod fit;

@@ -6,4 +6,4 @@ mod pc;
 #[cfg(not(feature = "image"))]
 pub use crate::host::power::{exit, off, reboot};
 #[cfg(feature = "image")]
-pub use pc::{exit, off, reboot};
+pub use pc::{exit, init, off, reboot};

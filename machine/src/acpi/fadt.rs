@@ -1,7 +1,7 @@
 //! The FADT: PM timer, power-off and reset registers (ACPI 6.5, 5.2.9).
 
 use super::Info;
-use super::tables::{u16_at, u32_at, u64_at};
+use super::tables::{u32_at, u64_at};
 
 /// Where a register lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,20 +36,15 @@ pub struct Power {
     pub sleep_control: Option<Register>,
     /// Reset register, 8 bits, and the value that resets.
     pub reset: Option<(Register, u8)>,
-    /// Whether an 8042 keyboard controller is there to pull the reset line.
-    pub has_8042: bool,
 }
 
 /// Fixed feature flags, ACPI 6.5 table 5.10.
 const TMR_VAL_EXT: u32 = 1 << 8;
 const RESET_REG_SUP: u32 = 1 << 10;
 const HW_REDUCED_ACPI: u32 = 1 << 20;
-/// `IAPC_BOOT_ARCH` bit, table 5.11.
-const BOOT_ARCH_8042: u16 = 1 << 1;
 
 /// Fills in what `table` (header included) says; returns the DSDT's address.
 pub(super) fn parse(table: &[u8], info: &mut Info) -> Option<u64> {
-    let revision = table.get(8).copied().unwrap_or(0);
     let flags = u32_at(table, 112).unwrap_or(0);
     let hardware_reduced = flags & HW_REDUCED_ACPI != 0;
     let power = &mut info.power;
@@ -74,11 +69,6 @@ pub(super) fn parse(table: &[u8], info: &mut Info) -> Option<u64> {
     {
         power.reset = Some((register, value));
     }
-    // Before revision 3 (ACPI 2.0) the flag is reserved and every PC had the controller.
-    power.has_8042 = match u16_at(table, 109) {
-        Some(arch) if revision >= 3 => arch & BOOT_ARCH_8042 != 0,
-        _ => !hardware_reduced,
-    };
     let long = u64_at(table, 140).filter(|&address| address != 0);
     long.or_else(|| u32_at(table, 40).map(u64::from)).filter(|&address| address != 0)
 }

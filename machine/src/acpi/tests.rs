@@ -85,7 +85,6 @@ fn reads_q35() {
             enable: Some((0xB2, 2)),
             sleep_control: None,
             reset: Some((Register::Port(0xCF9), 15)),
-            has_8042: true,
         },
         virtio_mmio: vec![],
         problems: vec![],
@@ -100,7 +99,7 @@ fn reads_pc() {
     assert_eq!(info.cpus, [0, 1]);
     assert_eq!(info.pm_timer, Some(PmTimer { register: Register::Port(0x608), mask: 0xFF_FFFF }));
     assert_eq!((info.power.s5, info.power.pm1a_control), (Some((0, 0)), Some(Register::Port(0x604))));
-    assert_eq!((info.power.reset, info.power.has_8042), (None, true));
+    assert_eq!(info.power.reset, None);
     assert_eq!(info.ecam, []);
     assert_eq!(info.pci_windows, [(0x1000_0000, 0xFEBF_FFFF)]);
 }

@@ -1,8 +1,9 @@
 //! ACPI sleep state S5 and the PC's ways to reset.
 
-use crate::acpi::{self, Power, Register};
+use crate::acpi::{Info, Power, Register};
 use crate::mmio::Window;
 use crate::{clock, port};
+use spin::Mutex;
 use x86_64::VirtAddr;
 use x86_64::instructions::{hlt, interrupts, tables};
 use x86_64::structures::DescriptorTablePointer;
@@ -33,17 +34,77 @@ const PATIENCE_NS: u64 = 50_000_000;
 const ENABLE_STEPS: u32 = 300;
 const ENABLE_STEP_NS: u64 = 1_000_000;
 
+/// A register that can be reached without asking anyone for anything.
+enum Reach {
+    Port(u16),
+    Memory(Window),
+}
+
+impl Reach {
+    fn new(register: Register, len: usize) -> Option<Self> {
+        match register {
+            Register::Port(number) => Some(Reach::Port(number)),
+            Register::Memory(address) => Window::map(address, len).map(Reach::Memory),
+        }
+    }
+
+    fn read_u16(&self) -> u16 {
+        match self {
+            Reach::Port(number) => port::read(*number),
+            Reach::Memory(window) => window.read_u16(0),
+        }
+    }
+
+    fn write_u16(&self, value: u16) {
+        match self {
+            Reach::Port(number) => port::write(*number, value),
+            Reach::Memory(window) => window.write_u16(0, value),
+        }
+    }
+
+    fn write_u8(&self, value: u8) {
+        match self {
+            Reach::Port(number) => port::write(*number, value),
+            Reach::Memory(window) => window.write_u8(0, value),
+        }
+    }
+}
+
+/// The registers of [`Power`], mapped.
+struct Registers {
+    /// Each with its `SLP_TYP` of S5.
+    pm1: [Option<(Reach, u8)>; 2],
+    enable: Option<(u16, u8)>,
+    sleep: Option<(Reach, u8)>,
+    reset: Option<(Reach, u8)>,
+}
+
+/// `[L]` Only ever tried: a CPU that panics may have interrupted the one that holds it.
+static REGISTERS: Mutex<Option<Registers>> = Mutex::new(None);
+
+/// Maps the power registers, so that a panic needs no page tables for them. Boot CPU, once.
+pub fn init(acpi: &Info) {
+    let Power { s5, pm1a_control, pm1b_control, enable, sleep_control, reset, .. } = acpi.power;
+    let pm1 = |register: Option<Register>, kind: Option<u8>| Some((Reach::new(register?, 2)?, kind?));
+    *REGISTERS.lock() = Some(Registers {
+        pm1: [pm1(pm1a_control, s5.map(|s5| s5.0)), pm1(pm1b_control, s5.map(|s5| s5.1))],
+        enable,
+        sleep: sleep_control.zip(s5).and_then(|(register, (a, _))| Some((Reach::new(register, 1)?, a))),
+        reset: reset.and_then(|(register, value)| Some((Reach::new(register, 1)?, value))),
+    });
+}
+
 /// Switches the machine off. Where that is not possible the CPU halts for good.
 pub fn off() -> ! {
     interrupts::disable();
-    let power = &acpi::get().power;
-    if let Some((a, b)) = power.s5 {
-        if let Some(register) = power.sleep_control {
-            write_u8(register, a << REDUCED_SLP_TYP_SHIFT | REDUCED_SLP_EN);
+    if let Some(registers) = REGISTERS.try_lock().as_deref().and_then(Option::as_ref) {
+        if let Some((control, kind)) = &registers.sleep {
+            control.write_u8(kind << REDUCED_SLP_TYP_SHIFT | REDUCED_SLP_EN);
         } else {
-            acpi_mode(power);
-            sleep(power.pm1a_control, a);
-            sleep(power.pm1b_control, b);
+            acpi_mode(registers);
+            for (control, kind) in registers.pm1.iter().flatten() {
+                control.write_u16(control.read_u16() & !SLP_TYP | u16::from(*kind) << SLP_TYP_SHIFT | SLP_EN);
+            }
         }
         clock::spin_ns(PATIENCE_NS);
     }
@@ -55,8 +116,10 @@ pub fn off() -> ! {
 /// this order until one works.
 pub fn reboot() -> ! {
     interrupts::disable();
-    if let Some((register, value)) = acpi::get().power.reset {
-        write_u8(register, value);
+    if let Some(registers) = REGISTERS.try_lock().as_deref().and_then(Option::as_ref)
+        && let Some((register, value)) = &registers.reset
+    {
+        register.write_u8(*value);
         clock::spin_ns(PATIENCE_NS);
     }
     port::write(RESET_CONTROL, HARD);
@@ -76,40 +139,17 @@ pub fn exit(code: u8) -> ! {
 }
 
 /// Hands the power registers over from firmware to ACPI, if it has them still.
-fn acpi_mode(power: &Power) {
-    let (Some(register), Some((command, value))) = (power.pm1a_control, power.enable) else { return };
-    if read_u16(register) & SCI_EN != 0 {
+fn acpi_mode(registers: &Registers) {
+    let (Some((control, _)), Some((command, value))) = (&registers.pm1[0], registers.enable) else { return };
+    if control.read_u16() & SCI_EN != 0 {
         return;
     }
     port::write(command, value);
     for _ in 0..ENABLE_STEPS {
-        if read_u16(register) & SCI_EN != 0 {
+        if control.read_u16() & SCI_EN != 0 {
             return;
         }
         clock::spin_ns(ENABLE_STEP_NS);
-    }
-}
-
-fn sleep(register: Option<Register>, kind: u8) {
-    let Some(register) = register else { return };
-    let value = read_u16(register) & !SLP_TYP | u16::from(kind) << SLP_TYP_SHIFT | SLP_EN;
-    match register {
-        Register::Port(number) => port::write(number, value),
-        Register::Memory(address) => Window::map(address, 2).into_iter().for_each(|w| w.write_u16(0, value)),
-    }
-}
-
-fn read_u16(register: Register) -> u16 {
-    match register {
-        Register::Port(number) => port::read(number),
-        Register::Memory(address) => Window::map(address, 2).map_or(0, |window| window.read_u16(0)),
-    }
-}
-
-fn write_u8(register: Register, value: u8) {
-    match register {
-        Register::Port(number) => port::write(number, value),
-        Register::Memory(address) => Window::map(address, 1).into_iter().for_each(|w| w.write_u8(0, value)),
     }
 }
 
