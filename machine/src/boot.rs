@@ -120,7 +120,7 @@ extern "C" fn enter(start_info: u64) -> ! {
     };
     let start = start_info::parse(start_info, &read).unwrap_or_else(|why| panic!("PVH start info: {why:?}"));
     let command_line = memory(&start, &read);
-    log::init(command_line);
+    let level_known = log::init(command_line);
     let panic_known = report::init(command_line);
     let acpi = acpi::init(start.rsdp);
     power::init(acpi);
@@ -130,6 +130,9 @@ extern "C" fn enter(start_info: u64) -> ! {
     ioapic::init(acpi);
     pci::init(acpi);
     mmio_devices::init(command_line);
+    if !level_known {
+        crate::warn!("boot: log= is error, warn, info or debug");
+    }
     if !panic_known {
         crate::warn!("boot: panic= is halt, reboot or a number of seconds");
     }
