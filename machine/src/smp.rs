@@ -78,13 +78,24 @@ pub fn start_others(work: fn(Cpu) -> !) -> usize {
             };
             block.prepare(number, base);
         }
-        if start_one(apic, block, page) {
-            running += 1;
-        } else {
-            crate::error!("smp: the CPU with APIC {apic} does not answer");
+        match start_one(apic, block, page) {
+            Ok(()) => running += 1,
+            Err(Failed::Silent) => crate::error!("smp: the CPU with APIC {apic} does not answer"),
+            Err(Failed::Stuck) => {
+                crate::error!("smp: the CPU with APIC {apic} does not come up: it and the rest stay off");
+                break;
+            }
         }
     }
     running
+}
+
+/// Why a CPU could not be started.
+enum Failed {
+    /// It never came: its block is as good as new.
+    Silent,
+    /// It took its block and was not heard of again.
+    Stuck,
 }
 
 fn new_stacks() -> Option<u64> {
@@ -95,7 +106,7 @@ fn new_stacks() -> Option<u64> {
     Some(base)
 }
 
-fn start_one(apic: u32, block: &'static cpu::Block, page: u64) -> bool {
+fn start_one(apic: u32, block: &'static cpu::Block, page: u64) -> Result<(), Failed> {
     MAILBOX.store(core::ptr::from_ref(block).cast_mut(), Ordering::Release);
     apic::send_init(apic);
     for _ in 0..ATTEMPTS {
@@ -103,15 +114,15 @@ fn start_one(apic: u32, block: &'static cpu::Block, page: u64) -> bool {
         let start = clock::now();
         while clock::now() - start < PATIENCE_NS {
             if block.running.load(Ordering::Acquire) {
-                return true;
+                return Ok(());
             }
             core::hint::spin_loop();
         }
     }
-    // Back to its reset state: it must not come to life with the next CPU's block.
+    // Back to its reset state: it must not come to life later, with the next CPU's block.
     apic::send_init(apic);
-    MAILBOX.store(core::ptr::null_mut(), Ordering::Release);
-    false
+    let left = MAILBOX.swap(core::ptr::null_mut(), Ordering::AcqRel);
+    Err(if left.is_null() { Failed::Stuck } else { Failed::Silent })
 }
 
 /// First Rust function of another CPU: on its run stack, with the entry code's descriptor tables.
