@@ -2,15 +2,21 @@
 
 use crate::shared::{Notice, Shared};
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
-use weir_netif::{Batch, Fault, IfIndex, More, Pool, Queue};
+use weir_netif::{BATCH, Batch, Drop, Fault, IfIndex, More, Packet, Pool, Queue};
 use weir_netstack::stack::Turn;
 use weir_netstack::{Egress, Instant, Stack};
 use weir_sync::Softint;
 
 /// Sent packets are taken back at the latest after this long, when nothing else is sent.
 const REAP: Duration = Duration::from_millis(20);
+/// Packets that wait in software while a transmit ring is full: four rings of QEMU's size, 3 ms of a 1 Gb/s link in
+/// full frames.
+const BACKLOG: usize = 1024;
+/// How soon a backlog is tried again when nothing else is sent.
+const RETRY: Duration = Duration::from_micros(100);
 
 /// One queue pair and the interface it serves.
 pub struct Port {
@@ -24,12 +30,47 @@ pub struct Port {
     fault: Option<Fault>,
     /// Packets may be in flight to the device.
     in_flight: bool,
+    /// Packets that found the ring full, oldest first. Made with room for [`BACKLOG`]: it never grows.
+    backlog: VecDeque<Packet>,
 }
 
 impl Port {
     /// A healthy port.
     pub fn new(interface: IfIndex, source: u8, queue: Box<dyn Queue>) -> Self {
-        Self { interface, source, queue, fault: None, in_flight: false }
+        let backlog = VecDeque::with_capacity(BACKLOG);
+        Self { interface, source, queue, fault: None, in_flight: false, backlog }
+    }
+
+    /// Sends the backlog, then `batch`; keeps what does not fit the ring. What is left in `batch` has no place.
+    fn transmit(&mut self, cx: &Softint, pool: &mut Pool, batch: &mut Batch) -> Result<(), Fault> {
+        self.drain(cx, pool)?;
+        if self.backlog.is_empty() {
+            self.in_flight = true;
+            self.queue.transmit(cx, pool, batch)?;
+        }
+        let room = BACKLOG - self.backlog.len();
+        self.backlog.extend(batch.drain(..batch.len().min(room)));
+        Ok(())
+    }
+
+    /// Sends as much of the backlog as the ring takes.
+    fn drain(&mut self, cx: &Softint, pool: &mut Pool) -> Result<(), Fault> {
+        while !self.backlog.is_empty() {
+            let mut batch: Batch = self.backlog.drain(..self.backlog.len().min(BATCH)).collect();
+            let tried = batch.len();
+            self.queue.transmit(cx, pool, &mut batch)?;
+            if batch.is_empty() {
+                continue;
+            }
+            if batch.len() == tried && self.queue.reap(cx, pool)? == More::No {
+                // An empty ring refused them: the device can never carry them.
+                pool.free_all(&mut batch);
+                continue;
+            }
+            batch.into_iter().rev().for_each(|packet| self.backlog.push_front(packet));
+            break;
+        }
+        Ok(())
     }
 
     fn fail(&mut self, shared: &Shared, fault: Fault) {
@@ -66,8 +107,27 @@ impl Forwarder {
                 more = More::Yes;
             }
         }
+        self.retry(cx);
         self.shared.pool_idle.of(cx.cpu()).set(self.pool.idle() as u64);
         more
+    }
+
+    /// Tries the backlogs again; those of broken devices end.
+    fn retry(&mut self, cx: &Softint) {
+        for port in self.ports.iter_mut().filter(|port| !port.backlog.is_empty()) {
+            if port.fault.is_none()
+                && let Err(fault) = port.drain(cx, &mut self.pool)
+            {
+                port.fail(self.shared, fault);
+            }
+            if port.fault.is_some() {
+                let counters = self.shared.snapshot.read(cx).counters(port.interface);
+                for packet in port.backlog.drain(..) {
+                    counters.dropped(cx.cpu(), Drop::DeviceFault);
+                    self.pool.free(packet);
+                }
+            }
+        }
     }
 
     /// Takes one batch from a port through the stack. Polls while there is more, re-arms the interrupt when dry.
@@ -106,6 +166,7 @@ impl Forwarder {
         let snapshot = self.shared.snapshot.read(cx);
         let mut turn = Turn { cx, snapshot, now, pool: &mut self.pool, egress: &mut out };
         self.stack.tick(&mut turn);
+        self.retry(cx);
         if now >= self.reap_at {
             self.reap(cx, now);
         }
@@ -113,8 +174,11 @@ impl Forwarder {
     }
 
     /// When [`tick`](Self::tick) is due next.
-    pub fn deadline(&self) -> Instant {
-        let stack = self.stack.deadline();
+    pub fn deadline(&self, now: Instant) -> Instant {
+        let mut stack = self.stack.deadline();
+        if self.ports.iter().any(|port| !port.backlog.is_empty() && port.fault.is_none()) {
+            stack = stack.min(now + RETRY);
+        }
         if self.ports.iter().any(|port| port.in_flight) { stack.min(self.reap_at) } else { stack }
     }
 
@@ -142,9 +206,8 @@ impl Egress for Out<'_> {
         if port.fault.is_some() {
             return;
         }
-        match port.queue.transmit(self.cx, pool, batch) {
-            Ok(()) => port.in_flight = true,
-            Err(fault) => port.fail(self.shared, fault),
+        if let Err(fault) = port.transmit(self.cx, pool, batch) {
+            port.fail(self.shared, fault);
         }
     }
 }

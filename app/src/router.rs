@@ -38,8 +38,8 @@ impl Router {
     }
 
     /// Sets the timer to whatever is due first.
-    fn arm(&mut self) {
-        let due = self.forwarder.deadline().min(self.management.deadline());
+    fn arm(&mut self, now: Instant) {
+        let due = self.forwarder.deadline(now).min(self.management.deadline());
         if due != self.armed {
             self.armed = due;
             timer::arm(due.as_nanos());
@@ -54,22 +54,23 @@ impl Worker for Router {
             TIMER => {
                 self.armed = Instant::FAR_FUTURE;
                 self.forwarder.tick(cx, now);
-                self.arm();
+                self.arm(now);
                 More::No
             }
             // Management reads the console at task level; nobody sends packets to this CPU yet.
             CONSOLE | MESSAGE => More::No,
             source => {
                 let more = self.forwarder.receive(cx, source, now);
-                self.arm();
+                self.arm(now);
                 more
             }
         }
     }
 
     fn task(&mut self, cx: &Control) -> More {
-        self.management.run(cx, Instant::from_nanos(clock::now()));
-        self.arm();
+        let now = Instant::from_nanos(clock::now());
+        self.management.run(cx, now);
+        self.arm(now);
         More::No
     }
 }
