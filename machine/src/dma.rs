@@ -43,6 +43,15 @@ impl Region {
     /// `len` zeroed bytes at a multiple of `align`, a power of two; `None` if `len` is 0, `align` is not a power
     /// of two, or memory does not suffice. Takes whole pages.
     pub fn new(len: usize, align: usize) -> Option<Region> {
+        let region = Self::stale(len, align)?;
+        // SAFETY: the region owns these bytes alone and is not shared yet.
+        unsafe { region.start.write_bytes(0, len) };
+        Some(region)
+    }
+
+    /// Like [`new`](Self::new), but the bytes are whatever the memory held: for what is written before it is read. Spares
+    /// the time, and leaves memory untouched that is never used.
+    pub fn stale(len: usize, align: usize) -> Option<Region> {
         if len == 0 || !align.is_power_of_two() {
             return None;
         }
@@ -143,10 +152,7 @@ mod memory {
     pub(super) fn take(len: usize, align: usize) -> Option<NonNull<u8>> {
         let count = len.div_ceil(FRAME as usize);
         let at = frames::allocate(count, align.div_ceil(FRAME as usize))?;
-        let start = NonNull::new(at as *mut u8)?;
-        // SAFETY: these frames were just taken and are mapped writable at their physical address.
-        unsafe { start.write_bytes(0, count * FRAME as usize) };
-        Some(start)
+        NonNull::new(at as *mut u8)
     }
 
     pub(super) fn give_back(start: NonNull<u8>, len: usize, _align: usize) {
@@ -163,7 +169,7 @@ mod memory {
 
     pub(super) fn take(len: usize, align: usize) -> Option<NonNull<u8>> {
         let layout = layout(len, align)?;
-        // SAFETY: the layout is not empty: `len` is at least 1.
+        // SAFETY: the layout is not empty: `len` is at least 1. Zeroed, for fresh host memory is not initialised.
         NonNull::new(unsafe { alloc_zeroed(layout) })
     }
 

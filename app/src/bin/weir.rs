@@ -90,7 +90,7 @@ fn idle(cpu: Cpu) -> ! {
 /// Packet buffers: a quarter of memory, at most 64 MiB.
 fn arena(memory: u64) -> &'static Arena {
     let bytes = (memory / 4).clamp(1 << 20, 64 << 20) as usize;
-    match dma::Region::new(bytes, BUFFER) {
+    match dma::Region::stale(bytes, BUFFER) {
         Some(region) => Arena::new(region.leak()),
         None => panic!("no {bytes} contiguous bytes for packet buffers: the machine needs more memory"),
     }
