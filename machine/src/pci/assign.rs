@@ -23,7 +23,9 @@ const PAGE: u64 = 4096;
 pub(super) fn assign(acpi: &Info, functions: &[Function]) {
     let lacking = |function: &&Function| {
         let decodes = function.read_u16(COMMAND) & CommandRegister::MEMORY_ENABLE.bits() != 0;
-        function.address.bus() == function.space.root() && !decodes && function.bars().iter().flatten().any(is_lacking)
+        function.address.bus() == function.space.root()
+            && !decodes
+            && function.bars().iter().flatten().any(is_lacking)
     };
     if !functions.iter().any(|function| lacking(&function)) {
         return;
