@@ -4,12 +4,16 @@ use crate::ethernet;
 use crate::neighbor::{Event, Evidence, Override};
 use crate::snapshot::{Interface, Route, Snapshot};
 use core::net::Ipv4Addr;
+use core::time::Duration;
 use weir_netif::Drop;
 
 /// Bytes of a message.
 pub const MESSAGE: usize = 28;
 /// Bytes of a frame with a message.
 pub const FRAME: usize = ethernet::HEADER + MESSAGE;
+
+/// Between two announcements in defence of an address (RFC 5227 §1.1).
+pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Ethernet, IPv4, and their address lengths.
 const FORMAT: [u8; 6] = [0, 1, 0x08, 0x00, 6, 4];
@@ -44,48 +48,20 @@ impl Message {
     /// # Errors
     /// [`Drop::ArpMalformed`], also for a sender that is no single station.
     pub fn parse(bytes: &[u8]) -> Result<Self, Drop> {
-        let &[
-            f0,
-            f1,
-            f2,
-            f3,
-            f4,
-            f5,
-            o0,
-            o1,
-            m0,
-            m1,
-            m2,
-            m3,
-            m4,
-            m5,
-            s0,
-            s1,
-            s2,
-            s3,
-            t0,
-            t1,
-            t2,
-            t3,
-            t4,
-            t5,
-            a0,
-            a1,
-            a2,
-            a3,
-        ] = bytes.first_chunk::<MESSAGE>().ok_or(Drop::ArpMalformed)?;
+        let message = bytes.first_chunk::<MESSAGE>().ok_or(Drop::ArpMalformed)?;
+        let (&[format @ .., o0, o1], sender, target) = split(message).ok_or(Drop::ArpMalformed)?;
         let operation = match [o0, o1] {
             [0, 1] => Operation::Request,
             [0, 2] => Operation::Reply,
             _ => return Err(Drop::ArpMalformed),
         };
-        let sender_mac = [m0, m1, m2, m3, m4, m5];
-        if [f0, f1, f2, f3, f4, f5] != FORMAT || m0 & 1 != 0 || sender_mac == [0; 6] {
+        let (sender_mac, sender) = station(sender);
+        let (target_mac, target) = station(target);
+        let [first, ..] = sender_mac;
+        if format != FORMAT || first & 1 != 0 || sender_mac == [0; 6] {
             return Err(Drop::ArpMalformed);
         }
-        let sender = Ipv4Addr::new(s0, s1, s2, s3);
-        let target_mac = [t0, t1, t2, t3, t4, t5];
-        Ok(Self { operation, sender_mac, sender, target_mac, target: Ipv4Addr::new(a0, a1, a2, a3) })
+        Ok(Self { operation, sender_mac, sender, target_mac, target })
     }
 
     /// The message as a frame for `to`.
@@ -109,6 +85,19 @@ impl Message {
         }
         frame
     }
+}
+
+/// Format and operation, sender, target.
+fn split(message: &[u8; MESSAGE]) -> Option<(&[u8; 8], &[u8; 10], &[u8; 10])> {
+    let (head, rest) = message.split_first_chunk()?;
+    let (sender, target) = rest.split_first_chunk()?;
+    Some((head, sender, target.first_chunk()?))
+}
+
+/// Station and protocol address.
+fn station(bytes: &[u8; 10]) -> ([u8; 6], Ipv4Addr) {
+    let &[m0, m1, m2, m3, m4, m5, a, b, c, d] = bytes;
+    ([m0, m1, m2, m3, m4, m5], Ipv4Addr::new(a, b, c, d))
 }
 
 /// What to do about a message.

@@ -54,8 +54,7 @@ pub fn input(packet: &Packet, mac: [u8; 6]) -> Result<(Payload, Cast), Drop> {
     if [s0, s1, s2, s3, s4, s5] == mac {
         return Err(Drop::EthernetOwnSource);
     }
-    // The lower 12 bits name the VLAN; 0 is none, such a tag carries only a priority (IEEE 802.1Q §9.6).
-    if packet.meta().vlan & 0xfff != 0 {
+    if packet.meta().vlan != 0 {
         return Err(Drop::EthernetUnknownVlan);
     }
     let payload = match u16::from_be_bytes([high, low]) {

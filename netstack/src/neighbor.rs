@@ -296,7 +296,8 @@ impl<A: Address> Table<A> {
             entry.waiting = NONE;
             match evidence {
                 Evidence::Answered(_) => self.enter(number, State::Reachable, reachable),
-                _ => self.enter(number, State::Stale, now + STALE),
+                // It would be stale, and is used at once (RFC 4861 §7.3.3).
+                _ => self.enter(number, State::Delay, now + DELAY_FIRST_PROBE),
             }
             let line = self.waiting.get_mut(place as usize)?;
             line.owner = 0;

@@ -18,6 +18,8 @@ use crate::time::Instant;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use weir_netif::{Batch, Drop, IfIndex, Packet};
 
+/// The bits of a tag that name the VLAN (IEEE 802.1Q §9.6).
+const VLAN_ID: u16 = 0xfff;
 /// How many packets ahead headers are asked from memory.
 const AHEAD: usize = 2;
 
@@ -36,7 +38,10 @@ impl Stack {
             if let Some(packet) = batch.len().checked_sub(AHEAD).and_then(|n| batch.get(n)) {
                 packet.prefetch_data();
             }
-            packet.meta_mut().received = received;
+            let meta = packet.meta_mut();
+            meta.received = received;
+            // A tag of VLAN 0 carries a priority, which ends here.
+            meta.vlan &= VLAN_ID;
             bytes += packet.len() as u64;
             match snapshot.interface(received) {
                 Some(interface) if interface.state == State::Up => self.receive(turn, interface, packet),
@@ -318,7 +323,8 @@ impl Stack {
                 }
             }
             arp::Verdict::Conflict(announcement) => {
-                if self.defences.take(turn.now) {
+                if turn.now >= self.next_defence {
+                    self.next_defence = turn.now + arp::DEFEND_INTERVAL;
                     self.arp_frame(turn, interface, announcement.frame(ethernet::BROADCAST));
                 }
             }

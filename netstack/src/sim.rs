@@ -357,7 +357,8 @@ pub(crate) fn discovery(
     message: &[u8],
 ) -> Vec<u8> {
     let (source, destination): (String, String) = (source.to_string(), destination.to_string());
-    let packet = V6 { hops: 255, ..v6(&source, &destination) }.icmp(message);
+    let mut packet = V6 { hops: 255, ..v6(&source, &destination) }.icmp(message);
+    packet[..4].copy_from_slice(&[0x60, 0, 0, 0]);
     frame(to, from, ethernet::IPV6, &packet)
 }
 

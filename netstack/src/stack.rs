@@ -1,7 +1,7 @@
 //! One CPU's private state of the stack, and the turn in which it may be used.
 
 use crate::egress::{Egress, Lanes};
-use crate::limit::{Bucket, Limiter, Rate};
+use crate::limit::{Limiter, Rate};
 use crate::nd::Advertiser;
 use crate::neighbor;
 use crate::snapshot::Snapshot;
@@ -79,8 +79,8 @@ pub struct Stack {
     pub(crate) neighbors4: neighbor::Table<Ipv4Addr>,
     pub(crate) neighbors6: neighbor::Table<Ipv6Addr>,
     pub(crate) errors: Box<Limiter>,
-    /// Announcements in defence of an address (RFC 5227 §2.4 (b): one in DEFEND_INTERVAL, 10 s).
-    pub(crate) defences: Bucket,
+    /// When an address of ours may be defended again.
+    pub(crate) next_defence: Instant,
     pub(crate) advertiser: Advertiser,
     pub(crate) duty: Duty,
     events: VecDeque<Event>,
@@ -97,7 +97,7 @@ impl Stack {
             neighbors4: neighbor::Table::new(neighbors, seed),
             neighbors6: neighbor::Table::new(neighbors, seed.rotate_left(17)),
             errors: Box::new(Limiter::new(ERRORS, ERRORS_EACH, seed.rotate_left(31))),
-            defences: Bucket::new(1, 10),
+            next_defence: Instant::ZERO,
             advertiser: Advertiser::new(interfaces, seed.rotate_left(47)),
             duty,
             events: VecDeque::with_capacity(EVENTS),
