@@ -155,10 +155,7 @@ mod tests {
         let table = parse_weir(&(text.concat() + memory));
         assert_eq!((table.received("wan"), table.sent("wan"), table.received("lan")), (10, 7, 0));
         assert_eq!((table.drops("ttl-expired"), table.drops("no-route")), (2, 1));
-        assert_eq!(
-            table.memory.as_deref(),
-            Some("memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096")
-        );
+        assert_eq!(table.memory, Some(Memory { kib: 28672, buffers: 96 }));
         assert_eq!(table.busy_ticks, Some(7));
     }
 
