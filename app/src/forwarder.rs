@@ -97,9 +97,18 @@ impl Forwarder {
         Self { shared, stack, pool, ports, batch: Batch::new(), reap_at: Instant::ZERO }
     }
 
+    /// What all CPUs see.
+    pub fn shared(&self) -> &'static Shared {
+        self.shared
+    }
+
     /// Serves the device that raised `source`: one batch of each of its queues.
     pub fn receive(&mut self, cx: &Softint, source: u8, now: Instant) -> More {
         let mut more = More::No;
+        if !self.ports.iter().any(|port| port.source == source) {
+            // No queue's: a device announces a change of its configuration.
+            self.shared.device_changed();
+        }
         for number in 0..self.ports.len() {
             if self.ports.get(number).is_some_and(|port| port.source == source && port.fault.is_none())
                 && self.serve(cx, number, now) == More::Yes

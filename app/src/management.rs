@@ -11,6 +11,8 @@ use weir_machine::{console, dispatch, error, frames, print};
 use weir_netstack::Instant;
 use weir_sync::{Control, CpuId};
 
+/// How often devices and console are looked at that announce nothing. A look reads registers: an exit from the VM each.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the table is printed while packets flow.
 const TABLE_EVERY: Duration = Duration::from_secs(10);
 
@@ -19,6 +21,7 @@ pub struct Management {
     shared: &'static Shared,
     config: Config,
     attached: Vec<Attached>,
+    look_at: Instant,
     table_at: Instant,
     /// Packets received at the last automatic table.
     seen: u64,
@@ -27,24 +30,28 @@ pub struct Management {
 impl Management {
     /// Takes over the devices of a router that forwards.
     pub fn new(shared: &'static Shared, config: Config, attached: Vec<Attached>, now: Instant) -> Self {
-        Self { shared, config, attached, table_at: now + TABLE_EVERY, seen: 0 }
+        Self { shared, config, attached, look_at: now + LOOK_EVERY, table_at: now + TABLE_EVERY, seen: 0 }
     }
 
     /// Does all that is due.
     pub fn run(&mut self, cx: &Control, now: Instant) {
-        let mut changed = false;
-        for attached in &mut self.attached {
-            let interface = attached.interface;
-            changed |=
-                attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));
+        let mut changed = self.stop_broken(cx);
+        let look = now >= self.look_at;
+        if look {
+            self.look_at = now + LOOK_EVERY;
         }
-        changed |= self.stop_broken(cx);
+        if self.shared.take_device_changed() || look {
+            changed |= self.look(cx);
+        }
         if changed {
             self.publish(cx);
         }
         let mut key = false;
-        while console::read_byte().is_some() {
-            key = true;
+        // Beside the interrupt, every look reads it: not every console has one.
+        if self.shared.take_console_typed() || look {
+            while console::read_byte().is_some() {
+                key = true;
+            }
         }
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
@@ -58,7 +65,7 @@ impl Management {
 
     /// When [`run`](Self::run) is due though nothing happens.
     pub fn deadline(&self) -> Instant {
-        self.table_at
+        self.table_at.min(self.look_at)
     }
 
     /// The router's name.
@@ -73,6 +80,17 @@ impl Management {
 
     fn packets(&self) -> u64 {
         self.attached.iter().map(|attached| attached.counters.totals().rx_packets).sum()
+    }
+
+    /// Follows every device's health and carrier. Whether one changed.
+    fn look(&mut self, cx: &Control) -> bool {
+        let mut changed = false;
+        for attached in &mut self.attached {
+            let interface = attached.interface;
+            changed |=
+                attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));
+        }
+        changed | self.stop_broken(cx)
     }
 
     /// Stops devices that broke their protocol. Whether there was one.

@@ -57,8 +57,12 @@ impl Worker for Router {
                 self.arm(now);
                 More::No
             }
-            // Management reads the console at task level; nobody sends packets to this CPU yet.
-            CONSOLE | MESSAGE => More::No,
+            CONSOLE => {
+                self.forwarder.shared().console_typed();
+                More::No
+            }
+            // Nobody sends packets to this CPU yet.
+            MESSAGE => More::No,
             source => {
                 let more = self.forwarder.receive(cx, source, now);
                 self.arm(now);

@@ -1,5 +1,6 @@
 //! What all CPUs see: the published snapshot, the buffer arena, and the mailbox from packet work to management.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
@@ -30,6 +31,10 @@ pub struct Shared {
     pub pool_idle: PerCpu<Counter>,
     /// `[A]` Written by softints of any CPU, read by management.
     notices: ArrayQueue<Notice>,
+    /// `[A]` Some device announced a change of its configuration. Set by softints, taken by management.
+    changed: AtomicBool,
+    /// `[A]` The console has input. Set by softints, taken by management.
+    typed: AtomicBool,
 }
 
 impl Shared {
@@ -40,6 +45,8 @@ impl Shared {
             arena,
             pool_idle: PerCpu::new(|_| Counter::default()),
             notices: ArrayQueue::new(NOTICES),
+            changed: AtomicBool::new(false),
+            typed: AtomicBool::new(false),
         }
     }
 
@@ -52,6 +59,26 @@ impl Shared {
     /// The oldest notice. Task level.
     pub fn next_notice(&self) -> Option<Notice> {
         self.notices.pop()
+    }
+
+    /// Says that a device may have changed: its link, its health. Any context.
+    pub fn device_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// Whether a device may have changed since the last call. Task level.
+    pub fn take_device_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Acquire)
+    }
+
+    /// Says that the console has input. Any context.
+    pub fn console_typed(&self) {
+        self.typed.store(true, Ordering::Release);
+    }
+
+    /// Whether the console had input since the last call. Task level.
+    pub fn take_console_typed(&self) -> bool {
+        self.typed.swap(false, Ordering::Acquire)
     }
 
     /// Free packet buffers, of a moment ago.
