@@ -185,6 +185,12 @@ fn static_route(
         }
         _ => None,
     };
+    if to.is_ipv6()
+        && matches!(wish.target, RouteTarget::OnLink { .. })
+        && named.is_some_and(|interface| interface.link_local.is_empty())
+    {
+        return Err(Conflict::Gateway(to, len));
+    }
     let up = named.is_none_or(|interface| interface.state == State::Up);
     match to {
         IpAddr::V4(to4) => {

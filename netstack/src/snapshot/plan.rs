@@ -180,7 +180,8 @@ pub enum Conflict {
     Overlap(IpAddr, u8),
     /// The route to this network names an interface that does not exist.
     UnknownInterface(IpAddr, u8),
-    /// The route to this network has a gateway of the other family, off the interface's networks, or our own address.
+    /// The route to this network has a gateway of the other family, off the interface's networks, or our own address; or
+    /// leads to a link without IPv6.
     Gateway(IpAddr, u8),
     /// Not a network.
     NotANetwork(IpAddr, u8),

@@ -112,6 +112,17 @@ fn gateways_must_be_neighbors() {
             "{to} via {gateway} by {interface}"
         );
     }
+    let on_link = RoutePlan { target: RouteTarget::OnLink { interface: IfIndex(2) }, ..via("::/0", "::", 2) };
+    let mut narrow = crate::snapshot::InterfacePlan::new("narrow", [2, 0, 0, 0, 0, 9]);
+    narrow.mtu = 576;
+    let (net, len) = prefix("::/0");
+    assert_eq!(
+        conflict(|plan| {
+            plan.interfaces.push(narrow);
+            plan.routes.push(on_link);
+        }),
+        Some(Conflict::Gateway(net, len))
+    );
     let (net, len) = prefix("0.0.0.0/0");
     assert_eq!(
         conflict(|plan| plan.routes.push(via("0.0.0.0/0", "192.0.2.254", 9))),
