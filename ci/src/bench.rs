@@ -254,6 +254,8 @@ fn instructions(options: &Options) -> Result<()> {
             );
         }
         boot.push(rig.router.machine.instructions()? as f64 / 1e6);
+        drop(rig);
+        let mut rig = start(*image, 1, Clock::InstructionsAndWaits)?;
         warm(&rig)?;
         for (list, (load, pace)) in packet.iter_mut().zip(PACES) {
             list.push(instructions_a_packet(&mut rig, load, pace)?);
@@ -302,7 +304,11 @@ fn instructions_a_packet(rig: &mut FrameRig, load: Load, pace: Pace) -> Result<f
             thread::sleep(Duration::from_millis(5));
         }
         let arrived = rig.hosts[1].received() - received;
-        ensure!(arrived * 1000 >= count * 995, "{arrived} of {count} packets arrived under -icount");
+        if arrived * 1000 < count * 995 {
+            let table =
+                crate::table::read(&mut rig.router).map_or_else(|e| format!("{e:#}"), |table| table.text);
+            bail!("{arrived} of {count} packets arrived under -icount\n{table}");
+        }
         Ok((rig.router.machine.instructions()? - before) as f64)
     };
     run(batch / 10)?;
