@@ -3,9 +3,11 @@
 mod configuration;
 mod errors;
 mod forwarding;
+mod hardware;
 mod linux_hosts;
 mod neighbours;
 mod operation;
+mod policy;
 mod refusals;
 
 use std::collections::VecDeque;
@@ -74,7 +76,9 @@ fn table() -> Vec<Test> {
     all.extend(errors::tests());
     all.extend(refusals::tests());
     all.extend(neighbours::tests());
+    all.extend(policy::tests());
     all.extend(configuration::tests());
+    all.extend(hardware::tests());
     all.extend(operation::tests());
     all.extend(linux_hosts::tests());
     all
