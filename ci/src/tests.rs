@@ -7,6 +7,7 @@ mod hardware;
 mod linux_hosts;
 mod neighbours;
 mod operation;
+mod own;
 mod policy;
 mod refusals;
 
@@ -72,6 +73,8 @@ impl Test {
 /// All tests, in the order they run.
 fn table() -> Vec<Test> {
     let mut all = Vec::new();
+    // Own tests first: one of them mostly waits.
+    all.extend(own::tests());
     all.extend(forwarding::tests());
     all.extend(errors::tests());
     all.extend(refusals::tests());
