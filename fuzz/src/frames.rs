@@ -5,6 +5,7 @@ use crate::input::Input;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use weir_netif::{Arena, BUFFER, Batch, Checksum, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
+use weir_netstack::neighbor::{self, Evidence};
 use weir_netstack::snapshot::{
     Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, Snapshot, State,
 };
@@ -133,7 +134,22 @@ impl<'a> Rig<'a> {
             told: Vec::new(),
         };
         rig.before = rig.counted();
+        if !rig.input.one_in(8) {
+            (0..INTERFACES).for_each(|n| rig.introduce(n));
+        }
         rig
+    }
+
+    /// Makes neighbours known on interface `n`, so that packets to them go out at once.
+    fn introduce(&mut self, n: u8) {
+        let (interface, mac, evidence) = (IfIndex(n.into()), Some([2, 0, 0, 0, n, 2]), Evidence::Asked);
+        let v4 = Ipv4Addr::new(10, 0, n, 2);
+        let v6 = [Ipv6Addr::new(0x2001, 0xdb8, 0, n.into(), 0, 0, 0, 2), ADDRESSES6[9]];
+        let v4 = Event::Neighbor4(neighbor::Event { interface, address: v4, mac, evidence });
+        let v6 = v6.map(|address| Event::Neighbor6(neighbor::Event { interface, address, mac, evidence }));
+        for event in [v4, v6[0], v6[1]] {
+            self.turn(|stack, turn| stack.apply(turn, event));
+        }
     }
 
     fn run(mut self) {

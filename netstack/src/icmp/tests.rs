@@ -276,9 +276,9 @@ fn an_owed_checksum_is_complete_in_the_quotation() {
 }
 
 #[test]
-fn a_debt_behind_the_quotation_does_not_keep_the_error_back() {
+fn a_debt_outside_the_quoted_transport_changes_nothing() {
     let mut pool = pool(8);
-    for start in [ETHERNET as u16 + 547, 700, u16::MAX] {
+    for start in [0, 20, ETHERNET as u16 + 547, 700, u16::MAX] {
         let original = frame(17, &[], &payload(900));
         let mut packet = chain(&mut pool, &original, &[]);
         packet.meta_mut().checksum = Checksum::Partial { start, offset: 0 };
