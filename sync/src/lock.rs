@@ -135,12 +135,26 @@ impl<R: Rank, T> Lock<R, T> {
     pub fn lock<'a, H: Before<R>>(&'a self, held: &'a mut Held<'_, H>) -> Guard<'a, R, T> {
         let masked = Masked::new(held.cx.cpu());
         let counts = &contention()[R::NUMBER];
-        if self.held.swap(true, Ordering::Acquire) {
+        if !self.take() {
             counts.count_contended();
             counts.count_spins(self.wait());
         }
-        counts.count_acquired();
-        Guard { lock: self, held: Held { cx: held.cx, rank: PhantomData }, _masked: masked }
+        self.guard(held.cx, masked)
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub fn try_lock<'a, H: Before<R>>(&'a self, held: &'a mut Held<'_, H>) -> Option<Guard<'a, R, T>> {
+        let masked = Masked::new(held.cx.cpu());
+        if self.take() {
+            return Some(self.guard(held.cx, masked));
+        }
+        contention()[R::NUMBER].count_contended();
+        None
+    }
+
+    #[inline]
+    fn take(&self) -> bool {
+        !self.held.swap(true, Ordering::Acquire)
     }
 
     /// Takes the lock from whoever holds it; returns the turns that it waited.
@@ -150,12 +164,16 @@ impl<R: Rank, T> Lock<R, T> {
         loop {
             spins += 1;
             spin_loop();
-            // Waiting by loads leaves the line to the holder. A model's load may see an old value for ever.
-            let free = cfg!(loom) || !self.held.load(Ordering::Relaxed);
-            if free && !self.held.swap(true, Ordering::Acquire) {
+            // Waiting by loads leaves the line to the holder.
+            if !self.held.load(Ordering::Relaxed) && self.take() {
                 return spins;
             }
         }
+    }
+
+    fn guard<'a>(&'a self, cx: &'a Control, masked: Masked) -> Guard<'a, R, T> {
+        contention()[R::NUMBER].count_acquired();
+        Guard { lock: self, held: Held { cx, rank: PhantomData }, _masked: masked }
     }
 }
 
@@ -243,10 +261,12 @@ mod tests {
                     std::thread::yield_now();
                 }
                 assert_eq!(counts.acquired(), 1);
+                let refused = claim_any().unwrap().task(|cx| lock.try_lock(&mut cx.locks()).is_none());
+                assert!(refused);
                 drop(guard);
             });
         });
-        assert_eq!((counts.acquired(), counts.contended()), (2, 1));
+        assert_eq!((counts.acquired(), counts.contended()), (2, 2));
         assert!(counts.spins() >= 1);
     }
 
@@ -296,32 +316,32 @@ mod models {
     use loom::sync::Arc;
     use loom::thread;
 
+    /// Tries `times`; returns how often it got the lock. Waiting is trying again, and loom's search has no end with it.
+    fn tries(lock: &Lock<Device, (u32, u32)>, cpu: usize, times: u32) -> u32 {
+        let mut cpu = Cpu::of_model(cpu);
+        let turn = |cx: &mut Control| {
+            let mut held = cx.locks();
+            let mut guard = lock.try_lock(&mut held)?;
+            let (before, _) = *guard;
+            guard.0 += 1;
+            assert_eq!(*guard, (before + 1, before));
+            guard.1 += 1;
+            Some(())
+        };
+        (0..times).filter(|_| cpu.task(turn).is_some()).count() as u32
+    }
+
     #[test]
     fn holders_exclude_each_other_and_see_what_the_last_one_did() {
-        check("lock: two holders, two turns each", || {
+        check("lock: two tasks, two tries each", || {
             let lock = Arc::new(Lock::<Device, _>::new((0, 0)));
-            let turn = |lock: &Lock<Device, (u32, u32)>, cpu: &mut Cpu| {
-                cpu.task(|cx| {
-                    let mut held = cx.locks();
-                    let mut guard = lock.lock(&mut held);
-                    let before = *guard;
-                    assert_eq!(before.0, before.1);
-                    guard.0 += 1;
-                    guard.1 += 1;
-                });
-            };
             let other = {
                 let lock = lock.clone();
-                thread::spawn(move || {
-                    let mut cpu = Cpu::of_model(0);
-                    turn(&lock, &mut cpu);
-                })
+                thread::spawn(move || tries(&lock, 0, 2))
             };
-            let mut cpu = Cpu::of_model(1);
-            turn(&lock, &mut cpu);
-            turn(&lock, &mut cpu);
-            other.join().unwrap();
-            assert_eq!(cpu.task(|cx| *lock.lock(&mut cx.locks())), (3, 3));
+            let count = tries(&lock, 1, 2) + other.join().unwrap();
+            let total = Cpu::of_model(1).task(|cx| *lock.lock(&mut cx.locks()));
+            assert_eq!(total, (count, count));
         });
     }
 }
