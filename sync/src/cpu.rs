@@ -92,6 +92,27 @@ impl Cpu {
     pub fn control<R>(&mut self, work: impl FnOnce(&Control) -> R) -> R {
         work(&Control { cpu: self.id, not_send: PhantomData })
     }
+
+    /// The task half of this right, for whoever runs the CPU's tasks while softints preempt them.
+    pub fn task_level(&self) -> TaskLevel {
+        TaskLevel { cpu: self.id, not_send: PhantomData }
+    }
+}
+
+/// The right to run task-level work on a CPU between two softint turns, or interrupted by them. It stays with its CPU:
+/// it cannot be sent.
+#[derive(Debug)]
+pub struct TaskLevel {
+    cpu: CpuId,
+    not_send: PhantomData<*const ()>,
+}
+
+impl TaskLevel {
+    /// Runs task-level work.
+    #[inline]
+    pub fn control<R>(&self, work: impl FnOnce(&Control) -> R) -> R {
+        work(&Control { cpu: self.cpu, not_send: PhantomData })
+    }
 }
 
 impl Drop for Cpu {
@@ -169,5 +190,6 @@ mod tests {
         let id = cpu.id();
         assert_eq!(cpu.softint(|cx| cx.cpu()), id);
         assert_eq!(cpu.control(|cx| cx.cpu()), id);
+        assert_eq!(cpu.task_level().control(|cx| cx.cpu()), id);
     }
 }

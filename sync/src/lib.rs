@@ -21,7 +21,7 @@ mod published;
 
 pub use counter::Counter;
 #[cfg(not(loom))]
-pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint};
+pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint, TaskLevel};
 pub use grace::Grace;
 pub use pending::Pending;
 #[cfg(not(loom))]
