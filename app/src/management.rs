@@ -1,13 +1,14 @@
-//! Task-level work of the boot CPU: devices' health, carrier changes, the console. Never on the packet path.
+//! The management task of the boot CPU: devices' health, carrier changes, the console. Packet work preempts it.
 
 use crate::attach::{self, Attached};
 use crate::config::Config;
 use crate::shared::{Notice, Shared};
-use crate::show::{InterfaceStatus, Means, State, Table};
+use crate::show::{InterfaceStatus, Means, Ready, State, Table};
 use alloc::boxed::Box;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
-use weir_machine::{console, dispatch, error, frames, print};
+use weir_machine::{clock, console, dispatch, error, frames, print, task};
 use weir_netstack::Instant;
 use weir_sync::{Control, CpuId};
 
@@ -33,19 +34,28 @@ impl Management {
         Self { shared, config, attached, look_at: now + LOOK_EVERY, table_at: now + TABLE_EVERY, seen: 0 }
     }
 
-    /// Does all that is due.
-    pub fn run(&mut self, cx: &Control, now: Instant) {
-        let mut changed = self.stop_broken(cx);
+    /// The task: does all that is due whenever there is news, or nothing happened for long enough.
+    pub async fn run(mut self) {
+        loop {
+            self.turn(Instant::from_nanos(clock::now()));
+            self.shared.news.wait_until(self.table_at.min(self.look_at).as_nanos()).await;
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
         let look = now >= self.look_at;
         if look {
             self.look_at = now + LOOK_EVERY;
         }
-        if self.shared.take_device_changed() || look {
-            changed |= self.look(cx);
-        }
-        if changed {
-            self.publish(cx);
-        }
+        task::control(|cx| {
+            let mut changed = self.stop_broken(cx);
+            if self.shared.take_device_changed() || look {
+                changed |= self.look(cx);
+            }
+            if changed {
+                self.publish(cx);
+            }
+        });
         let mut key = false;
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
@@ -63,18 +73,20 @@ impl Management {
         }
     }
 
-    /// When [`run`](Self::run) is due though nothing happens.
-    pub fn deadline(&self) -> Instant {
-        self.table_at.min(self.look_at)
+    /// The line that says the router forwards on `cpus` CPUs.
+    pub fn ready_line(&self, cpus: usize, memory: u64) -> String {
+        Ready {
+            hostname: &self.config.hostname,
+            since_entry_ns: clock::now(),
+            since_entry_ticks: clock::since_entry(),
+            cpus,
+            memory,
+            interfaces: &self.status(),
+        }
+        .to_string()
     }
 
-    /// The router's name.
-    pub fn hostname(&self) -> &str {
-        &self.config.hostname
-    }
-
-    /// What the interfaces look like to an operator.
-    pub fn status(&self) -> Vec<InterfaceStatus> {
+    fn status(&self) -> Vec<InterfaceStatus> {
         attach::status(&self.config, &self.attached)
     }
 
@@ -130,6 +142,7 @@ impl Management {
             uptime_ns: now.as_nanos(),
             busy_ticks: dispatch::busy_ticks(CpuId::BOOT),
         };
-        print!("{}", Table { interfaces: &self.status(), means });
+        let tasks: Vec<_> = task::tasks().collect();
+        print!("{}", Table { interfaces: &self.status(), tasks: &tasks, means });
     }
 }

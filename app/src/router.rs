@@ -1,45 +1,28 @@
-//! What each CPU's dispatcher runs: which softint source is whose work.
+//! What each CPU's dispatcher runs in softint context: which source is whose work.
 
 use crate::forwarder::Forwarder;
-use crate::management::Management;
-use crate::show::Ready;
-use alloc::string::{String, ToString};
-use weir_machine::dispatch::Worker;
+use weir_machine::dispatch::Softints;
 use weir_machine::interrupt::{CONSOLE, MESSAGE, TIMER};
 use weir_machine::{clock, timer};
 use weir_netstack::Instant;
-use weir_sync::{Control, More, Softint};
+use weir_sync::{More, Softint};
 
-/// The boot CPU: packet work in softints, management at task level.
+/// The boot CPU: packet work, and news for management.
 pub struct Router {
     forwarder: Forwarder,
-    management: Management,
     /// What the timer is set to.
     armed: Instant,
 }
 
 impl Router {
     /// Nothing is due before the first turn.
-    pub fn new(forwarder: Forwarder, management: Management) -> Self {
-        Self { forwarder, management, armed: Instant::FAR_FUTURE }
-    }
-
-    /// The line that says the router forwards on `cpus` CPUs.
-    pub fn ready_line(&self, cpus: usize, memory: u64) -> String {
-        Ready {
-            hostname: self.management.hostname(),
-            since_entry_ns: clock::now(),
-            since_entry_ticks: clock::since_entry(),
-            cpus,
-            memory,
-            interfaces: &self.management.status(),
-        }
-        .to_string()
+    pub fn new(forwarder: Forwarder) -> Self {
+        Self { forwarder, armed: Instant::FAR_FUTURE }
     }
 
     /// Sets the timer to whatever is due first.
     fn arm(&mut self, now: Instant) {
-        let due = self.forwarder.deadline(now).min(self.management.deadline());
+        let due = self.forwarder.deadline(now);
         if due != self.armed {
             self.armed = due;
             timer::arm(due.as_nanos());
@@ -47,7 +30,7 @@ impl Router {
     }
 }
 
-impl Worker for Router {
+impl Softints for Router {
     fn softint(&mut self, cx: &Softint, bit: u8) -> More {
         let now = Instant::from_nanos(clock::now());
         match bit {
@@ -70,24 +53,13 @@ impl Worker for Router {
             }
         }
     }
-
-    fn task(&mut self, cx: &Control) -> More {
-        let now = Instant::from_nanos(clock::now());
-        self.management.run(cx, now);
-        self.arm(now);
-        More::No
-    }
 }
 
 /// A CPU without queues: it sleeps until packets can be sent to it.
 pub struct IdleCpu;
 
-impl Worker for IdleCpu {
+impl Softints for IdleCpu {
     fn softint(&mut self, _: &Softint, _: u8) -> More {
-        More::No
-    }
-
-    fn task(&mut self, _: &Control) -> More {
         More::No
     }
 }

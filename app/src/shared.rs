@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
+use weir_machine::task::Signal;
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
 use weir_sync::{Counter, PerCpu, Published};
@@ -29,6 +30,8 @@ pub struct Shared {
     pub arena: &'static Arena,
     /// `[A]` Free buffers in each CPU's pool: a gauge.
     pub pool_idle: PerCpu<Counter>,
+    /// `[A]` Wakes management: a notice, a key, or a change of a device.
+    pub news: Signal,
     /// `[A]` Written by softints of any CPU, read by management.
     notices: ArrayQueue<Notice>,
     /// `[A]` Some device announced a change of its configuration. Set by softints, taken by management.
@@ -44,16 +47,18 @@ impl Shared {
             snapshot,
             arena,
             pool_idle: PerCpu::new(|_| Counter::default()),
+            news: Signal::new(),
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),
             typed: AtomicBool::new(false),
         }
     }
 
-    /// Leaves a notice. Any context.
+    /// Leaves a notice and wakes management. Any context.
     pub fn notify(&self, notice: Notice) {
         // Full only if more ports broke than there are; nothing waits for a lost notice.
         let _ = self.notices.push(notice);
+        self.news.set();
     }
 
     /// The oldest notice. Task level.
@@ -64,6 +69,7 @@ impl Shared {
     /// Says that a device may have changed: its link, its health. Any context.
     pub fn device_changed(&self) {
         self.changed.store(true, Ordering::Release);
+        self.news.set();
     }
 
     /// Whether a device may have changed since the last call. Task level.
@@ -74,6 +80,7 @@ impl Shared {
     /// Says that the console has input. Any context.
     pub fn console_typed(&self) {
         self.typed.store(true, Ordering::Release);
+        self.news.set();
     }
 
     /// Whether the console had input since the last call. Task level.

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use ipnet::IpNet;
+use weir_machine::task::Report;
 use weir_netif::{Drop, Link, Totals};
 
 /// An interface as an operator sees it.
@@ -58,10 +59,12 @@ pub struct Means {
     pub busy_ticks: u64,
 }
 
-/// The table of interfaces with packets, bytes and drops by reason, and a last line about memory.
+/// The table of interfaces with packets, bytes and drops by reason, then the tasks, and a last line about memory.
 pub struct Table<'a> {
     /// In table order.
     pub interfaces: &'a [InterfaceStatus],
+    /// What the tasks of all CPUs cost.
+    pub tasks: &'a [Report],
     /// The last line.
     pub means: Means,
 }
@@ -96,6 +99,15 @@ impl fmt::Display for Table<'_> {
         }
         if self.interfaces.is_empty() {
             writeln!(f, "(no interface is configured)")?;
+        }
+        writeln!(f, "{:<15} {:<8} {:>12} {:>15} {:>12}", "task", "cpu", "polls", "over 1 ms", "longest us")?;
+        for task in self.tasks {
+            let (cpu, longest) = (task.cpu.index(), task.longest_ns / 1000);
+            writeln!(
+                f,
+                "{:<15} {cpu:<8} {:>12} {:>15} {longest:>12}",
+                task.name, task.polls, task.long_polls
+            )?;
         }
         let means = &self.means;
         writeln!(
@@ -194,11 +206,21 @@ mod tests {
             uptime_ns: 12_345_678_901,
             busy_ticks: 7,
         };
-        let table = Table { interfaces: &[wan()], means }.to_string();
+        let management = Report {
+            name: "management",
+            cpu: CpuId::BOOT,
+            polls: 12,
+            total_ns: 9_000_000,
+            longest_ns: 1_234_567,
+            long_polls: 1,
+        };
+        let table = Table { interfaces: &[wan()], tasks: &[management], means }.to_string();
         let expected = "\
 interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped
 wan             up                  3             192            2             128          1
            1 ttl-expired
+task            cpu             polls       over 1 ms   longest us
+management      0                  12               1         1234
 memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks
 ";
         assert_eq!(table, expected);

@@ -51,6 +51,12 @@ pub(crate) struct Block {
     pub(crate) pending: Pending,
     /// `[C]` Address of the local APIC's EOI register; 0: it is in x2APIC mode. Read by the stubs.
     pub(crate) eoi: AtomicU64,
+    /// `[C]` How often softints are masked; the stubs preempt at zero only.
+    masked: AtomicU32,
+    /// `[I]` Register sets that XSAVE is to save, as in XCR0; 0: FXSAVE.
+    vector_sets: AtomicU32,
+    /// `[I]` Bytes that takes.
+    vector_bytes: AtomicU64,
     /// `[C]` A [`Context`].
     context: AtomicU8,
     /// `[C]` Interrupts on vectors that nobody allocated, counted by the stubs.
@@ -74,6 +80,9 @@ pub(crate) struct Block {
 /// Offsets that the assembly uses.
 pub(crate) const PENDING: usize = offset_of!(Block, pending);
 pub(crate) const EOI: usize = offset_of!(Block, eoi);
+pub(crate) const MASKED: usize = offset_of!(Block, masked);
+pub(crate) const VECTOR_SETS: usize = offset_of!(Block, vector_sets);
+pub(crate) const VECTOR_BYTES: usize = offset_of!(Block, vector_bytes);
 pub(crate) const STRAYS: usize = offset_of!(Block, strays);
 pub(crate) const RUN_TOP: usize = offset_of!(Block, run_top);
 const THIS: usize = offset_of!(Block, this);
@@ -81,11 +90,19 @@ const NUMBER: usize = offset_of!(Block, number);
 const _: () = assert!(PENDING == 0 && EOI == 64, "the stubs' fields share the block's first two cache lines");
 const _: () = assert!(size_of::<Pending>() == 64);
 
+/// What FXSAVE writes (Intel SDM vol. 1 §10.5.1).
+const FXSAVE_BYTES: u64 = 512;
+/// FXSAVE's part and the header (Intel SDM vol. 1 §13.4).
+const XSAVE_LEAST: u64 = 576;
+
 impl Block {
     const fn new() -> Self {
         Self {
             pending: Pending::new(),
             eoi: AtomicU64::new(0),
+            masked: AtomicU32::new(0),
+            vector_sets: AtomicU32::new(0),
+            vector_bytes: AtomicU64::new(0),
             context: AtomicU8::new(Context::Boot as u8),
             strays: AtomicU64::new(0),
             this: AtomicU64::new(0),
@@ -101,6 +118,9 @@ impl Block {
     /// Says which CPU the block is for and where its stacks lie. Before that CPU runs.
     pub(crate) fn prepare(&self, number: CpuId, stack_block: u64) {
         self.this.store(self as *const Self as u64, Ordering::Relaxed);
+        // Down to zero only when the dispatcher lends the CPU to a task.
+        self.masked.store(1, Ordering::Relaxed);
+        self.vector_bytes.store(FXSAVE_BYTES, Ordering::Relaxed);
         self.number.store(number.index() as u16, Ordering::Relaxed);
         self.stacks.store(stack_block, Ordering::Relaxed);
         self.run_top.store(stacks::range(stack_block, Stack::Run).end, Ordering::Release);
@@ -231,8 +251,15 @@ pub(crate) fn features() {
     // SAFETY: each bit is set only if CPUID says the CPU has it; no page is user-accessible.
     unsafe { Cr4::write(flags) };
     if avx {
+        let sets = XCr0Flags::X87 | XCr0Flags::SSE | XCr0Flags::AVX;
         // SAFETY: CR4.OSXSAVE is on and the CPU has AVX; x87 and SSE go with it (Intel SDM vol. 1 §13.3).
-        unsafe { XCr0::write(XCr0Flags::X87 | XCr0Flags::SSE | XCr0Flags::AVX) };
+        unsafe { XCr0::write(sets) };
+        // CPUID counts what XCR0 has enabled by now (Intel SDM vol. 1 §13.2).
+        let bytes = cpuid.get_extended_state_info().map_or(0, |leaf| leaf.xsave_area_size_enabled_features());
+        assert!(u64::from(bytes) > XSAVE_LEAST, "CPUID states {bytes} bytes for XSAVE");
+        let block = this();
+        block.vector_bytes.store(bytes.into(), Ordering::Relaxed);
+        block.vector_sets.store(sets.bits() as u32, Ordering::Relaxed);
     }
 }
 

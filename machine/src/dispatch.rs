@@ -1,7 +1,15 @@
-//! The dispatcher of each CPU: pending softints by priority, then tasks, then sleep. Its turns are the only place
-//! where softint and task code runs.
+//! The dispatcher of each CPU: pending softints by priority, then tasks, then sleep. Softints preempt tasks.
+//!
+//! An interrupt that finds a task running, or the end of a masked section, brings the dispatcher back in the middle of
+//! the task ([`Dispatcher::preempt`]). Who owns the CPU is the mask count: above zero the dispatcher, a softint or a
+//! masked section; at zero a task.
 
-use weir_sync::{Control, Cpu, CpuId, Softint};
+use crate::interrupt::TIMER;
+use crate::local::Local;
+use crate::{clock, log, mask, task, timer};
+use alloc::boxed::Box;
+use core::cell::RefCell;
+use weir_sync::{Control, Cpu, CpuId, MAX_CPUS, Pending, Softint};
 
 pub use weir_sync::More;
 
@@ -10,92 +18,58 @@ use crate::host::dispatch as body;
 #[cfg(feature = "image")]
 use image as body;
 
-/// Rounds of softints in a row after which a task gets a turn all the same.
+/// Rounds of softints in a row after which a task that is ready, or was preempted, gets a slice all the same.
 const ROUNDS: usize = 32;
+/// A slice is this part of the time the softints took before it, so that tasks keep a ninth of a CPU under any load …
+const SLICE_PART: u64 = 8;
+/// … within these bounds, in nanoseconds: long enough to get somewhere, short enough for the rings of devices.
+const SLICE: core::ops::RangeInclusive<u64> = 50_000..=2_000_000;
 
 /// Turns without sleep after which log lines are printed all the same.
 const LOG_EVERY: usize = 64;
 
-/// What a CPU runs.
-pub trait Worker {
+/// What a CPU does in softint context.
+pub trait Softints {
     /// Serves one pending source. May not block, take a lock or allocate. [`More::Yes`] keeps the source pending:
     /// it is served again after the others had their turn.
+    ///
+    /// [`TIMER`] is served when the deadline of [`timer::arm`] has passed.
     fn softint(&mut self, cx: &Softint, bit: u8) -> More;
-
-    /// Does one piece of task-level work. [`More::Yes`] keeps the CPU from sleeping.
-    fn task(&mut self, cx: &Control) -> More;
 }
 
-/// A CPU's dispatcher, turn by turn.
-#[derive(Debug)]
-pub struct Dispatcher {
-    cpu: Cpu,
-    /// `[C]` Sources that said [`More::Yes`], or came up again in the round that served them.
-    carried: u64,
-}
+/// `[C]` Each CPU's dispatcher. Borrowed with softints masked, never while a task runs unmasked.
+static DISPATCHERS: Local<RefCell<Option<Dispatcher>>> = Local::new([const { RefCell::new(None) }; MAX_CPUS]);
 
-impl Dispatcher {
-    /// The dispatcher of `cpu`.
-    pub fn new(cpu: Cpu) -> Self {
-        Self { cpu, carried: 0 }
-    }
-
-    /// Serves each pending source at most once, lowest bit first; one that comes up meanwhile is served in its
-    /// place. So no source starves another.
-    pub fn softints(&mut self, worker: &mut dyn Worker) -> More {
-        let pending = body::pending(self.cpu.id());
-        let mut waiting = core::mem::take(&mut self.carried) | pending.take();
-        let mut served = 0_u64;
-        let mut again = 0_u64;
-        body::enter(body::Context::Softint);
-        while waiting & !served != 0 {
-            let bit = (waiting & !served).trailing_zeros() as u8;
-            waiting &= !(1 << bit);
-            served |= 1 << bit;
-            if self.cpu.softint(|cx| worker.softint(cx, bit)) == More::Yes {
-                again |= 1 << bit;
-            }
-            waiting |= pending.take();
-        }
-        self.carried = waiting | again;
-        if self.carried != 0 || pending.any() { More::Yes } else { More::No }
-    }
-
-    /// One turn: softints until none is pending, or for so long that a task is due; then one piece of task work.
-    /// [`More::No`]: the CPU may sleep.
-    pub fn turn(&mut self, worker: &mut dyn Worker) -> More {
-        let quiet = (0..ROUNDS).any(|_| self.softints(worker) == More::No);
-        body::enter(body::Context::Task);
-        let task = self.cpu.control(|cx| worker.task(cx));
-        if quiet && task == More::No { More::No } else { More::Yes }
-    }
-
-    /// Sleeps until something is raised for this CPU; not at all if something is pending.
-    pub fn sleep(&mut self) {
-        if self.carried == 0 {
-            body::sleep(self.cpu.id());
-        }
-    }
-}
-
-/// Runs `worker` on `cpu` for good. On that CPU.
-pub fn run(cpu: Cpu, worker: &mut dyn Worker) -> ! {
-    body::start(cpu.id());
-    let mut dispatcher = Dispatcher::new(cpu);
+/// Runs `softints` and tasks on `cpu` for good. On that CPU. `first` runs once at task level, before any softint: it
+/// spawns the first tasks.
+pub fn run(cpu: Cpu, softints: Box<dyn Softints>, first: impl FnOnce(&Control)) -> ! {
+    let id = cpu.id();
+    body::start(id);
+    let level = cpu.task_level();
+    DISPATCHERS.mine().replace(Some(Dispatcher::new(cpu, softints)));
+    body::enter(body::Context::Task);
+    task::start(level, first);
+    body::open();
     let mut turns = 0_usize;
     loop {
-        let more = dispatcher.turn(worker);
         turns = turns.wrapping_add(1);
-        if more == More::No || turns.is_multiple_of(LOG_EVERY) {
-            body::print_log();
-        }
-        if more == More::No {
-            dispatcher.sleep();
+        let load = with(Dispatcher::serve);
+        let print = (load == Load::Quiet || turns.is_multiple_of(LOG_EVERY)) && log::pending();
+        if print || task::any(id) {
+            if with(|dispatcher| dispatcher.lend(load)) {
+                mask::leave();
+                task::turn(print);
+                mask::enter();
+            }
+            with(Dispatcher::reclaim);
+        } else if load == Load::Quiet {
+            body::sleep(id, || task::any(id));
         }
     }
 }
 
-/// Makes `bit` (0–63) of `cpu` pending; wakes the CPU if it sleeps. From any CPU, in any context.
+/// Makes `bit` (0–63) of `cpu` pending, and interrupts the CPU if it sleeps or runs a task. From any CPU, in any
+/// context.
 #[inline]
 pub fn raise(cpu: CpuId, bit: u8) {
     if body::pending(cpu).raise(bit) {
@@ -108,8 +82,209 @@ pub fn busy_ticks(cpu: CpuId) -> u64 {
     body::busy_ticks(cpu)
 }
 
+/// Wakes `cpu` if it sleeps: there is work beside its pending word.
+#[inline]
+pub(crate) fn rouse(cpu: CpuId) {
+    if body::pending(cpu).sleeps() {
+        body::wake(cpu);
+    }
+}
+
+/// The CPU this runs on; `None` on a thread of the host that runs no dispatcher.
+#[inline]
+pub(crate) fn here() -> Option<CpuId> {
+    body::here()
+}
+
+/// Whether this code may touch what belongs to tasks: not in a softint.
+#[inline]
+pub(crate) fn at_task_level() -> bool {
+    body::at_task_level()
+}
+
+/// Nanoseconds that softints took from the tasks of this CPU by preempting them.
+pub(crate) fn preempted_ns() -> u64 {
+    let _masked = mask::mask();
+    with(|dispatcher| dispatcher.preempted_ns)
+}
+
+/// One softint turn of this CPU for a task that has masked softints.
+pub(crate) fn turn<R>(section: impl FnOnce(&Softint) -> R) -> R {
+    with(|dispatcher| dispatcher.cpu.softint(section))
+}
+
+/// The mask count came down to zero in a task: what waited runs now.
+#[inline]
+pub(crate) fn unmasked() {
+    if here().is_some_and(|cpu| body::pending(cpu).any()) {
+        catch_up();
+    }
+}
+
+#[cold]
+fn catch_up() {
+    let mut rounds = ROUNDS;
+    loop {
+        mask::enter();
+        let (slice, pending) = with(|dispatcher| (dispatcher.preempt(&mut rounds), dispatcher.pending()));
+        // Down to zero again: from here on an interrupt preempts by itself. What came before is still to be seen.
+        mask::count_down();
+        if slice == Slice::Running || !pending.any() {
+            return;
+        }
+    }
+}
+
+/// Softints are masked: nobody else on this CPU borrows it.
+fn with<R>(work: impl FnOnce(&mut Dispatcher) -> R) -> R {
+    match DISPATCHERS.mine().borrow_mut().as_mut() {
+        Some(dispatcher) => work(dispatcher),
+        None => panic!("no dispatcher runs on this CPU"),
+    }
+}
+
+/// Whether softints that are pending must wait for the task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Slice {
+    /// They wait until the slice ends.
+    Running,
+    /// They preempt it.
+    None,
+}
+
+/// What a series of rounds left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Load {
+    /// Nothing pending.
+    Quiet,
+    /// Something is pending still after so many nanoseconds.
+    Heavy(u64),
+}
+
+/// A CPU's softint half.
+struct Dispatcher {
+    cpu: Cpu,
+    softints: Box<dyn Softints>,
+    /// Sources that said [`More::Yes`], or came up again in the round that served them.
+    carried: u64,
+    /// While a task has a slice of its own: when it ends, in nanoseconds of the clock.
+    slice_end: Option<u64>,
+    /// See the function of this name.
+    preempted_ns: u64,
+}
+
+impl Dispatcher {
+    fn new(cpu: Cpu, softints: Box<dyn Softints>) -> Self {
+        Self { cpu, softints, carried: 0, slice_end: None, preempted_ns: 0 }
+    }
+
+    fn pending(&self) -> &'static Pending {
+        body::pending(self.cpu.id())
+    }
+
+    /// Serves each pending source at most once, lowest bit first; one that comes up meanwhile is served in its
+    /// place. So no source starves another.
+    fn round(&mut self) -> More {
+        let pending = self.pending();
+        let mut waiting = core::mem::take(&mut self.carried) | pending.take();
+        let mut served = 0_u64;
+        let mut again = 0_u64;
+        while waiting & !served != 0 {
+            let bit = (waiting & !served).trailing_zeros() as u8;
+            waiting &= !(1 << bit);
+            served |= 1 << bit;
+            if self.softint(bit) == More::Yes {
+                again |= 1 << bit;
+            }
+            waiting |= pending.take();
+        }
+        self.carried = waiting | again;
+        if self.carried != 0 || pending.any() { More::Yes } else { More::No }
+    }
+
+    fn softint(&mut self, bit: u8) -> More {
+        if bit == TIMER {
+            let due = timer::expire();
+            if due.tasks {
+                task::wake_sleepers(self.cpu.id());
+            }
+            if !due.softints {
+                return More::No;
+            }
+        }
+        let softints = &mut self.softints;
+        self.cpu.softint(|cx| softints.softint(cx, bit))
+    }
+
+    /// Rounds of softints between tasks.
+    fn serve(&mut self) -> Load {
+        body::enter(body::Context::Softint);
+        if self.round() == More::No {
+            return Load::Quiet;
+        }
+        let began = clock::now();
+        match (1..ROUNDS).any(|_| self.round() == More::No) {
+            true => Load::Quiet,
+            false => Load::Heavy(clock::now() - began),
+        }
+    }
+
+    /// Leaves the CPU to a task; the caller unmasks. `false`: something became pending meanwhile.
+    fn lend(&mut self, load: Load) -> bool {
+        match load {
+            Load::Quiet if !self.pending().lend() => return false,
+            Load::Quiet => {}
+            Load::Heavy(ns) => self.start_slice(ns),
+        }
+        body::enter(body::Context::Task);
+        true
+    }
+
+    /// Takes the CPU back from a task; the caller has masked.
+    fn reclaim(&mut self) {
+        self.pending().attend();
+        self.slice_end = None;
+    }
+
+    /// Serves what is pending in the middle of a task until nothing is, for `rounds` rounds at most; then the task has
+    /// a slice in which nothing interrupts it for long.
+    fn preempt(&mut self, rounds: &mut usize) -> Slice {
+        let began = clock::now();
+        if self.slice_end.is_some_and(|end| began < end) {
+            return Slice::Running;
+        }
+        self.slice_end = None;
+        self.pending().attend();
+        body::enter(body::Context::Softint);
+        let mut quiet = false;
+        while !quiet && *rounds > 0 {
+            *rounds -= 1;
+            quiet = self.round() == More::No && self.pending().lend();
+        }
+        let took = clock::now() - began;
+        self.preempted_ns += took;
+        if !quiet {
+            self.start_slice(took);
+        }
+        body::enter(body::Context::Task);
+        if quiet { Slice::None } else { Slice::Running }
+    }
+
+    /// The word stays marked as attended: nobody sends interrupts for it until the timer ends the slice.
+    fn start_slice(&mut self, softints_took_ns: u64) {
+        let len = (softints_took_ns / SLICE_PART).clamp(*SLICE.start(), *SLICE.end());
+        let end = clock::now() + len;
+        self.slice_end = Some(end);
+        timer::set_slice(end);
+    }
+}
+
+#[cfg(feature = "image")]
+pub(crate) use image::preempted;
+
 #[cfg(feature = "image")]
 mod image {
+    use super::{Dispatcher, ROUNDS, Slice, with};
     pub(super) use crate::cpu::Context;
     use crate::{apic, clock, cpu, log};
     use core::sync::atomic::Ordering;
@@ -122,30 +297,45 @@ mod image {
     }
 
     #[inline]
+    pub(super) fn here() -> Option<CpuId> {
+        Some(cpu::current())
+    }
+
+    #[inline]
     pub(super) fn enter(context: Context) {
         cpu::this().enter(context);
     }
 
-    pub(super) use crate::log::flush as print_log;
+    pub(super) fn at_task_level() -> bool {
+        cpu::this().context() == Context::Task
+    }
 
     pub(super) fn start(_cpu: CpuId) {
         log::defer();
+    }
+
+    /// The dispatcher exists: interrupts may come.
+    pub(super) fn open() {
         interrupts::enable();
     }
 
     /// `sti; hlt`: an interrupt that comes between the look at the pending word and `hlt` ends the `hlt`.
-    pub(super) fn sleep(cpu: CpuId) {
+    pub(super) fn sleep(cpu: CpuId, work: impl FnOnce() -> bool) {
         let block = cpu::block(cpu);
         interrupts::disable();
-        if block.pending.sleep() {
+        if !block.pending.sleep() {
+            interrupts::enable();
+            return;
+        }
+        if work() {
+            interrupts::enable();
+        } else {
             block.enter(Context::Idle);
             let before = clock::tsc();
             interrupts::enable_and_hlt();
             block.slept.add(clock::tsc().wrapping_sub(before));
-            block.pending.wake();
-        } else {
-            interrupts::enable();
         }
+        block.pending.attend();
     }
 
     pub(super) fn busy_ticks(cpu: CpuId) -> u64 {
@@ -155,4 +345,22 @@ mod image {
     pub(super) fn wake(cpu: CpuId) {
         apic::wake(cpu::block(cpu).apic.load(Ordering::Relaxed));
     }
+
+    /// Where the interrupt stub arrives when it has left its stack, saved the task and turned interrupts on: the middle
+    /// of a task, softints masked. Returns with interrupts off, so that nothing becomes pending unseen before the
+    /// stub unmasks.
+    pub(crate) extern "C" fn preempted() {
+        let mut rounds = ROUNDS;
+        loop {
+            let slice = with(|dispatcher: &mut Dispatcher| dispatcher.preempt(&mut rounds));
+            interrupts::disable();
+            if slice == Slice::Running || !cpu::this().pending.any() {
+                return;
+            }
+            interrupts::enable();
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,14 @@
 //! Interrupt sources: which vector of which CPU sets which softint bit, and the table that leads there.
 //!
 //! Vector 0x40 + bit sets that bit in the CPU's pending word. The assembly in `vectors.s` is all that runs in
-//! interrupt context.
+//! interrupt context; where it finds a task it leaves that context and calls the dispatcher.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use weir_sync::{CpuId, MAX_CPUS};
 
 /// Vector of bit 0.
 pub const FIRST_VECTOR: u8 = 0x40;
-/// Vector that wakes an idle CPU and sets no bit.
+/// Vector that wakes an idle CPU or interrupts a task, and sets no bit.
 #[cfg(feature = "image")]
 pub(crate) const WAKE_VECTOR: u8 = 0x30;
 /// Vector of the local APIC's spurious interrupts.
@@ -66,9 +66,9 @@ pub use image::strays;
 
 #[cfg(feature = "image")]
 mod image {
-    use crate::cpu;
     use crate::exception;
     use crate::stacks::Stack;
+    use crate::{cpu, dispatch};
     use spin::Once;
     use weir_sync::CpuId;
     use x86_64::VirtAddr;
@@ -80,6 +80,10 @@ mod image {
         pending = const cpu::PENDING,
         eoi = const cpu::EOI,
         strays = const cpu::STRAYS,
+        masked = const cpu::MASKED,
+        vector_sets = const cpu::VECTOR_SETS,
+        vector_bytes = const cpu::VECTOR_BYTES,
+        preempted = sym dispatch::preempted,
         exception = sym exception::enter,
     );
 

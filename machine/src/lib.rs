@@ -26,8 +26,10 @@ pub mod frames;
 mod heap;
 pub mod interrupt;
 pub mod ioapic;
+mod local;
 mod lock;
 pub mod log;
+pub mod mask;
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
 mod memory_functions;
 pub mod mmio;
@@ -45,6 +47,7 @@ pub mod smp;
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
 mod stacks;
 pub mod start_info;
+pub mod task;
 pub mod timer;
 
 /// The bodies of this crate's modules on the host.
@@ -53,6 +56,7 @@ mod host {
     pub(crate) mod clock;
     pub(crate) mod console;
     pub(crate) mod dispatch;
+    pub(crate) mod mask;
     pub(crate) mod pci;
     pub(crate) mod power;
     pub(crate) mod timer;

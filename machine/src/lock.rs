@@ -1,7 +1,8 @@
 //! The spin lock of the machine layer: heap, frames, page tables. For boot and tasks, never for softints.
 //!
-//! One type, so that there is one place where a holder is kept from being preempted on its CPU.
+//! A holder masks softints on its CPU: others must not wait for a lock as long as softints take.
 
+use crate::mask;
 use core::sync::atomic::{AtomicBool, Ordering};
 use talc::lock_api::{GuardNoSend, Mutex, RawMutex};
 
@@ -22,7 +23,8 @@ unsafe impl RawMutex for Spin {
 
     #[inline]
     fn lock(&self) {
-        while !self.try_lock() {
+        mask::enter();
+        while self.held.swap(true, Ordering::Acquire) {
             while self.held.load(Ordering::Relaxed) {
                 core::hint::spin_loop();
                 // Only the CPU that reports runs on: whoever holds the lock will not let go of it.
@@ -36,11 +38,17 @@ unsafe impl RawMutex for Spin {
 
     #[inline]
     fn try_lock(&self) -> bool {
-        !self.held.swap(true, Ordering::Acquire)
+        mask::enter();
+        let taken = !self.held.swap(true, Ordering::Acquire);
+        if !taken {
+            mask::leave();
+        }
+        taken
     }
 
     #[inline]
     unsafe fn unlock(&self) {
         self.held.store(false, Ordering::Release);
+        mask::leave();
     }
 }

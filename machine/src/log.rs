@@ -6,7 +6,7 @@
 
 mod ring;
 
-use crate::{clock, console};
+use crate::{clock, console, mask};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use ring::{Line, Ring};
@@ -89,6 +89,8 @@ pub fn line(level: Level, text: fmt::Arguments) {
     let ring = &RINGS[cpu.index()];
     let deferred = DEFERRED.load(Ordering::Relaxed);
     if deferred {
+        // A task that is preempted between taking a slot and filling it would hold up the printer.
+        let _masked = mask::mask();
         ring.push(clock::now(), level as u8, text);
     } else {
         console::write_fmt(format_args!("{}{text}\n", Head { ns: clock::now(), cpu, level }));

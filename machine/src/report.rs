@@ -4,7 +4,7 @@
 
 use crate::backtrace::{self, LONGEST_CALL, Start, Sure};
 use crate::stacks::{self, Stack};
-use crate::{apic, boot, clock, console, cpu, frames, log, power};
+use crate::{apic, boot, clock, console, cpu, frames, log, mask, power};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -50,6 +50,8 @@ pub(crate) fn stop() -> ! {
 /// Reports `cause` and ends the run. `at` is the instruction it happened at; the trace goes on from `start`.
 pub(crate) fn report(cause: &dyn fmt::Display, at: u64, start: Start) -> ! {
     interrupts::disable();
+    // For good: what becomes pending now waits for ever.
+    mask::enter();
     let me = cpu::current();
     let number = me.index() as u32;
     match REPORTER.compare_exchange(NOBODY, number, Ordering::AcqRel, Ordering::Acquire) {

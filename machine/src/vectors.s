@@ -2,7 +2,8 @@
 #
 # Device vectors (0x40-0x7f) run no Rust: set the source's bit, acknowledge, return. They run on the interrupt
 # stack of the IST with interrupts off, so neither the red zone nor the vector registers of the interrupted code
-# are touched. Exceptions go to the report and do not come back.
+# are touched. One that finds a task hands it over to the dispatcher (weir_preempt). Exceptions go to the report and
+# do not come back.
 
 .section .text.weir_vectors, "ax", @progbits
 .code64
@@ -54,23 +55,99 @@ weir_vectors:
 weir_stray:
     lock inc qword ptr gs:[{strays}]
 
-# Acknowledges. Interrupts are off and stay off until iretq, so nothing nests here. gs:[context] tells whether
-# a task was interrupted: the place to leave this stack and run what has become pending.
+# Acknowledges. A mask count of zero means that a task was interrupted which softints may preempt.
 weir_interrupt:
     push rax
     mov rax, qword ptr gs:[{eoi}]
     test rax, rax
-    jz 2f
+    jz 3f
     mov dword ptr [rax], 0
+2:  cmp dword ptr gs:[{masked}], 0
+    je weir_preempt
     pop rax
     iretq
-2:  push rcx
+3:  push rcx
     push rdx
     mov ecx, 0x80b                      # IA32_X2APIC_EOI
     xor edx, edx
+    xor eax, eax
     wrmsr
     pop rdx
     pop rcx
+    jmp 2b
+
+# Runs the dispatcher in the middle of a task, as if the task had called it. On the interrupt stack lie the task's
+# rax, rip, cs, rflags, rsp, ss. All of it moves to the task's own stack, below its red zone, before interrupts are
+# on again: from then on nothing of the interrupt stack is in use and the next interrupt may have it. Until then only
+# NMI and exceptions can come, which have stacks of their own. A task's stack that has no room faults, and is reported
+# as overflowed.
+weir_preempt:
+    push rcx
+    mov rcx, qword ptr [rsp + 40]       # the task's rsp
+    sub rcx, 128                        # its red zone (System V ABI, AMD64 3.2.2)
+    and rcx, -16
+    mov rax, qword ptr [rsp + 48]
+    mov qword ptr [rcx - 8], rax        # ss
+    mov rax, qword ptr [rsp + 40]
+    mov qword ptr [rcx - 16], rax       # rsp
+    mov rax, qword ptr [rsp + 32]
+    mov qword ptr [rcx - 24], rax       # rflags
+    mov rax, qword ptr [rsp + 24]
+    mov qword ptr [rcx - 32], rax       # cs
+    mov rax, qword ptr [rsp + 16]
+    mov qword ptr [rcx - 40], rax       # rip
+    mov rax, qword ptr [rsp + 8]
+    mov qword ptr [rcx - 48], rax       # rax
+    mov rax, qword ptr [rsp]
+    mov qword ptr [rcx - 56], rax       # rcx
+    lea rsp, [rcx - 56]
+    inc dword ptr gs:[{masked}]         # softints do not nest
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx                            # rbx, rbp, r12-r15 the dispatcher keeps; rbp, for backtraces, as it is
+    mov rbx, rsp
+    sub rsp, qword ptr gs:[{vector_bytes}]
+    and rsp, -64
+    cld
+    mov eax, dword ptr gs:[{vector_sets}]
+    xor edx, edx
+    test eax, eax
+    jz 4f
+    mov qword ptr [rsp + 512], rdx      # XSAVE writes one word of the header, XRSTOR wants the rest zero
+    mov qword ptr [rsp + 520], rdx      # (Intel SDM vol. 1 13.7, 13.8)
+    mov qword ptr [rsp + 528], rdx
+    mov qword ptr [rsp + 536], rdx
+    mov qword ptr [rsp + 544], rdx
+    mov qword ptr [rsp + 552], rdx
+    mov qword ptr [rsp + 560], rdx
+    mov qword ptr [rsp + 568], rdx
+    xsave64 [rsp]
+    sti
+    call {preempted}                    # comes back with interrupts off
+    mov eax, dword ptr gs:[{vector_sets}]
+    xor edx, edx
+    xrstor64 [rsp]
+    jmp 5f
+4:  fxsave64 [rsp]
+    sti
+    call {preempted}
+    fxrstor64 [rsp]
+5:  mov rsp, rbx
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    dec dword ptr gs:[{masked}]
     pop rax
     iretq
 

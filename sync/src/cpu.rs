@@ -112,6 +112,11 @@ impl Cpu {
     pub(crate) fn of_model(number: usize) -> Cpu {
         Cpu { id: CpuId::new(number).unwrap() }
     }
+
+    /// The task half of this right, for whoever runs the CPU's tasks while softints preempt them.
+    pub fn task_level(&self) -> TaskLevel {
+        TaskLevel { cpu: self.id, not_send: PhantomData }
+    }
 }
 
 /// From here to its drop, which is the quiescent point, what this CPU reads stays allocated. Unwinding ends it too.
@@ -131,6 +136,22 @@ impl Drop for Reading {
     #[inline]
     fn drop(&mut self) {
         GRACE.leave(self.cpu.index());
+    }
+}
+
+/// The right to run task-level work on a CPU between two softint turns, or interrupted by them. It stays with its CPU:
+/// it cannot be sent.
+#[derive(Debug)]
+pub struct TaskLevel {
+    cpu: CpuId,
+    not_send: PhantomData<*const ()>,
+}
+
+impl TaskLevel {
+    /// Runs task-level work.
+    #[inline]
+    pub fn control<R>(&self, work: impl FnOnce(&Control) -> R) -> R {
+        work(&Control { cpu: self.cpu, not_send: PhantomData })
     }
 }
 
@@ -257,5 +278,6 @@ mod tests {
         let id = cpu.id();
         assert_eq!(cpu.softint(|cx| cx.cpu()), id);
         assert_eq!(cpu.control(|cx| cx.cpu()), id);
+        assert_eq!(cpu.task_level().control(|cx| cx.cpu()), id);
     }
 }

@@ -28,7 +28,7 @@ pub mod trace;
 pub mod wheel;
 
 pub use counter::Counter;
-pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint};
+pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint, TaskLevel};
 pub use event::Event;
 pub use grace::Grace;
 pub use lock::{Guard, Held, Lock};

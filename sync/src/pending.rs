@@ -1,12 +1,16 @@
-//! The word of softint sources that wait for a CPU, and the flag that says it sleeps.
+//! The word of softint sources that wait for a CPU, and who looks at it: the dispatcher, or nobody until an interrupt.
 //!
 //! Written by the CPU's own interrupt stubs and by other CPUs, taken by its dispatcher. The race it must
-//! win: a source raised between the dispatcher's last look and `hlt`.
+//! win: a source raised between the dispatcher's last look and `hlt`, or a task.
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-const AWAKE: u32 = 0;
-const IDLE: u32 = 1;
+/// The dispatcher runs and looks at the word before it does anything else.
+const ATTENDED: u32 = 0;
+/// A task runs.
+const LENT: u32 = 1;
+/// The CPU is halted, or about to.
+const IDLE: u32 = 2;
 
 /// Softint sources of one CPU, one bit each; a lower bit runs first.
 ///
@@ -16,35 +20,46 @@ const IDLE: u32 = 1;
 pub struct Pending {
     /// `[A]` Set by stubs and other CPUs (Release), taken by the owner (Acquire).
     word: AtomicU64,
-    /// `[A]` Written by the owner, read by whoever raises. `word` and `idle` are each written by one side and then
+    /// `[A]` Written by the owner, read by whoever raises. `word` and `state` are each written by one side and then
     /// the other is read: both sides have a SeqCst fence between.
-    idle: AtomicU32,
+    state: AtomicU32,
 }
 
 impl Pending {
     /// Sources a CPU can have.
     pub const SOURCES: u8 = 64;
 
-    /// Nothing pending, awake.
+    /// Nothing pending, attended.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { word: AtomicU64::new(0), idle: AtomicU32::new(AWAKE) }
+        Self { word: AtomicU64::new(0), state: AtomicU32::new(ATTENDED) }
     }
 
-    /// Nothing pending, awake.
+    /// Nothing pending, attended.
     #[cfg(loom)]
     pub fn new() -> Self {
-        Self { word: AtomicU64::new(0), idle: AtomicU32::new(AWAKE) }
+        Self { word: AtomicU64::new(0), state: AtomicU32::new(ATTENDED) }
     }
 
-    /// Marks `source` (0–63) pending. Returns whether the owner sleeps and must be woken by an interrupt.
+    /// Marks `source` (0–63) pending. Returns whether the owner needs an interrupt to see it: it sleeps, or has lent the
+    /// CPU to a task.
     #[inline]
-    #[must_use = "an idle CPU needs an interrupt to see the bit"]
+    #[must_use = "a CPU that sleeps or runs a task needs an interrupt to see the bit"]
     pub fn raise(&self, source: u8) -> bool {
         self.word.fetch_or(1 << (source & 63), Ordering::Release);
-        // Pairs with the fence in `sleep`: we see the sleeper, or it sees the bit.
+        // Pairs with the fence in `leave`: we see that nobody looks, or the owner sees the bit.
         fence(Ordering::SeqCst);
-        self.idle.load(Ordering::Relaxed) == IDLE
+        self.state.load(Ordering::Relaxed) != ATTENDED
+    }
+
+    /// Whether the owner sleeps. For whoever has left work beside the word, which the owner looks for after
+    /// [`sleep`](Self::sleep): either it sees the work, or this sees it asleep.
+    #[inline]
+    #[must_use = "an idle CPU needs an interrupt to see the work"]
+    pub fn sleeps(&self) -> bool {
+        // Pairs with the fence in `leave`.
+        fence(Ordering::SeqCst);
+        self.state.load(Ordering::Relaxed) == IDLE
     }
 
     /// Whether anything is pending.
@@ -59,25 +74,37 @@ impl Pending {
         if self.any() { self.word.swap(0, Ordering::Acquire) } else { 0 }
     }
 
-    /// Marks the CPU asleep. `false` if something became pending meanwhile: then it is awake still and must
-    /// not halt. Owner only, with interrupts off; [`wake`](Self::wake) afterwards.
+    /// Marks the CPU asleep. `false` if something became pending meanwhile: then it is attended still and must
+    /// not halt. Owner only, with interrupts off; [`attend`](Self::attend) afterwards.
     #[inline]
     #[must_use = "halting with work pending loses the wake-up"]
     pub fn sleep(&self) -> bool {
-        self.idle.store(IDLE, Ordering::Relaxed);
-        // Pairs with the fence in `raise`.
+        self.leave(IDLE)
+    }
+
+    /// Lends the CPU to a task: from now on an interrupt is what brings the owner back. `false` if something became
+    /// pending meanwhile: then it is attended still. Owner only; [`attend`](Self::attend) afterwards.
+    #[inline]
+    #[must_use = "a task that runs with work pending delays it"]
+    pub fn lend(&self) -> bool {
+        self.leave(LENT)
+    }
+
+    fn leave(&self, state: u32) -> bool {
+        self.state.store(state, Ordering::Relaxed);
+        // Pairs with the fences in `raise` and `sleeps`.
         fence(Ordering::SeqCst);
-        if self.word.load(Ordering::Relaxed) != 0 {
-            self.wake();
+        if self.any() {
+            self.attend();
             return false;
         }
         true
     }
 
-    /// Marks the CPU awake. Owner only.
+    /// The owner is back. Owner only.
     #[inline]
-    pub fn wake(&self) {
-        self.idle.store(AWAKE, Ordering::Relaxed);
+    pub fn attend(&self) {
+        self.state.store(ATTENDED, Ordering::Relaxed);
     }
 }
 
@@ -106,11 +133,23 @@ mod tests {
         let pending = Pending::new();
         let _ = pending.raise(0);
         assert!(!pending.sleep());
+        assert!(!pending.lend());
         pending.take();
         assert!(pending.sleep());
+        assert!(pending.sleeps());
         assert!(pending.raise(1), "a sleeping CPU asks for an interrupt");
-        pending.wake();
+        pending.attend();
         assert!(!pending.raise(2));
+    }
+
+    #[test]
+    fn a_lent_cpu_asks_for_an_interrupt_and_does_not_sleep() {
+        let pending = Pending::new();
+        assert!(pending.lend());
+        assert!(pending.raise(1));
+        assert!(!pending.sleeps());
+        pending.attend();
+        assert!(!pending.raise(1));
     }
 }
 
@@ -133,6 +172,39 @@ mod models {
             let slept = pending.sleep();
             let sent_interrupt = raiser.join().unwrap();
             assert!(!slept || sent_interrupt, "asleep with a bit set and nobody to wake it");
+        });
+    }
+
+    /// The same with a task in the place of sleep.
+    #[test]
+    fn no_source_waits_behind_a_task() {
+        loom::model(|| {
+            let pending = Arc::new(Pending::new());
+            let raiser = {
+                let pending = pending.clone();
+                thread::spawn(move || pending.raise(5))
+            };
+            let lent = pending.lend();
+            let sent_interrupt = raiser.join().unwrap();
+            assert!(!lent || sent_interrupt, "a task runs with a bit set and nobody interrupts it");
+        });
+    }
+
+    /// Work beside the word, such as a task made ready: the owner looks for it after `sleep`.
+    #[test]
+    fn no_work_beside_the_word_is_slept_over() {
+        loom::model(|| {
+            let pending = Arc::new((Pending::new(), AtomicU64::new(0)));
+            let giver = {
+                let pending = pending.clone();
+                thread::spawn(move || {
+                    pending.1.store(1, Ordering::Release);
+                    pending.0.sleeps()
+                })
+            };
+            let slept = pending.0.sleep() && pending.1.load(Ordering::Acquire) == 0;
+            let sent_interrupt = giver.join().unwrap();
+            assert!(!slept || sent_interrupt, "asleep with work waiting and nobody to wake it");
         });
     }
 }

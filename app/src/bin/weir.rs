@@ -18,7 +18,7 @@ use weir_app::show::State;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
-    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, println, smp,
+    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, println, smp, task,
 };
 use weir_netif::{Arena, BUFFER, Device, IfCounters, IfIndex, Pool};
 use weir_netstack::stack::Settings;
@@ -38,13 +38,17 @@ fn main(boot: &'static Boot) -> ! {
         boot.memory.div_ceil(1 << 20)
     );
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
-    let mut router = cpu.control(|cx| start(cx, boot));
-    dispatch::run(cpu, &mut router)
+    let (router, management) = cpu.control(|cx| start(cx, boot));
+    dispatch::run(cpu, Box::new(router), |_| {
+        if let Err(full) = task::spawn("management", management.run()) {
+            panic!("management: {full}");
+        }
+    })
 }
 
 /// Everything from devices to the ready line. What is wrong is said on the console; the router then runs
 /// without interfaces.
-fn start(cx: &Control, boot: &'static Boot) -> Router {
+fn start(cx: &Control, boot: &'static Boot) -> (Router, Management) {
     let arena = arena(boot.memory);
     let devices = devices(cx);
     for (port, device) in devices.iter().enumerate() {
@@ -75,16 +79,16 @@ fn start(cx: &Control, boot: &'static Boot) -> Router {
     // The first turn of each queue lends it buffers and asks for interrupts.
     ports.iter().for_each(|port| dispatch::raise(cx.cpu(), port.source));
     let stack = Stack::new(Settings { seed: clock::tsc(), ..Settings::default() });
-    let router = Router::new(Forwarder::new(shared, stack, Pool::new(arena), ports), management);
+    let router = Router::new(Forwarder::new(shared, stack, Pool::new(arena), ports));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if ready {
-        print!("{}", router.ready_line(cpus, boot.memory));
+        print!("{}", management.ready_line(cpus, boot.memory));
     }
-    router
+    (router, management)
 }
 
 fn idle(cpu: Cpu) -> ! {
-    dispatch::run(cpu, &mut IdleCpu)
+    dispatch::run(cpu, Box::new(IdleCpu), |_| ())
 }
 
 /// Packet buffers: a quarter of memory, at most 64 MiB.

@@ -19,18 +19,18 @@ static SLEEPER: LazyLock<()> = LazyLock::new(|| {
 ///
 /// # Panics
 /// If this thread runs no dispatcher.
-pub fn arm(deadline_ns: u64) {
+pub(crate) fn arm(deadline_ns: u64) {
     LazyLock::force(&SLEEPER);
     set(Some(deadline_ns));
 }
 
 /// Stops this CPU's timer. The bit may be set once more if it just fired.
-pub fn disarm() {
+pub(crate) fn disarm() {
     set(None);
 }
 
 fn set(deadline: Option<u64>) {
-    let cpu = dispatch::current().expect("timer armed on a thread that runs no dispatcher");
+    let cpu = dispatch::here().expect("timer armed on a thread that runs no dispatcher");
     DEADLINES.lock().unwrap_or_else(PoisonError::into_inner)[cpu.index()] = deadline;
     CHANGED.notify_one();
 }
@@ -54,53 +54,53 @@ fn sleeper() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::{More, Worker, run};
+    use crate::dispatch::{More, Softints, run};
+    use crate::{task, timer};
     use std::sync::mpsc::{Sender, channel};
+    use weir_sync::Softint;
     use weir_sync::cpu::claim_any;
-    use weir_sync::{Control, Softint};
 
     /// Arms one deadline after the other and reports when each came.
     struct Alarm {
         waits: Vec<u64>,
         deadline: u64,
         report: Sender<(u64, u64)>,
-        started: bool,
     }
 
-    impl Alarm {
-        fn next(&mut self) {
+    const START: u8 = 9;
+
+    impl Softints for Alarm {
+        fn softint(&mut self, _cx: &Softint, bit: u8) -> More {
+            if bit == TIMER {
+                let _ = self.report.send((self.deadline, clock::now()));
+            }
             match self.waits.pop() {
                 Some(wait) => {
                     self.deadline = clock::now() + wait;
-                    arm(self.deadline);
+                    timer::arm(self.deadline);
                 }
-                None => disarm(),
-            }
-        }
-    }
-
-    impl Worker for Alarm {
-        fn softint(&mut self, _cx: &Softint, bit: u8) -> More {
-            assert_eq!(bit, TIMER);
-            let _ = self.report.send((self.deadline, clock::now()));
-            self.next();
-            More::No
-        }
-
-        fn task(&mut self, _cx: &Control) -> More {
-            if !std::mem::replace(&mut self.started, true) {
-                self.next();
+                None => timer::disarm(),
             }
             More::No
         }
     }
 
     #[test]
-    fn fires_once_for_each_deadline_and_never_early() {
+    fn fires_once_for_each_deadline_and_never_early_beside_a_task_that_sleeps() {
         let cpu = claim_any().unwrap();
         let (report, fired) = channel();
-        let waits = vec![0, 3_000_000, 20_000, 1_000_000];
-        thread::spawn(move || run(cpu, &mut Alarm { waits, deadline: 0, report, started: false }));
+        let alarm = Alarm { waits: vec![0, 3_000_000, 20_000, 1_000_000], deadline: 0, report };
+        thread::spawn(move || {
+            run(cpu, Box::new(alarm), |cx| {
+                let sleeper = async {
+                    loop {
+                        task::sleep(Duration::from_micros(300)).await;
+                    }
+                };
+                task::spawn("sleeper", sleeper).unwrap();
+                crate::dispatch::raise(cx.cpu(), START);
+            })
+        });
         for _ in 0..4 {
             let (deadline, now) = fired.recv_timeout(Duration::from_secs(10)).unwrap();
             assert!(now >= deadline, "early by {} ns", deadline - now);

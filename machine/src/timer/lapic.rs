@@ -68,7 +68,7 @@ pub fn init_cpu() {
 /// replaces what was armed before. May fire early where the deadline lies beyond what the counter reaches
 /// (seconds): whoever is woken compares with the clock and arms again.
 #[inline]
-pub fn arm(deadline_ns: u64) {
+pub(super) fn arm(deadline_ns: u64) {
     match MODE.get() {
         Some(Mode::TscDeadline) => deadline(clock::at(deadline_ns)),
         Some(Mode::Counter) => {
@@ -84,7 +84,7 @@ pub fn arm(deadline_ns: u64) {
 }
 
 /// Stops this CPU's timer. The bit may be set once more if it just fired.
-pub fn disarm() {
+pub(super) fn disarm() {
     match MODE.get() {
         Some(Mode::TscDeadline) => deadline(0),
         Some(Mode::Counter) => apic::write(INITIAL_COUNT, 0),
