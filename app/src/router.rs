@@ -5,7 +5,7 @@ use crate::management::Management;
 use crate::show::Ready;
 use alloc::string::{String, ToString};
 use weir_machine::dispatch::Worker;
-use weir_machine::interrupt::{CONSOLE, MESSAGE, TIMER};
+use weir_machine::interrupt::TIMER;
 use weir_machine::{clock, timer};
 use weir_netstack::Instant;
 use weir_sync::{Control, More, Softint};
@@ -50,44 +50,18 @@ impl Router {
 impl Worker for Router {
     fn softint(&mut self, cx: &Softint, bit: u8) -> More {
         let now = Instant::from_nanos(clock::now());
-        match bit {
-            TIMER => {
-                self.armed = Instant::FAR_FUTURE;
-                self.forwarder.tick(cx, now);
-                self.arm(now);
-                More::No
-            }
-            CONSOLE => {
-                self.forwarder.shared().console_typed();
-                More::No
-            }
-            // Nobody sends packets to this CPU yet.
-            MESSAGE => More::No,
-            source => {
-                let more = self.forwarder.receive(cx, source, now);
-                self.arm(now);
-                more
-            }
+        if bit == TIMER {
+            self.armed = Instant::FAR_FUTURE;
         }
+        let more = self.forwarder.softint(cx, bit, now);
+        self.arm(now);
+        more
     }
 
     fn task(&mut self, cx: &Control) -> More {
         let now = Instant::from_nanos(clock::now());
         self.management.run(cx, now);
         self.arm(now);
-        More::No
-    }
-}
-
-/// A CPU without queues: it sleeps until packets can be sent to it.
-pub struct IdleCpu;
-
-impl Worker for IdleCpu {
-    fn softint(&mut self, _: &Softint, _: u8) -> More {
-        More::No
-    }
-
-    fn task(&mut self, _: &Control) -> More {
         More::No
     }
 }

@@ -53,6 +53,11 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
+    /// Transmits frames that another CPU's stack made ready for `interface`, and leaves `batch` empty.
+    pub fn transmit(&mut self, turn: &mut Turn<'_>, interface: IfIndex, batch: &mut Batch) {
+        self.lanes.carry(turn, interface, batch);
+    }
+
     /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.
     pub fn tick(&mut self, turn: &mut Turn<'_>) -> Instant {
         while let Some(due) = self.neighbors4.due(turn.now) {
@@ -102,7 +107,7 @@ impl Stack {
         self.neighbors6.forget(gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.advertiser.reconsider();
         if self.duty == Duty::Speaker {
-            for interface in snapshot.interfaces().iter().filter(|interface| interface.state == State::Up) {
+            for interface in snapshot.interfaces().filter(|interface| interface.state == State::Up) {
                 self.announce(turn, interface);
             }
         }
@@ -178,6 +183,7 @@ impl Stack {
             None => {
                 let admission = self.neighbors4.wait(out.index, next, packet, turn.now);
                 if admitted(turn, admission) == Solicit::Now {
+                    self.tell(Event::Neighbor4(neighbor::Event::sought(out.index, next)));
                     self.solicit4(turn, out.index, next, None);
                 }
             }
@@ -242,6 +248,7 @@ impl Stack {
             None => {
                 let admission = self.neighbors6.wait(out.index, next, packet, turn.now);
                 if admitted(turn, admission) == Solicit::Now {
+                    self.tell(Event::Neighbor6(neighbor::Event::sought(out.index, next)));
                     self.solicit6(turn, out.index, next, None);
                 }
             }
@@ -654,7 +661,7 @@ fn too_big6(packet: &Packet, out: &Interface) -> Option<(Drop, Option<icmp6::Err
 /// The source of an ICMP error to `to`: an address of the interface the packet came in by, so that a traceroute shows
 /// the near side; that is the interface of RFC 1812 §4.3.2.4 unless routing is asymmetric. Without one, any of ours.
 fn source4(turn: &Turn<'_>, interface: &Interface, to: Ipv4Addr) -> Option<Ipv4Addr> {
-    let any = || turn.snapshot.interfaces().iter().filter(|other| other.state == State::Up);
+    let any = || turn.snapshot.interfaces().filter(|other| other.state == State::Up);
     interface.source4(to).or_else(|| any().find_map(|other| other.source4(to)))
 }
 
@@ -664,7 +671,7 @@ fn source6(turn: &Turn<'_>, interface: &Interface, to: Ipv6Addr) -> Option<Ipv6A
     if to.is_unicast_link_local() {
         return local();
     }
-    let any = || turn.snapshot.interfaces().iter().filter(|other| other.state == State::Up);
+    let any = || turn.snapshot.interfaces().filter(|other| other.state == State::Up);
     let global = interface.source6(to).or_else(|| any().find_map(|other| other.source6(to)));
     global.or_else(local)
 }

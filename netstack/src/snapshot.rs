@@ -21,7 +21,7 @@ pub const MIN_MTU6: u16 = 1280;
 /// What the router shall be: the control side's wish.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Interface *n* gets index *n*.
+    /// The interfaces, in no order that matters.
     pub interfaces: Vec<InterfacePlan>,
     /// Static routes; connected and local ones come from the addresses.
     pub routes: Vec<RoutePlan>,
@@ -32,6 +32,9 @@ pub struct Plan {
 /// An interface of a [`Plan`].
 #[derive(Clone, Debug)]
 pub struct InterfacePlan {
+    /// Its place in the table, the same in each snapshot for as long as CPUs are to know it again. `None`: its place in
+    /// the plan.
+    pub index: Option<IfIndex>,
     /// For people. Unique.
     pub name: String,
     /// Station address.
@@ -57,6 +60,7 @@ impl InterfacePlan {
     /// An interface that is up, without addresses or offloads, with MTU 1500.
     pub fn new(name: impl Into<String>, mac: [u8; 6]) -> Self {
         Self {
+            index: None,
             name: name.into(),
             mac,
             mtu: 1500,
@@ -292,7 +296,8 @@ fn subnet_router(own: &Assigned<Ipv6Addr>) -> Option<Ipv6Addr> {
 /// One immutable configuration. `[I]` all of it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    interfaces: Box<[Interface]>,
+    /// By index; not every place need be taken.
+    interfaces: Box<[Option<Interface>]>,
     fib4: Fib<Ipv4Addr, Route<Ipv4Addr>>,
     fib6: Fib<Ipv6Addr, Route<Ipv6Addr>>,
     /// Our own and broadcast addresses: no packet comes from them.
@@ -303,6 +308,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Without interfaces and routes.
+    pub fn empty() -> Snapshot {
+        Snapshot {
+            interfaces: Box::default(),
+            fib4: Fib::new(Vec::new()),
+            fib6: Fib::new(Vec::new()),
+            own4: Set::new(Vec::new()),
+            own6: Set::new(Vec::new()),
+            unconfigured: Arc::default(),
+        }
+    }
+
     /// Builds and checks it. Connected networks win over static routes to the same destination.
     ///
     /// # Errors
@@ -311,14 +328,14 @@ impl Snapshot {
         if plan.interfaces.len() > usize::from(u16::MAX) {
             return Err(Conflict::TooManyInterfaces);
         }
-        let interfaces = (0..).zip(&plan.interfaces).map(|(n, wish)| interface(IfIndex(n), wish));
-        let interfaces = interfaces.collect::<Result<Box<[_]>, _>>()?;
-        check_names(&interfaces)?;
-        check_networks(&interfaces)?;
+        let interfaces = table(&plan.interfaces)?;
+        let present: Vec<&Interface> = interfaces.iter().flatten().collect();
+        check_names(&present)?;
+        check_networks(&present)?;
 
         let (mut routes4, mut routes6) = (Vec::new(), Vec::new());
         let (mut own4, mut own6) = (Vec::new(), Vec::new());
-        for interface in interfaces.iter().filter(|interface| interface.state == State::Up) {
+        for interface in present.into_iter().filter(|interface| interface.state == State::Up) {
             local4(interface, &mut routes4, &mut own4);
             local6(interface, &mut routes6, &mut own6);
         }
@@ -341,12 +358,12 @@ impl Snapshot {
     /// The interface at `index`.
     #[inline]
     pub fn interface(&self, index: IfIndex) -> Option<&Interface> {
-        self.interfaces.get(index.index())
+        self.interfaces.get(index.index())?.as_ref()
     }
 
     /// All interfaces, in index order.
-    pub fn interfaces(&self) -> &[Interface] {
-        &self.interfaces
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().flatten()
     }
 
     /// The IPv4 table.
@@ -390,6 +407,8 @@ impl Snapshot {
 pub enum Conflict {
     /// More than 65535 interfaces.
     TooManyInterfaces,
+    /// Two interfaces have this place in the table.
+    IndexTwice(IfIndex),
     /// Two interfaces have this name.
     NameTwice(String),
     /// The station address of this interface is a group or zero.
@@ -414,6 +433,7 @@ impl core::fmt::Display for Conflict {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::TooManyInterfaces => write!(f, "too many interfaces"),
+            Self::IndexTwice(index) => write!(f, "two interfaces have the index {}", index.0),
             Self::NameTwice(name) => write!(f, "two interfaces are named {name}"),
             Self::Station(name) => write!(f, "{name}: not a station address"),
             Self::Mtu(name) => write!(f, "{name}: the MTU is too small"),
@@ -434,6 +454,20 @@ impl core::fmt::Display for Conflict {
 }
 
 impl core::error::Error for Conflict {}
+
+/// The interfaces at their places.
+fn table(wishes: &[InterfacePlan]) -> Result<Box<[Option<Interface>]>, Conflict> {
+    let mut table: Vec<Option<Interface>> = Vec::new();
+    for (n, wish) in (0..).zip(wishes) {
+        let index = wish.index.unwrap_or(IfIndex(n));
+        table.resize_with(table.len().max(index.index() + 1), || None);
+        match table.get_mut(index.index()) {
+            Some(place @ None) => *place = Some(interface(index, wish)?),
+            _ => return Err(Conflict::IndexTwice(index)),
+        }
+    }
+    Ok(table.into())
+}
 
 fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict> {
     let [first, ..] = wish.mac;
@@ -487,7 +521,7 @@ fn host6(address: Ipv6Addr, len: u8) -> Option<Assigned<Ipv6Addr>> {
     (kind6(address) == Kind::Unicast && !anycast && len > 0).then_some(Assigned { address, network })
 }
 
-fn check_names(interfaces: &[Interface]) -> Result<(), Conflict> {
+fn check_names(interfaces: &[&Interface]) -> Result<(), Conflict> {
     for (n, interface) in interfaces.iter().enumerate() {
         if interfaces.iter().skip(n + 1).any(|other| other.name == interface.name) {
             return Err(Conflict::NameTwice(interface.name.clone()));
@@ -496,7 +530,7 @@ fn check_names(interfaces: &[Interface]) -> Result<(), Conflict> {
     Ok(())
 }
 
-fn check_networks(interfaces: &[Interface]) -> Result<(), Conflict> {
+fn check_networks(interfaces: &[&Interface]) -> Result<(), Conflict> {
     let all4 = interfaces.iter().flat_map(|i| i.addresses4.iter().map(move |own| (i.index, own)));
     check_family(all4)?;
     let all6 = interfaces.iter().flat_map(|i| i.addresses6.iter().map(move |own| (i.index, own)));
@@ -568,14 +602,15 @@ fn local6(
 
 fn static_route(
     wish: &RoutePlan,
-    interfaces: &[Interface],
+    interfaces: &[Option<Interface>],
     routes4: &mut Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)>,
     routes6: &mut Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)>,
 ) -> Result<(), Conflict> {
     let (to, len) = wish.to;
     let named = match wish.target {
         RouteTarget::Via { interface, .. } | RouteTarget::OnLink { interface } => {
-            Some(interfaces.get(interface.index()).ok_or(Conflict::UnknownInterface(to, len))?)
+            let named = interfaces.get(interface.index()).and_then(Option::as_ref);
+            Some(named.ok_or(Conflict::UnknownInterface(to, len))?)
         }
         _ => None,
     };

@@ -14,7 +14,7 @@ const fn key(name: &'static str, synonyms: &'static [&'static str]) -> Key {
 }
 
 pub(super) const ROOT: &[Key] =
-    &[key("hostname", &["name", "host"]), key("interface", &["if"]), key("route", &["static-route"])];
+    &[key("hostname", &["name", "host"]), key("steering", &["rps", "rss", "spread"]), key("interface", &["if"]), key("route", &["static-route"])];
 
 pub(super) const INTERFACE: &[Key] = &[
     key("match", &["device", "dev", "driver"]),

@@ -1,5 +1,6 @@
 use super::*;
-use crate::net::{Filter, SYMMETRIC_KEY};
+use crate::net::Filter;
+use weir_netif::toeplitz::SYMMETRIC_KEY;
 use crate::simulated::{Manners, State};
 use crate::violation::Violation;
 use std::string::ToString;
