@@ -148,7 +148,8 @@ mod tests {
 
     fn type_all(line: &mut Line, text: &[u8]) -> (Vec<Command>, String) {
         let mut shown = String::new();
-        let commands = text.iter().filter_map(|&byte| line.typed(byte, |echo| shown.push_str(echo))).collect();
+        let commands =
+            text.iter().filter_map(|&byte| line.typed(byte, |echo| shown.push_str(echo))).collect();
         (commands, shown)
     }
 

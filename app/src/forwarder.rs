@@ -179,7 +179,8 @@ impl Forwarder {
         let mut own = Batch::new();
         for mut packet in self.batch.drain(..) {
             packet.meta_mut().received = interface;
-            let cpu = flow::hash(&mut packet).and_then(|hash| running.cpu_of(hash)).filter(|&cpu| cpu != cx.cpu());
+            let cpu =
+                flow::hash(&mut packet).and_then(|hash| running.cpu_of(hash)).filter(|&cpu| cpu != cx.cpu());
             match cpu.and_then(|cpu| self.staged.get_mut(cpu.index())) {
                 // Neither is fuller than the batch was.
                 Some(staged) => staged.push(Parcel { packet, errand: Errand::Receive(interface) }),

@@ -127,7 +127,9 @@ impl Interfaces {
         let after: Vec<IfIndex> = chosen.into_iter().map(|number| IfIndex(number as u16)).collect();
         let before: Vec<IfIndex> = self.attached.iter().map(|attached| attached.interface).collect();
         let change = Change::between(&before, &after);
-        if let Some(busy) = self.leaving.iter().find(|leaving| change.attach.contains(&leaving.attached.interface)) {
+        if let Some(busy) =
+            self.leaving.iter().find(|leaving| change.attach.contains(&leaving.attached.interface))
+        {
             return Err(alloc::format!("{}: still being detached, try again\n", busy.attached.name));
         }
         // What can fail comes first; devices attached until then detach by being dropped.
@@ -157,7 +159,8 @@ impl Interfaces {
             inbox.len() + ports.iter().filter(|(to, _)| *to == cpu).count() <= INBOX
         };
         let outcome = match (0..self.cpus).filter_map(CpuId::new).all(|cpu| room(cpu, &ports)) {
-            true => running(&config, &next, self.cpus, &self.unconfigured).map_err(|conflict| conflict.to_string()),
+            true => running(&config, &next, self.cpus, &self.unconfigured)
+                .map_err(|conflict| conflict.to_string()),
             false => Err("a CPU is busy with the last change, try again".into()),
         };
         let running = match outcome {
@@ -168,7 +171,8 @@ impl Interfaces {
                 let was = was.map(|((attached, name), state)| Attached { name, state, ..attached });
                 let old = was.filter(|attached| !change.attach.contains(&attached.interface)).chain(gone);
                 self.attached = old.collect();
-                self.attached.sort_by_key(|attached| before.iter().position(|&index| index == attached.interface));
+                self.attached
+                    .sort_by_key(|attached| before.iter().position(|&index| index == attached.interface));
                 return Err(alloc::format!("{wrong}\n"));
             }
         };

@@ -63,7 +63,12 @@ impl Port {
     }
 
     /// Sends as much of the backlog as the ring takes.
-    pub(crate) fn drain(&mut self, cx: &Softint, counters: &IfCounters, pool: &mut Pool) -> Result<(), Fault> {
+    pub(crate) fn drain(
+        &mut self,
+        cx: &Softint,
+        counters: &IfCounters,
+        pool: &mut Pool,
+    ) -> Result<(), Fault> {
         while !self.backlog.is_empty() {
             let mut batch: Batch = self.backlog.drain(..self.backlog.len().min(BATCH)).collect();
             let tried = batch.len();
@@ -77,7 +82,7 @@ impl Port {
             }
             let full = !batch.is_empty();
             batch.into_iter().rev().for_each(|packet| self.backlog.push_front(packet));
-            outcome?;
+            let _ = outcome?;
             if full {
                 break;
             }

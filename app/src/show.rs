@@ -230,8 +230,14 @@ mod tests {
             uptime_ns: 12_345_678_901,
             busy_ticks: 7,
         };
-        let cpu =
-            CpuStatus { cpu: CpuId::BOOT, received: 3, sent: 2, handed_over: 1, turns: 9, busy_permille: 123 };
+        let cpu = CpuStatus {
+            cpu: CpuId::BOOT,
+            received: 3,
+            sent: 2,
+            handed_over: 1,
+            turns: 9,
+            busy_permille: 123,
+        };
         let table = Table { interfaces: &[wan()], cpus: &[cpu], means }.to_string();
         let expected = "\
 interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped

@@ -33,7 +33,8 @@ pub fn hash(packet: &mut Packet) -> Option<u32> {
 /// The exclusive or of the words that count.
 #[inline]
 fn v4(bytes: &[u8]) -> Option<u16> {
-    let &[first, _, _, _, _, _, flags, offset, _, protocol, _, _, ref addresses @ ..] = bytes.first_chunk::<20>()?;
+    let &[first, _, _, _, _, _, flags, offset, _, protocol, _, _, ref addresses @ ..] =
+        bytes.first_chunk::<20>()?;
     let folded = fold(addresses);
     // More fragments, or an offset (RFC 791 §3.1).
     let whole = flags & 0x3f == 0 && offset == 0;

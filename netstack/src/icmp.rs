@@ -211,8 +211,8 @@ pub fn permitted(original: &Packet, l3_offset: usize, cast: Cast) -> bool {
 /// begins with its IPv4 header and has headroom; 576 bytes at most. `None` if it is not [`permitted`], or without
 /// a buffer.
 ///
-/// The quotation is the original's bytes as they are: whoever has changed its TTL restores it first. An owed checksum
-/// is completed in the quotation.
+/// The quotation is the original's bytes as they are: what forwarding had changed before the error was found, such as
+/// the TTL, need not be undone (RFC 1812 §4.3.2.3). An owed checksum is completed in the quotation.
 pub fn error(
     pool: &mut Pool,
     original: &Packet,

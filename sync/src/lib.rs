@@ -10,21 +10,23 @@ extern crate std;
 
 mod atomic;
 mod counter;
-#[cfg(not(loom))]
 pub mod cpu;
 mod grace;
+pub mod mailbox;
+pub mod mask;
+#[cfg(all(test, loom))]
+mod models;
 mod pending;
-#[cfg(not(loom))]
 mod percpu;
-#[cfg(not(loom))]
+pub mod pslist;
 mod published;
+pub mod ring;
 
 pub use counter::Counter;
-#[cfg(not(loom))]
 pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint};
 pub use grace::Grace;
+pub use mailbox::Mailbox;
 pub use pending::Pending;
-#[cfg(not(loom))]
 pub use percpu::PerCpu;
-#[cfg(not(loom))]
+pub use pslist::PsList;
 pub use published::{Published, Retired};

@@ -124,7 +124,7 @@ mod models {
     /// raiser sees the sleeper and sends the interrupt. Never neither.
     #[test]
     fn no_wakeup_is_lost_between_the_check_and_hlt() {
-        loom::model(|| {
+        crate::models::check("pending: no wake-up lost between check and hlt", || {
             let pending = Arc::new(Pending::new());
             let raiser = {
                 let pending = pending.clone();

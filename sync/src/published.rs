@@ -1,8 +1,8 @@
 //! A snapshot behind one pointer: readers pay one load, writers replace it whole.
 
+use crate::atomic::{AtomicPtr, Ordering, spin_loop};
 use crate::cpu::{Control, GRACE, Softint};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// An immutable value that is replaced as a whole. `[P]`
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl<T> Published<T> {
 impl<T> Drop for Published<T> {
     fn drop(&mut self) {
         // SAFETY: from `Box::into_raw`, and `&mut self` excludes readers and writers.
-        drop(unsafe { Box::from_raw(*self.pointer.get_mut()) });
+        drop(unsafe { Box::from_raw(self.pointer.load(Ordering::Relaxed)) });
     }
 }
 
@@ -60,7 +60,8 @@ pub struct Retired<T> {
 unsafe impl<T: Send + Sync> Send for Retired<T> {}
 
 impl<T> Retired<T> {
-    /// Whether the last reader has left: dropping it now does not wait.
+    /// Whether the last reader has left. Asked again it may say no, for one turn at most: for a CPU that looked at the
+    /// epoch before the value was replaced, but not yet at the value.
     pub fn elapsed(&self) -> bool {
         GRACE.elapsed(self.stamp)
     }
@@ -69,7 +70,7 @@ impl<T> Retired<T> {
     /// that waited for its own turn would wait for ever.
     pub fn wait(self, _: &Control) -> Box<T> {
         while !self.elapsed() {
-            core::hint::spin_loop();
+            spin_loop();
         }
         let pointer = self.pointer;
         core::mem::forget(self);
@@ -81,14 +82,14 @@ impl<T> Retired<T> {
 impl<T> Drop for Retired<T> {
     fn drop(&mut self) {
         while !self.elapsed() {
-            core::hint::spin_loop();
+            spin_loop();
         }
         // SAFETY: as in `wait`.
         drop(unsafe { Box::from_raw(self.pointer) });
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::cpu::claim_any;
@@ -157,5 +158,52 @@ mod tests {
         }
         stop.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|reader| reader.join().unwrap());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::models::{Tracked, bounded, check};
+    use loom::sync::Arc;
+    use loom::thread;
+
+    #[test]
+    fn a_reader_never_meets_a_freed_value() {
+        check("published: one update against two turns", || {
+            let published = Arc::new(Published::new(Box::new(Tracked::new(1))));
+            let reader = {
+                let published = published.clone();
+                thread::spawn(move || {
+                    let mut cpu = Cpu::of_model(0);
+                    let seen = [0; 2].map(|_| cpu.softint(|cx| published.read(cx).get()));
+                    assert!(seen.is_sorted(), "an old value came back");
+                })
+            };
+            Cpu::of_model(1).control(|cx| drop(published.publish(cx, Box::new(Tracked::new(2)))));
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn two_updates_free_each_their_own() {
+        bounded("published: two updates against two turns", Some(3), || {
+            let published = Arc::new(Published::new(Box::new(Tracked::new(1))));
+            let reader = {
+                let published = published.clone();
+                thread::spawn(move || {
+                    let mut cpu = Cpu::of_model(0);
+                    (0..2).for_each(|_| assert_ne!(cpu.softint(|cx| published.read(cx).get()), u32::MAX));
+                })
+            };
+            Cpu::of_model(1).control(|cx| {
+                let first = published.publish(cx, Box::new(Tracked::new(2)));
+                let second = published.publish(cx, Box::new(Tracked::new(3)));
+                assert_eq!(second.wait(cx).get(), 2);
+                drop(first);
+            });
+            reader.join().unwrap();
+        });
     }
 }
