@@ -125,7 +125,7 @@ impl fmt::Display for Table<'_> {
         for cpu in self.cpus {
             writeln!(
                 f,
-                "{:<8} {:>12} {:>12} {:>12} {:>12} {:>3}.{} %",
+                "{:<8} {:>12} {:>12} {:>12} {:>12} {:>4}.{}%",
                 cpu.cpu.to_string(),
                 cpu.received,
                 cpu.sent,
@@ -244,7 +244,7 @@ interface       state      rx packets        rx bytes   tx packets        tx byt
 wan             up                  3             192            2             128          1
            1 ttl-expired
 cpu          received         sent  handed-over        turns    busy
-cpu0                3            2            1            9  12.3 %
+cpu0                3            2            1            9   12.3%
 memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks
 ";
         assert_eq!(table, expected);

@@ -4,6 +4,7 @@ mod configuration;
 mod errors;
 mod forwarding;
 mod linux_hosts;
+pub(crate) mod multicore;
 mod neighbours;
 mod operation;
 mod refusals;
@@ -77,6 +78,7 @@ fn table() -> Vec<Test> {
     all.extend(configuration::tests());
     all.extend(operation::tests());
     all.extend(linux_hosts::tests());
+    all.extend(multicore::tests());
     all
 }
 
