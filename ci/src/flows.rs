@@ -13,10 +13,12 @@ const PORT: u16 = 9000;
 /// First port of the sender; the flows' are this far apart, so that their hashes differ in more than a bit.
 const FIRST_PORT: u16 = 20_000;
 const APART: u16 = 977;
-/// Datagrams of a flow that may be under way: all flows together less than a TAP device queues.
-const WINDOW: u64 = 32;
+/// Datagrams of a flow that may be under way: all flows together less than a NIC's receive queue holds. QEMU's software
+/// RSS stops reading a TAP queue when the ring that a frame is for is full, and goes on only when another ring, that of
+/// the TAP queue's own number, is refilled.
+const WINDOW: u64 = 8;
 /// Every so many datagrams the receiver reports.
-const REPORT_EVERY: u64 = 8;
+const REPORT_EVERY: u64 = 4;
 /// Without a report for so long, what is under way counts as lost.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// The number of a datagram that only asks for a report.

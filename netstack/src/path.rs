@@ -96,8 +96,14 @@ impl Stack {
     /// Takes note of what another CPU's stack has found out.
     pub fn apply(&mut self, turn: &mut Turn<'_>, event: Event) {
         match event {
-            Event::Neighbor4(event) => self.note4(turn, &event),
-            Event::Neighbor6(event) => self.note6(turn, &event),
+            Event::Neighbor4(event) => {
+                let known = self.neighbors4.get(event.interface, event.address).is_some();
+                self.note4(turn, &event.heard(known));
+            }
+            Event::Neighbor6(event) => {
+                let known = self.neighbors6.get(event.interface, event.address).is_some();
+                self.note6(turn, &event.heard(known));
+            }
             Event::RouterSolicited(interface) => self.advertiser.solicited(interface, turn.now),
         }
         self.lanes.flush(turn);
@@ -380,12 +386,14 @@ impl Stack {
     }
 
     fn learn4(&mut self, turn: &mut Turn<'_>, event: neighbor::Event<Ipv4Addr>) {
-        self.tell(Event::Neighbor4(event));
+        let known = self.neighbors4.get(event.interface, event.address).is_some();
+        self.tell(Event::Neighbor4(event.told(known)));
         self.note4(turn, &event);
     }
 
     fn learn6(&mut self, turn: &mut Turn<'_>, event: neighbor::Event<Ipv6Addr>) {
-        self.tell(Event::Neighbor6(event));
+        let known = self.neighbors6.get(event.interface, event.address).is_some();
+        self.tell(Event::Neighbor6(event.told(known)));
         self.note6(turn, &event);
     }
 

@@ -349,3 +349,34 @@ fn a_cpu_asks_itself_when_the_others_question_stays_unanswered() {
     assert!(third.sent().is_empty(), "nothing waits there");
     assert_eq!(known(&third, 1, "192.0.2.20"), None);
 }
+
+#[test]
+fn an_answer_that_overtakes_the_question_is_not_lost() {
+    let mut first = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut second = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    first.receive(0, &[to_far(1)]);
+    let asked: Vec<_> = first.stack.events().collect();
+    first.receive(1, &[arp_reply(router_mac(1), host_mac(1), a4("192.0.2.20"), a4("192.0.2.1"))]);
+    let answered: Vec<_> = first.stack.events().collect();
+    for event in answered.into_iter().chain(asked) {
+        second.turn(|stack, turn| stack.apply(turn, event));
+    }
+    second.receive(0, &[to_far(2)]);
+    assert_eq!(second.one(1).last(), Some(&2));
+}
+
+#[test]
+fn an_answer_to_another_cpu_is_passed_on_and_makes_no_entry() {
+    let mut asking = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut receiving = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut third = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    asking.receive(0, &[to_far(1)]);
+    asking.sent();
+    receiving.receive(1, &[arp_reply(router_mac(1), host_mac(1), a4("192.0.2.20"), a4("192.0.2.1"))]);
+    for event in receiving.stack.events() {
+        asking.turn(|stack, turn| stack.apply(turn, event));
+        third.turn(|stack, turn| stack.apply(turn, event));
+    }
+    assert_eq!(asking.one(1).last(), Some(&1));
+    assert_eq!((known(&receiving, 1, "192.0.2.20"), known(&third, 1, "192.0.2.20")), (None, None));
+}
