@@ -17,10 +17,49 @@ use weir_netstack::snapshot::{
 use weir_netstack::{Conflict, Plan, Snapshot};
 use weir_sync::Control;
 
+/// Finds out again what is at a device's place.
+type Probe = Box<dyn Fn(&Control) -> Result<Box<dyn Device>, String>>;
+
+/// A place with a network device: port *n* of the configuration, interface index *n* for good.
+pub struct Bay {
+    info: DeviceInfo,
+    probe: Probe,
+    /// The interface's statistics; they outlive attachments.
+    counters: Arc<IfCounters>,
+}
+
+impl Bay {
+    /// Probes the device a first time, to know what it is; it is not attached by that.
+    ///
+    /// # Errors
+    /// Those of `probe`.
+    pub fn new(cx: &Control, probe: Probe) -> Result<Self, String> {
+        let device = probe(cx)?;
+        Ok(Self { info: device.info().clone(), probe, counters: Arc::default() })
+    }
+
+    /// The device.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    pub(crate) fn probe(&self, cx: &Control) -> Result<Box<dyn Device>, String> {
+        (self.probe)(cx)
+    }
+
+    pub(crate) fn counters(&self) -> Arc<IfCounters> {
+        self.counters.clone()
+    }
+}
+
 /// A device that serves a configured interface. `[C]` boot CPU, task level
 pub struct Attached {
-    /// The interface's place in the snapshot's table, which is that in the configuration.
+    /// The interface's place in the snapshot's table: its device's port number.
     pub interface: IfIndex,
+    /// Which attachment this is; see [`Place`](crate::shared::Place).
+    pub attachment: u32,
+    /// Queue pairs it was split into.
+    pub queues: u16,
     /// The interface's name.
     pub name: String,
     /// The device.
@@ -106,22 +145,27 @@ pub fn describe(port: usize, device: &DeviceInfo) -> String {
     format!("port {port}: {mac}, {}, mtu {}", device.name, device.mtu)
 }
 
-/// The snapshot of `config` with the devices as they are now. Interface *n* is the configuration's *n*-th.
+/// The snapshot of `config` with the devices as they are now, one for each of its interfaces.
 ///
 /// # Errors
 /// What contradicts; the configuration's own rules leave little.
-pub fn snapshot(config: &Config, attached: &[Attached]) -> Result<Snapshot, Conflict> {
+pub fn snapshot(
+    config: &Config,
+    attached: &[Attached],
+    unconfigured: &Arc<IfCounters>,
+) -> Result<Snapshot, Conflict> {
     let interfaces = config.interfaces.iter().zip(attached).map(|(wish, attached)| interface(wish, attached));
     Snapshot::build(&Plan {
         interfaces: interfaces.collect(),
-        routes: config.routes.iter().map(route).collect(),
-        unconfigured: Arc::default(),
+        routes: config.routes.iter().map(|wish| route(wish, attached)).collect(),
+        unconfigured: unconfigured.clone(),
     })
 }
 
 fn interface(wish: &Wish, attached: &Attached) -> InterfacePlan {
     let info = attached.device.info();
     InterfacePlan {
+        index: Some(attached.interface),
         mtu: wish.mtu.unwrap_or(info.mtu),
         offloads: info.offloads,
         addresses: wish.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
@@ -140,12 +184,14 @@ fn interface(wish: &Wish, attached: &Attached) -> InterfacePlan {
     }
 }
 
-fn route(route: &Route) -> RoutePlan {
+fn route(route: &Route, attached: &[Attached]) -> RoutePlan {
+    // The configuration's rules have seen to it that there is such an interface.
+    let index = |number: usize| attached.get(number).map_or(IfIndex(u16::MAX), |attached| attached.interface);
     RoutePlan {
         to: (route.to.addr(), route.to.prefix_len()),
         target: match route.target {
             Target::Gateway { via, interface } => {
-                RouteTarget::Via { gateway: via, interface: IfIndex(interface as u16) }
+                RouteTarget::Via { gateway: via, interface: index(interface) }
             }
             Target::Reject(Reject::Blackhole) => RouteTarget::Blackhole,
             Target::Reject(Reject::Unreachable) => RouteTarget::Unreachable,

@@ -19,7 +19,7 @@ use core::str;
 use toml::de::DeTable;
 
 pub use errors::{Error, Errors, InFile, Note};
-pub use types::{Config, Interface, Match, Reject, ReversePathFilter, Route, Target};
+pub use types::{Config, Interface, Match, Reject, ReversePathFilter, Route, Steering, Target};
 
 use errors::{Finding, Report};
 

@@ -1,109 +1,132 @@
-//! One CPU's packet work: device queues in, the stack, device queues out. Softint context.
+//! One CPU's packet work: device queues and other CPUs in, the stack, device queues and other CPUs out.
+//!
+//! Softint context, to completion. Every CPU has one; what they share is published and immutable, what they send each
+//! other goes through rings of their own.
 
-use crate::shared::{Notice, Shared};
+use crate::mesh::{Errand, Exchange, Parcel, Parcels};
+use crate::port::{Port, RETRY};
+use crate::shared::{INBOX, Running, Shared};
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
-use weir_netif::{BATCH, Batch, Drop, Fault, IfIndex, More, Packet, Pool, Queue};
+use weir_machine::interrupt::{CONSOLE, MESSAGE, TIMER};
+use weir_netif::{BATCH, Batch, Drop, IfIndex, More, Packet, Pool};
 use weir_netstack::stack::Turn;
-use weir_netstack::{Egress, Instant, Stack};
-use weir_sync::Softint;
+use weir_netstack::{Carrier, Egress, Instant, Stack, flow};
+use weir_sync::{CpuId, Softint};
 
 /// Sent packets are taken back at the latest after this long, when nothing else is sent.
 const REAP: Duration = Duration::from_millis(20);
-/// Packets that wait in software while a transmit ring is full: four rings of QEMU's size, 3 ms of a 1 Gb/s link in
-/// full frames.
-const BACKLOG: usize = 1024;
-/// How soon a backlog is tried again when nothing else is sent.
-const RETRY: Duration = Duration::from_micros(100);
-
-/// One queue pair and the interface it serves.
-pub struct Port {
-    /// The interface, an index into the snapshot's table.
-    pub interface: IfIndex,
-    /// The softint source its device raises.
-    pub source: u8,
-    /// The pair.
-    pub queue: Box<dyn Queue>,
-    /// It broke its protocol; the device is being taken down.
-    fault: Option<Fault>,
-    /// Packets may be in flight to the device.
-    in_flight: bool,
-    /// Packets that found the ring full, oldest first. Made with room for [`BACKLOG`]: it never grows.
-    backlog: VecDeque<Packet>,
-}
-
-impl Port {
-    /// A healthy port.
-    pub fn new(interface: IfIndex, source: u8, queue: Box<dyn Queue>) -> Self {
-        let backlog = VecDeque::with_capacity(BACKLOG);
-        Self { interface, source, queue, fault: None, in_flight: false, backlog }
-    }
-
-    /// Sends the backlog, then `batch`; keeps what does not fit the ring. What is left in `batch` has no place.
-    fn transmit(&mut self, cx: &Softint, pool: &mut Pool, batch: &mut Batch) -> Result<(), Fault> {
-        self.drain(cx, pool)?;
-        if self.backlog.is_empty() {
-            self.in_flight = true;
-            self.queue.transmit(cx, pool, batch)?;
-        }
-        let room = BACKLOG - self.backlog.len();
-        self.backlog.extend(batch.drain(..batch.len().min(room)));
-        Ok(())
-    }
-
-    /// Sends as much of the backlog as the ring takes.
-    fn drain(&mut self, cx: &Softint, pool: &mut Pool) -> Result<(), Fault> {
-        while !self.backlog.is_empty() {
-            let mut batch: Batch = self.backlog.drain(..self.backlog.len().min(BATCH)).collect();
-            let tried = batch.len();
-            self.queue.transmit(cx, pool, &mut batch)?;
-            if batch.is_empty() {
-                continue;
-            }
-            if batch.len() == tried && self.queue.reap(cx, pool)? == More::No {
-                // An empty ring refused them: the device can never carry them.
-                pool.free_all(&mut batch);
-                continue;
-            }
-            batch.into_iter().rev().for_each(|packet| self.backlog.push_front(packet));
-            break;
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, shared: &Shared, fault: Fault) {
-        if self.fault.replace(fault).is_none() {
-            shared.notify(Notice::Broken { interface: self.interface, fault });
-        }
-    }
-}
 
 /// The packet work of one CPU. `[C]`
 pub struct Forwarder {
     shared: &'static Shared,
     stack: Stack,
     pool: Pool,
+    /// Made with room for [`INBOX`]: it never grows.
     ports: Vec<Port>,
-    /// Empty between turns.
+    exchange: Exchange,
+    /// Empty between turns, as all that follow.
     batch: Batch,
+    parcels: Parcels,
+    /// By CPU: packets to be sent there.
+    staged: Box<[Parcels]>,
+    /// Of the configuration that `ports` and `stack` know.
+    generation: u64,
     reap_at: Instant,
+    /// Buffers ran out: receive rings may lack some.
+    starved: bool,
 }
 
 impl Forwarder {
-    /// Takes over the queue pairs of its CPU.
-    pub fn new(shared: &'static Shared, stack: Stack, pool: Pool, ports: Vec<Port>) -> Self {
-        Self { shared, stack, pool, ports, batch: Batch::new(), reap_at: Instant::ZERO }
+    /// Without ports: they come with the configuration.
+    pub fn new(shared: &'static Shared, stack: Stack, exchange: Exchange) -> Self {
+        Self {
+            shared,
+            stack,
+            pool: Pool::new(shared.arena),
+            ports: Vec::with_capacity(INBOX),
+            staged: core::iter::repeat_with(Parcels::new).take(exchange.cpus()).collect(),
+            exchange,
+            batch: Batch::new(),
+            parcels: Parcels::new(),
+            generation: 0,
+            reap_at: Instant::ZERO,
+            starved: false,
+        }
     }
 
-    /// What all CPUs see.
-    pub fn shared(&self) -> &'static Shared {
-        self.shared
+    /// Serves one softint source. Ask for [`deadline`](Self::deadline) afterwards.
+    pub fn softint(&mut self, cx: &Softint, source: u8, now: Instant) -> More {
+        let more = match source {
+            TIMER => {
+                self.tick(cx, now);
+                More::No
+            }
+            MESSAGE => self.messages(cx, now),
+            CONSOLE => {
+                self.shared.console_typed();
+                More::No
+            }
+            source => self.receive(cx, source, now),
+        };
+        for event in self.stack.events() {
+            self.exchange.tell(event);
+        }
+        self.exchange.raise();
+        self.starved = self.pool.idle() == 0 && self.shared.arena.idle() == 0;
+        let counters = self.shared.counters.of(cx.cpu());
+        counters.turns.add(1);
+        counters.pool_idle.set(self.pool.idle() as u64);
+        more
+    }
+
+    /// When a [`TIMER`] is due next.
+    pub fn deadline(&self, now: Instant) -> Instant {
+        let mut due = self.stack.deadline();
+        if self.ports.iter().any(|port| port.is_backed_up() && port.fault.is_none()) {
+            due = due.min(now + RETRY);
+        }
+        let waits = self.starved || self.ports.iter().any(|port| port.in_flight);
+        if waits { due.min(self.reap_at.max(now)) } else { due }
+    }
+
+    /// The configuration in force, known to ports and stack.
+    #[inline]
+    fn enter<'c>(&mut self, cx: &'c Softint, now: Instant) -> &'c Running {
+        let running = self.shared.running.read(cx);
+        if running.generation != self.generation {
+            self.follow(cx, running, now);
+        }
+        running
+    }
+
+    /// Goes over to another configuration: takes new ports over, gives old ones back.
+    #[cold]
+    fn follow(&mut self, cx: &Softint, running: &Running, now: Instant) {
+        self.generation = running.generation;
+        while self.ports.len() < self.ports.capacity() {
+            let Some(port) = self.shared.inbox.of(cx.cpu()).pop() else { break };
+            self.ports.push(port);
+        }
+        let mut number = 0;
+        while let Some(port) = self.ports.get_mut(number) {
+            let place = running.place(port.interface);
+            if place.is_some_and(|place| place.attachment == port.attachment) {
+                number += 1;
+                continue;
+            }
+            let mut port = self.ports.swap_remove(number);
+            port.abandon(cx, running.snapshot.counters(port.interface), &mut self.pool, Drop::InterfaceDown);
+            // There is room for all ports there can be.
+            let _ = self.shared.returned.push(port);
+        }
+        self.with_turn(cx, running, now, |stack, turn, _| stack.reconfigured(turn));
     }
 
     /// Serves the device that raised `source`: one batch of each of its queues.
-    pub fn receive(&mut self, cx: &Softint, source: u8, now: Instant) -> More {
+    fn receive(&mut self, cx: &Softint, source: u8, now: Instant) -> More {
+        let running = self.enter(cx, now);
         let mut more = More::No;
         if !self.ports.iter().any(|port| port.source == source) {
             // No queue's: a device announces a change of its configuration.
@@ -111,36 +134,17 @@ impl Forwarder {
         }
         for number in 0..self.ports.len() {
             if self.ports.get(number).is_some_and(|port| port.source == source && port.fault.is_none())
-                && self.serve(cx, number, now) == More::Yes
+                && self.serve(cx, running, number, now) == More::Yes
             {
                 more = More::Yes;
             }
         }
-        self.retry(cx);
-        self.shared.pool_idle.of(cx.cpu()).set(self.pool.idle() as u64);
+        self.retry(cx, running);
         more
     }
 
-    /// Tries the backlogs again; those of broken devices end.
-    fn retry(&mut self, cx: &Softint) {
-        for port in self.ports.iter_mut().filter(|port| !port.backlog.is_empty()) {
-            if port.fault.is_none()
-                && let Err(fault) = port.drain(cx, &mut self.pool)
-            {
-                port.fail(self.shared, fault);
-            }
-            if port.fault.is_some() {
-                let counters = self.shared.snapshot.read(cx).counters(port.interface);
-                for packet in port.backlog.drain(..) {
-                    counters.dropped(cx.cpu(), Drop::DeviceFault);
-                    self.pool.free(packet);
-                }
-            }
-        }
-    }
-
     /// Takes one batch from a port through the stack. Polls while there is more, re-arms the interrupt when dry.
-    fn serve(&mut self, cx: &Softint, number: usize, now: Instant) -> More {
+    fn serve(&mut self, cx: &Softint, running: &Running, number: usize, now: Instant) -> More {
         let Some(port) = self.ports.get_mut(number) else { return More::No };
         port.queue.disarm(cx);
         let left = match port.queue.receive(cx, &mut self.pool, &mut self.batch) {
@@ -152,10 +156,10 @@ impl Forwarder {
             }
         };
         let interface = port.interface;
-        let mut out = Out { cx, shared: self.shared, ports: &mut self.ports };
-        let snapshot = self.shared.snapshot.read(cx);
-        let mut turn = Turn { cx, snapshot, now, pool: &mut self.pool, egress: &mut out };
-        self.stack.input(&mut turn, interface, &mut self.batch);
+        if running.steers(interface) {
+            self.steer(cx, running, interface);
+        }
+        self.with_turn(cx, running, now, |stack, turn, batch| stack.input(turn, interface, batch));
         if left == More::Yes {
             return More::Yes;
         }
@@ -169,30 +173,113 @@ impl Forwarder {
         }
     }
 
+    /// Sends packets of the batch whose flows belong to other CPUs there. Its own, and what is not IP, stay.
+    fn steer(&mut self, cx: &Softint, running: &Running, interface: IfIndex) {
+        self.batch.iter().for_each(Packet::prefetch_data);
+        let mut own = Batch::new();
+        for mut packet in self.batch.drain(..) {
+            packet.meta_mut().received = interface;
+            let cpu =
+                flow::hash(&mut packet).and_then(|hash| running.cpu_of(hash)).filter(|&cpu| cpu != cx.cpu());
+            match cpu.and_then(|cpu| self.staged.get_mut(cpu.index())) {
+                // Neither is fuller than the batch was.
+                Some(staged) => staged.push(Parcel { packet, errand: Errand::Receive(interface) }),
+                None => own.push(packet),
+            }
+        }
+        self.batch = own;
+        let mut sent = 0;
+        for (number, staged) in self.staged.iter_mut().enumerate().filter(|(_, staged)| !staged.is_empty()) {
+            sent += CpuId::new(number).map_or(0, |cpu| self.exchange.send(cpu, staged));
+            let counters = running.snapshot.counters(interface);
+            for Parcel { packet, .. } in staged.drain(..) {
+                counters.received(cx.cpu(), 1, packet.len() as u64);
+                counters.dropped(cx.cpu(), Drop::HandoffFull);
+                self.pool.free(packet);
+            }
+        }
+        self.shared.counters.of(cx.cpu()).handed_over.add(sent as u64);
+    }
+
+    /// Takes what other CPUs sent: a batch from each.
+    fn messages(&mut self, cx: &Softint, now: Instant) -> More {
+        self.enter(cx, now);
+        let mut more = More::No;
+        for from in 0..self.exchange.cpus() {
+            for _ in 0..BATCH {
+                let Some(event) = self.exchange.news(from) else { break };
+                let running = self.enter(cx, now);
+                self.with_turn(cx, running, now, |stack, turn, _| stack.apply(turn, event));
+            }
+            self.exchange.take(from, &mut self.parcels);
+            if self.parcels.is_empty() {
+                continue;
+            }
+            if self.parcels.is_full() {
+                more = More::Yes;
+            }
+            // Read after the parcels were taken: whatever configuration made them, this one is as new.
+            let running = self.enter(cx, now);
+            self.deliver(cx, running, now);
+        }
+        let running = self.enter(cx, now);
+        self.retry(cx, running);
+        more
+    }
+
+    /// Runs parcels' errands, in their order and as many of a kind together as follow each other.
+    fn deliver(&mut self, cx: &Softint, running: &Running, now: Instant) {
+        self.parcels.iter().for_each(|parcel| parcel.packet.prefetch_meta());
+        let mut current = None;
+        for Parcel { packet, errand } in core::mem::take(&mut self.parcels) {
+            if current != Some(errand) {
+                self.run_errand(cx, running, now, current);
+                current = Some(errand);
+            }
+            self.batch.push(packet);
+        }
+        self.run_errand(cx, running, now, current);
+    }
+
+    fn run_errand(&mut self, cx: &Softint, running: &Running, now: Instant, errand: Option<Errand>) {
+        self.with_turn(cx, running, now, |stack, turn, batch| match errand {
+            Some(Errand::Receive(interface)) => stack.input(turn, interface, batch),
+            Some(Errand::Transmit(interface)) => stack.transmit(turn, interface, batch),
+            None => {}
+        });
+    }
+
     /// Runs the stack's timers and takes sent packets back.
-    pub fn tick(&mut self, cx: &Softint, now: Instant) {
-        let mut out = Out { cx, shared: self.shared, ports: &mut self.ports };
-        let snapshot = self.shared.snapshot.read(cx);
-        let mut turn = Turn { cx, snapshot, now, pool: &mut self.pool, egress: &mut out };
-        self.stack.tick(&mut turn);
-        self.retry(cx);
+    fn tick(&mut self, cx: &Softint, now: Instant) {
+        let running = self.enter(cx, now);
+        self.with_turn(cx, running, now, |stack, turn, _| {
+            stack.tick(turn);
+        });
+        self.retry(cx, running);
         if now >= self.reap_at {
             self.reap(cx, now);
         }
-        self.shared.pool_idle.of(cx.cpu()).set(self.pool.idle() as u64);
     }
 
-    /// When [`tick`](Self::tick) is due next.
-    pub fn deadline(&self, now: Instant) -> Instant {
-        let mut stack = self.stack.deadline();
-        if self.ports.iter().any(|port| !port.backlog.is_empty() && port.fault.is_none()) {
-            stack = stack.min(now + RETRY);
+    /// Tries the backlogs again; those of broken devices end.
+    fn retry(&mut self, cx: &Softint, running: &Running) {
+        for port in self.ports.iter_mut().filter(|port| port.is_backed_up()) {
+            let counters = running.snapshot.counters(port.interface);
+            if port.fault.is_none()
+                && let Err(fault) = port.drain(cx, counters, &mut self.pool)
+            {
+                port.fail(self.shared, fault);
+            }
+            if port.fault.is_some() {
+                port.abandon(cx, counters, &mut self.pool, Drop::DeviceFault);
+            }
         }
-        if self.ports.iter().any(|port| port.in_flight) { stack.min(self.reap_at) } else { stack }
     }
 
     fn reap(&mut self, cx: &Softint, now: Instant) {
-        for port in self.ports.iter_mut().filter(|port| port.in_flight && port.fault.is_none()) {
+        let starved = self.starved;
+        let due = |port: &&mut Port| (port.in_flight || starved) && port.fault.is_none();
+        for port in self.ports.iter_mut().filter(due) {
             match port.queue.reap(cx, &mut self.pool) {
                 Ok(left) => port.in_flight = left == More::Yes,
                 Err(fault) => port.fail(self.shared, fault),
@@ -200,23 +287,62 @@ impl Forwarder {
         }
         self.reap_at = now + REAP;
     }
+
+    /// Lends the stack what it works with, and the batch.
+    fn with_turn<R>(
+        &mut self,
+        cx: &Softint,
+        running: &Running,
+        now: Instant,
+        work: impl FnOnce(&mut Stack, &mut Turn<'_>, &mut Batch) -> R,
+    ) -> R {
+        let Self { shared, stack, pool, ports, exchange, batch, .. } = self;
+        let mut out = Out { cx, shared, running, ports, exchange };
+        let mut turn = Turn { cx, snapshot: &running.snapshot, now, pool, egress: &mut out };
+        work(stack, &mut turn, batch)
+    }
 }
 
-/// The way out of the stack: this CPU's transmit queues. What is left in a batch is counted and freed there.
+/// The way out of the stack: this CPU's transmit queues, or the ring to the CPU that owns one.
 struct Out<'a> {
     cx: &'a Softint,
     shared: &'a Shared,
+    running: &'a Running,
     ports: &'a mut [Port],
+    exchange: &'a mut Exchange,
+}
+
+impl Out<'_> {
+    /// Sends frames to the CPU that transmits them; what finds no room stays.
+    fn hand_over(&mut self, interface: IfIndex, batch: &mut Batch) {
+        let Some(owner) = self.running.owner(interface, self.cx.cpu()) else { return };
+        let errand = Errand::Transmit(interface);
+        let mut parcels: Parcels = batch.drain(..).map(|packet| Parcel { packet, errand }).collect();
+        let sent = self.exchange.send(owner, &mut parcels);
+        self.shared.counters.of(self.cx.cpu()).handed_over.add(sent as u64);
+        batch.extend(parcels.into_iter().map(|parcel| parcel.packet));
+    }
 }
 
 impl Egress for Out<'_> {
     fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) {
-        let Some(port) = self.ports.iter_mut().find(|port| port.interface == interface) else { return };
-        if port.fault.is_some() {
-            return;
-        }
-        if let Err(fault) = port.transmit(self.cx, pool, batch) {
+        let Some(port) = self.ports.iter_mut().find(|port| port.interface == interface) else {
+            return self.hand_over(interface, batch);
+        };
+        let counters = self.running.snapshot.counters(interface);
+        if let Err(fault) = port.transmit(self.cx, counters, pool, batch) {
             port.fail(self.shared, fault);
+        }
+    }
+
+    fn carrier(&self, interface: IfIndex) -> Carrier {
+        match self.ports.iter().find(|port| port.interface == interface) {
+            Some(port) if port.fault.is_none() => Carrier::ThisCpu,
+            Some(_) => Carrier::Nobody(Drop::DeviceFault),
+            None => match self.running.owner(interface, self.cx.cpu()) {
+                Some(owner) if owner != self.cx.cpu() => Carrier::AnotherCpu,
+                _ => Carrier::Nobody(Drop::InterfaceDown),
+            },
         }
     }
 }

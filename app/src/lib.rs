@@ -10,8 +10,12 @@ extern crate std;
 
 pub mod attach;
 pub mod config;
+pub mod console;
 pub mod forwarder;
+pub mod interfaces;
 pub mod management;
+pub mod mesh;
+pub mod port;
 pub mod router;
 pub mod shared;
 pub mod show;

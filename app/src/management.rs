@@ -1,14 +1,14 @@
 //! The management task of the boot CPU: devices' health, carrier changes, the console. Packet work preempts it.
 
-use crate::attach::{self, Attached};
 use crate::config::Config;
-use crate::shared::{Notice, Shared};
-use crate::show::{InterfaceStatus, Means, Ready, State, Table};
-use alloc::boxed::Box;
+use crate::console::{Command, HELP, Line};
+use crate::interfaces::{self, Interfaces};
+use crate::shared::Shared;
+use crate::show::{CpuStatus, Means, Ready, Table};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
-use weir_machine::{clock, console, dispatch, error, frames, print, task};
+use weir_machine::{clock, console, dispatch, frames, print, task};
 use weir_netstack::Instant;
 use weir_sync::{Control, CpuId};
 
@@ -20,8 +20,8 @@ const TABLE_EVERY: Duration = Duration::from_secs(10);
 /// What runs below the packet work. `[C]` boot CPU
 pub struct Management {
     shared: &'static Shared,
-    config: Config,
-    attached: Vec<Attached>,
+    interfaces: Interfaces,
+    line: Line,
     look_at: Instant,
     table_at: Instant,
     /// Packets received at the last automatic table.
@@ -29,107 +29,82 @@ pub struct Management {
 }
 
 impl Management {
-    /// Takes over the devices of a router that forwards.
-    pub fn new(shared: &'static Shared, config: Config, attached: Vec<Attached>, now: Instant) -> Self {
-        Self { shared, config, attached, look_at: now + LOOK_EVERY, table_at: now + TABLE_EVERY, seen: 0 }
+    /// Takes over the interfaces of a router that forwards.
+    pub fn new(shared: &'static Shared, interfaces: Interfaces, now: Instant) -> Self {
+        Self {
+            shared,
+            interfaces,
+            line: Line::default(),
+            look_at: now + LOOK_EVERY,
+            table_at: now + TABLE_EVERY,
+            seen: 0,
+        }
     }
 
     /// The task: does all that is due whenever there is news, or nothing happened for long enough.
     pub async fn run(mut self) {
         loop {
-            self.turn(Instant::from_nanos(clock::now()));
+            task::control(|cx| self.turn(cx, Instant::from_nanos(clock::now())));
             self.shared.news.wait_until(self.table_at.min(self.look_at).as_nanos()).await;
         }
     }
 
-    fn turn(&mut self, now: Instant) {
+    fn turn(&mut self, cx: &Control, now: Instant) {
         let look = now >= self.look_at;
         if look {
             self.look_at = now + LOOK_EVERY;
         }
-        task::control(|cx| {
-            let mut changed = self.stop_broken(cx);
-            if self.shared.take_device_changed() || look {
-                changed |= self.look(cx);
-            }
-            if changed {
-                self.publish(cx);
-            }
-        });
-        let mut key = false;
+        let changed = self.shared.take_device_changed();
+        self.interfaces.run(cx, changed || look);
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
-            while console::read_byte().is_some() {
-                key = true;
+            while let Some(byte) = console::read_byte() {
+                self.typed(cx, byte, now);
             }
         }
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
-            let packets = self.packets();
-            key |= core::mem::replace(&mut self.seen, packets) != packets;
-        }
-        if key {
-            self.print_table(now);
+            let packets = self.interfaces.packets();
+            if core::mem::replace(&mut self.seen, packets) != packets && self.line.is_idle() {
+                self.print_table(now);
+            }
         }
     }
 
     /// The line that says the router forwards on `cpus` CPUs.
     pub fn ready_line(&self, cpus: usize, memory: u64) -> String {
         Ready {
-            hostname: &self.config.hostname,
+            hostname: &self.interfaces.config().hostname,
             since_entry_ns: clock::now(),
             since_entry_ticks: clock::since_entry(),
             cpus,
             memory,
-            interfaces: &self.status(),
+            interfaces: &self.interfaces.status(),
         }
         .to_string()
     }
 
-    fn status(&self) -> Vec<InterfaceStatus> {
-        attach::status(&self.config, &self.attached)
-    }
-
-    fn packets(&self) -> u64 {
-        self.attached.iter().map(|attached| attached.counters.totals().rx_packets).sum()
-    }
-
-    /// Follows every device's health and carrier. Whether one changed.
-    fn look(&mut self, cx: &Control) -> bool {
-        let mut changed = false;
-        for attached in &mut self.attached {
-            let interface = attached.interface;
-            changed |=
-                attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));
+    /// A byte from the console.
+    fn typed(&mut self, cx: &Control, byte: u8, now: Instant) {
+        match self.line.typed(byte, |echo| print!("{echo}")) {
+            None => {}
+            Some(Command::Table) => self.print_table(now),
+            Some(Command::Help) => print!("{HELP}"),
+            Some(Command::Replace(text)) => self.replace(cx, &text),
         }
-        changed | self.stop_broken(cx)
     }
 
-    /// Stops devices that broke their protocol. Whether there was one.
-    fn stop_broken(&mut self, cx: &Control) -> bool {
-        let mut any = false;
-        while let Some(Notice::Broken { interface, fault }) = self.shared.next_notice() {
-            let Some(attached) = self.attached.iter_mut().find(|attached| attached.interface == interface)
-            else {
-                continue;
-            };
-            attached.device.stop(cx);
-            attached.state = State::Broken(fault.reason);
-            error!(
-                "{}: {} broke its protocol: {fault}; it is stopped",
-                attached.name,
-                attached.device.info().name
-            );
-            any = true;
-        }
-        any
-    }
-
-    /// Publishes the configuration with the devices as they are now.
-    fn publish(&mut self, cx: &Control) {
-        match attach::snapshot(&self.config, &self.attached) {
-            Ok(snapshot) => drop(self.shared.snapshot.publish(cx, Box::new(snapshot))),
-            Err(conflict) => error!("the running configuration stays as it was: {conflict}"),
+    /// Replaces the configuration by a text, or says what is wrong with it.
+    fn replace(&mut self, cx: &Control, text: &[u8]) {
+        match Config::parse(text) {
+            Err(errors) => print!("{}the configuration is as it was\n", errors.in_file("console")),
+            Ok(config) => match self.interfaces.replace(cx, config) {
+                Err(wrong) => print!("{wrong}the configuration is as it was\n"),
+                Ok(change) => {
+                    interfaces::log(&change);
+                    print!("the configuration is replaced\n");
+                }
+            },
         }
     }
 
@@ -142,7 +117,22 @@ impl Management {
             uptime_ns: now.as_nanos(),
             busy_ticks: dispatch::busy_ticks(CpuId::BOOT),
         };
+        let row = |cpu: CpuId| {
+            let counters = self.shared.counters.of(cpu);
+            let sum = |field: fn(&weir_netif::Totals) -> u64| {
+                self.interfaces.attached().iter().map(|attached| field(&attached.counters.of(cpu))).sum()
+            };
+            CpuStatus {
+                cpu,
+                received: sum(|totals| totals.rx_packets),
+                sent: sum(|totals| totals.tx_packets),
+                handed_over: counters.handed_over.get(),
+                turns: counters.turns.get(),
+                busy_permille: dispatch::busy_ticks(cpu) * 1000 / clock::since_entry().max(1),
+            }
+        };
+        let cpus: Vec<CpuStatus> = (0..self.interfaces.cpus()).filter_map(CpuId::new).map(row).collect();
         let tasks: Vec<_> = task::tasks().collect();
-        print!("{}", Table { interfaces: &self.status(), tasks: &tasks, means });
+        print!("{}", Table { interfaces: &self.interfaces.status(), cpus: &cpus, tasks: &tasks, means });
     }
 }

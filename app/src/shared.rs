@@ -1,11 +1,14 @@
-//! What all CPUs see: the published snapshot, the buffer arena, and the mailbox from packet work to management.
+//! What all CPUs see: the configuration in force, the buffer arena, counters, and the ways between packet work and
+//! management.
 
+use crate::port::Port;
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_machine::task::Signal;
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
-use weir_sync::{Counter, PerCpu, Published};
+use weir_sync::{Counter, CpuId, PerCpu, Published};
 
 /// What packet work tells management.
 #[derive(Clone, Copy, Debug)]
@@ -21,16 +24,96 @@ pub enum Notice {
 
 /// Notices that may wait; a port breaks once, so there are never more than ports.
 const NOTICES: usize = 256;
+/// Ports that may wait for one CPU to take them over: twice the interfaces there can be.
+pub const INBOX: usize = 128;
+
+/// The configuration in force: replaced as a whole, by one store. `[I]` all of it.
+#[derive(Debug)]
+pub struct Running {
+    /// Another one for each publication.
+    pub generation: u64,
+    /// What the stack reads.
+    pub snapshot: Snapshot,
+    /// By interface index: the device that serves it.
+    pub places: Box<[Option<Place>]>,
+    /// CPUs that forward, numbered from 0.
+    pub cpus: usize,
+    /// Who processes a packet.
+    pub steering: Steering,
+}
+
+/// A device in service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Each attachment of a device has another number: a CPU gives ports of others back.
+    pub attachment: u32,
+    /// Queue pairs; pair *n* is CPU *n*'s.
+    pub queues: u16,
+}
+
+/// Who processes the packets of devices with fewer queues than there are CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Steering {
+    /// The CPU that received them. Forwarding costs less than handing over there and, for transmission, back.
+    #[default]
+    Off,
+    /// The CPU their flow hashes to: for work of more than a few hundred cycles a packet.
+    Flows,
+}
+
+impl Running {
+    /// The device of `interface`.
+    #[inline]
+    pub fn place(&self, interface: IfIndex) -> Option<&Place> {
+        self.places.get(interface.index())?.as_ref()
+    }
+
+    /// The CPU whose queue transmits what `cpu` has for `interface`: itself if it has one.
+    #[inline]
+    pub fn owner(&self, interface: IfIndex, cpu: CpuId) -> Option<CpuId> {
+        let queues = usize::from(self.place(interface)?.queues);
+        CpuId::new(cpu.index().checked_rem(queues)?)
+    }
+
+    /// Whether packets received on `interface` are spread over CPUs in software.
+    #[inline]
+    pub fn steers(&self, interface: IfIndex) -> bool {
+        self.steering == Steering::Flows
+            && self.place(interface).is_some_and(|place| usize::from(place.queues) < self.cpus)
+    }
+
+    /// The CPU that a flow belongs to.
+    #[inline]
+    pub fn cpu_of(&self, hash: u32) -> Option<CpuId> {
+        CpuId::new((u64::from(hash) * self.cpus as u64 >> 32) as usize)
+    }
+}
+
+/// One CPU's own counts. `[A]` Written by it alone, read by management.
+#[derive(Debug, Default)]
+pub struct CpuCounters {
+    /// Free buffers in its pool: a gauge.
+    pub pool_idle: Counter,
+    /// Packets it sent to other CPUs.
+    pub handed_over: Counter,
+    /// Softints it served.
+    pub turns: Counter,
+}
 
 /// State shared by all CPUs.
 pub struct Shared {
     /// `[P]` The configuration in force.
-    pub snapshot: Published<Snapshot>,
+    pub running: Published<Running>,
     /// `[I]` Packet buffers.
     pub arena: &'static Arena,
-    /// `[A]` Free buffers in each CPU's pool: a gauge.
-    pub pool_idle: PerCpu<Counter>,
-    /// `[A]` Wakes management: a notice, a key, or a change of a device.
+    /// `[A]` Each CPU's counts.
+    pub counters: PerCpu<CpuCounters>,
+    /// `[A]` Ports on their way to the CPU that will own them: pushed by management before the configuration that needs
+    /// them is published, popped by that CPU when it sees it.
+    pub inbox: PerCpu<ArrayQueue<Port>>,
+    /// `[A]` Ports that their CPUs do not need any more; room for all there can be.
+    pub returned: ArrayQueue<Port>,
+    /// `[A]` Wakes management: a notice, a key, a change of a device, a port that came back.
     pub news: Signal,
     /// `[A]` Written by softints of any CPU, read by management.
     notices: ArrayQueue<Notice>,
@@ -41,12 +124,21 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// With its first snapshot.
-    pub fn new(snapshot: Published<Snapshot>, arena: &'static Arena) -> Self {
+    /// Without interfaces, for `cpus` CPUs.
+    pub fn new(arena: &'static Arena, cpus: usize) -> Self {
+        let running = Running {
+            generation: 0,
+            snapshot: Snapshot::empty(),
+            places: Box::default(),
+            cpus,
+            steering: Steering::Off,
+        };
         Self {
-            snapshot,
+            running: Published::new(Box::new(running)),
             arena,
-            pool_idle: PerCpu::new(|_| Counter::default()),
+            counters: PerCpu::new(|_| CpuCounters::default()),
+            inbox: PerCpu::new(|_| ArrayQueue::new(INBOX)),
+            returned: ArrayQueue::new(INBOX * cpus.max(1)),
             news: Signal::new(),
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),
@@ -90,6 +182,7 @@ impl Shared {
 
     /// Free packet buffers, of a moment ago.
     pub fn buffers_free(&self) -> usize {
-        self.arena.idle() + self.pool_idle.iter().map(|idle| idle.get() as usize).sum::<usize>()
+        let idle = self.counters.iter().map(|counters| counters.pool_idle.get() as usize);
+        self.arena.idle() + idle.sum::<usize>()
     }
 }

@@ -1,11 +1,12 @@
 //! What an operator reads on the console: the ready line and the table of interfaces.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use ipnet::IpNet;
 use weir_machine::task::Report;
 use weir_netif::{Drop, Link, Totals};
+use weir_sync::CpuId;
 
 /// An interface as an operator sees it.
 #[derive(Clone, Debug)]
@@ -59,10 +60,29 @@ pub struct Means {
     pub busy_ticks: u64,
 }
 
-/// The table of interfaces with packets, bytes and drops by reason, then the tasks, and a last line about memory.
+/// What a CPU has done.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuStatus {
+    /// Which.
+    pub cpu: CpuId,
+    /// Packets its stack received.
+    pub received: u64,
+    /// Packets it transmitted.
+    pub sent: u64,
+    /// Packets it sent to other CPUs.
+    pub handed_over: u64,
+    /// Softints it served.
+    pub turns: u64,
+    /// How much of the time since entry it was awake.
+    pub busy_permille: u64,
+}
+
+/// The table of interfaces with packets, bytes and drops by reason, of CPUs and of tasks, and a last line about memory.
 pub struct Table<'a> {
     /// In table order.
     pub interfaces: &'a [InterfaceStatus],
+    /// In order.
+    pub cpus: &'a [CpuStatus],
     /// What the tasks of all CPUs cost.
     pub tasks: &'a [Report],
     /// The last line.
@@ -100,9 +120,27 @@ impl fmt::Display for Table<'_> {
         if self.interfaces.is_empty() {
             writeln!(f, "(no interface is configured)")?;
         }
+        writeln!(
+            f,
+            "{:<8} {:>12} {:>12} {:>12} {:>12} {:>7}",
+            "cpu", "received", "sent", "handed-over", "turns", "busy"
+        )?;
+        for cpu in self.cpus {
+            writeln!(
+                f,
+                "{:<8} {:>12} {:>12} {:>12} {:>12} {:>4}.{}%",
+                cpu.cpu.to_string(),
+                cpu.received,
+                cpu.sent,
+                cpu.handed_over,
+                cpu.turns,
+                cpu.busy_permille / 10,
+                cpu.busy_permille % 10,
+            )?;
+        }
         writeln!(f, "{:<15} {:<8} {:>12} {:>15} {:>12}", "task", "cpu", "polls", "over 1 ms", "longest us")?;
         for task in self.tasks {
-            let (cpu, longest) = (task.cpu.index(), task.longest_ns / 1000);
+            let (cpu, longest) = (task.cpu.to_string(), task.longest_ns / 1000);
             writeln!(
                 f,
                 "{:<15} {cpu:<8} {:>12} {:>15} {longest:>12}",
@@ -178,9 +216,7 @@ impl fmt::Display for Ready<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
     use weir_netif::IfCounters;
-    use weir_sync::CpuId;
 
     fn wan() -> InterfaceStatus {
         let counters = IfCounters::new();
@@ -206,6 +242,14 @@ mod tests {
             uptime_ns: 12_345_678_901,
             busy_ticks: 7,
         };
+        let cpu = CpuStatus {
+            cpu: CpuId::BOOT,
+            received: 3,
+            sent: 2,
+            handed_over: 1,
+            turns: 9,
+            busy_permille: 123,
+        };
         let management = Report {
             name: "management",
             cpu: CpuId::BOOT,
@@ -214,13 +258,15 @@ mod tests {
             longest_ns: 1_234_567,
             long_polls: 1,
         };
-        let table = Table { interfaces: &[wan()], tasks: &[management], means }.to_string();
+        let table = Table { interfaces: &[wan()], cpus: &[cpu], tasks: &[management], means }.to_string();
         let expected = "\
 interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped
 wan             up                  3             192            2             128          1
            1 ttl-expired
+cpu          received         sent  handed-over        turns    busy
+cpu0                3            2            1            9   12.3%
 task            cpu             polls       over 1 ms   longest us
-management      0                  12               1         1234
+management      cpu0               12               1         1234
 memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks
 ";
         assert_eq!(table, expected);

@@ -9,6 +9,7 @@ mod command;
 mod console;
 mod cpio;
 mod doctor;
+mod flows;
 mod frame;
 mod graph;
 mod host;
@@ -118,6 +119,28 @@ inlined callers. Exits with 1 if there was no backtrace.",
 Compares the workspace's dependencies with the design's arrows and looks for #![forbid(unsafe_code)] in every crate
 but machine, sync and netif. Names each offender; exits with 1 if there is one.",
         run: check_graph,
+    },
+    Subcommand {
+        name: "soak",
+        summary: "many flows over four CPUs, and configuration changes, for as long as you like",
+        help: "lab soak [--minutes N] [--packets N]
+
+For N minutes (10), in turn: 16 flows in both families and directions through a router with four CPUs and four queues a
+NIC, N packets of each flow and direction (20000); then 50 changes of configuration on the console while hosts ping. Order within a
+flow must be kept, no ping lost. Needs root.",
+        run: soak,
+    },
+    Subcommand {
+        name: "send-flows",
+        summary: "send numbered datagrams in many flows (used inside the hosts)",
+        help: "lab send-flows ADDRESS:PORT [--flows N] [--count N]",
+        run: send_flows,
+    },
+    Subcommand {
+        name: "receive-flows",
+        summary: "receive such datagrams and keep a tally (used inside the hosts)",
+        help: "lab receive-flows ADDRESS:PORT",
+        run: receive_flows,
     },
     Subcommand {
         name: "serve-http",
@@ -286,6 +309,42 @@ fn mutate_frames(mut arguments: Arguments) -> Result<bool> {
         );
         Ok(())
     })?;
+    Ok(true)
+}
+
+fn soak(mut arguments: Arguments) -> Result<bool> {
+    let (minutes, packets) =
+        (arguments.number("--minutes", 10u64)?, arguments.number("--packets", 20_000u64)?);
+    arguments.end("soak")?;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60 * minutes);
+    let mut rounds = 0;
+    while rounds == 0 || std::time::Instant::now() < deadline {
+        rounds += 1;
+        let rate = tests::multicore::device_spreads(Image::Weir, "soak", packets)?;
+        println!("round {rounds}: 4 x 16 x {packets} packets in order, {rate:.0} a second");
+        let rig = rig::FrameRig::start(Image::Weir, router::Config::two_ports(), 3, |setup| {
+            setup.cpus = 4;
+            setup.limit = std::time::Duration::from_secs(1200);
+        })?;
+        rig.check("soak", |rig| tests::multicore::replaced_while_pinging(rig, 50))?;
+        println!("round {rounds}: 100 configurations, no ping lost");
+    }
+    Ok(true)
+}
+
+fn send_flows(mut arguments: Arguments) -> Result<bool> {
+    let (flows, count) = (arguments.number("--flows", 16)?, arguments.number("--count", 1000)?);
+    let address = arguments.word().context("lab send-flows ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("send-flows")?;
+    flows::print(&flows::send(address, flows, count)?);
+    Ok(true)
+}
+
+fn receive_flows(mut arguments: Arguments) -> Result<bool> {
+    let address =
+        arguments.word().context("lab receive-flows ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("receive-flows")?;
+    flows::receive(address)?;
     Ok(true)
 }
 

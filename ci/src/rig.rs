@@ -104,12 +104,14 @@ pub(crate) struct LinuxPlan {
     /// MTU of each host's NIC.
     pub(crate) mtu: [usize; 2],
     pub(crate) queues: usize,
+    /// Each NIC's queues, if they differ.
+    pub(crate) queues_at: Option<[usize; 2]>,
     pub(crate) cpus: usize,
 }
 
 impl LinuxPlan {
     pub(crate) fn new() -> LinuxPlan {
-        LinuxPlan { config: Config::two_ports(), mtu: [1500; 2], queues: 1, cpus: 1 }
+        LinuxPlan { config: Config::two_ports(), mtu: [1500; 2], queues: 1, queues_at: None, cpus: 1 }
     }
 
     /// Both networks and the router with this MTU.
@@ -141,7 +143,7 @@ impl LinuxRig {
                 addresses: vec![format!("{}/24", own.v4), format!("{}/64", own.v6)],
                 gateways: vec![own.gateway_v4.to_string(), own.gateway_v6.to_string()],
                 mtu: plan.mtu[port],
-                queues: plan.queues,
+                queues: plan.queues_at.map_or(plan.queues, |queues| queues[port]),
             })
         };
         let network = Network::new(&[host_plan(0)?, host_plan(1)?])?;

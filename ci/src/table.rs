@@ -15,6 +15,14 @@ pub(crate) struct Memory {
     pub(crate) buffers: u64,
 }
 
+/// What a CPU has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CpuRow {
+    pub(crate) received: u64,
+    /// Packets sent to other CPUs.
+    pub(crate) handed_over: u64,
+}
+
 /// What one table said.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
@@ -24,6 +32,8 @@ pub(crate) struct Table {
     packets: BTreeMap<String, (u64, u64)>,
     drops: BTreeMap<String, u64>,
     pub(crate) memory: Option<Memory>,
+    /// In order.
+    pub(crate) cpus: Vec<CpuRow>,
     /// TSC ticks the boot CPU was not asleep.
     pub(crate) busy_ticks: Option<u64>,
 }
@@ -95,6 +105,7 @@ fn parse_weir(text: &str) -> Table {
             ["interface", "state", ..] => {
                 table.packets.clear();
                 table.drops.clear();
+                table.cpus.clear();
             }
             ["memory", ..] => {
                 let buffers =
@@ -102,6 +113,11 @@ fn parse_weir(text: &str) -> Table {
                 table.memory = number(1).zip(buffers).map(|(kib, buffers)| Memory { kib, buffers });
                 let busy = line.split("busy ").nth(1).and_then(|rest| rest.split(' ').next());
                 table.busy_ticks = busy.and_then(|ticks| ticks.parse().ok());
+            }
+            [cpu, received, _, handed_over, _, busy] if cpu.starts_with("cpu") && busy.ends_with('%') => {
+                if let (Ok(received), Ok(handed_over)) = (received.parse(), handed_over.parse()) {
+                    table.cpus.push(CpuRow { received, handed_over });
+                }
             }
             [_, reason] => {
                 if let Some(count) = number(0) {
@@ -149,10 +165,13 @@ mod tests {
             "interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped\n";
         let memory =
             "memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks\n";
+        let cpus = "cpu          received         sent  handed-over        turns    busy\n\
+                    cpu0               10            7            3            9   12.3%\n";
         let drops = "           2 ttl-expired\n           1 no-route\n";
         let text =
-            [head, &row(5), drops, memory, "[ 1.0] cpu0 info  lan: link down\n", head, &row(10), drops];
+            [head, &row(5), drops, memory, "[ 1.0] cpu0 info  lan: link down\n", head, &row(10), drops, cpus];
         let table = parse_weir(&(text.concat() + memory));
+        assert_eq!(table.cpus, [CpuRow { received: 10, handed_over: 3 }]);
         assert_eq!((table.received("wan"), table.sent("wan"), table.received("lan")), (10, 7, 0));
         assert_eq!((table.drops("ttl-expired"), table.drops("no-route")), (2, 1));
         assert_eq!(table.memory, Some(Memory { kib: 28672, buffers: 96 }));

@@ -5,6 +5,7 @@ mod errors;
 mod forwarding;
 mod hardware;
 mod linux_hosts;
+pub(crate) mod multicore;
 mod neighbours;
 mod operation;
 mod own;
@@ -84,6 +85,7 @@ fn table() -> Vec<Test> {
     all.extend(hardware::tests());
     all.extend(operation::tests());
     all.extend(linux_hosts::tests());
+    all.extend(multicore::tests());
     all
 }
 

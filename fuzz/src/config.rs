@@ -30,7 +30,7 @@ fn accepted(config: &Config) {
     for link in [Link::Up, Link::Down] {
         let attached: Vec<Attached> =
             (0..).zip(&config.interfaces).map(|(n, wish)| attach(n, wish, link)).collect();
-        let snapshot = snapshot(config, &attached);
+        let snapshot = snapshot(config, &attached, &Default::default());
         assert!(snapshot.is_ok(), "accepted, but it contradicts itself: {:?}", snapshot.err());
     }
 }
@@ -44,6 +44,8 @@ fn attach(index: u16, wish: &Interface, link: Link) -> Attached {
     let name = String::from("nothing");
     let info = DeviceInfo { name, mac, mtu: 1500, queues: 1, offloads: Offloads::empty() };
     Attached {
+        attachment: 0,
+        queues: 0,
         interface: IfIndex(index),
         name: wish.name.clone(),
         device: Box::new(Nothing(info)),

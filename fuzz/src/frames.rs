@@ -121,7 +121,7 @@ impl<'a> Rig<'a> {
         let mut input = Input(data);
         let duty = input.pick(&[Duty::Speaker, Duty::Worker]);
         let settings = Settings { interfaces: 4, neighbors: 16, seed: input.word().into(), duty };
-        let wire = Wire { room: usize::MAX, interfaces: snapshots[0].interfaces().to_vec() };
+        let wire = Wire { room: usize::MAX, interfaces: snapshots[0].interfaces().cloned().collect() };
         let mut rig = Self {
             input,
             stack: Stack::new(settings),

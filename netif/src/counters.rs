@@ -63,6 +63,12 @@ impl IfCounters {
         block.tx_bytes.add(bytes);
     }
 
+    /// Takes back what [`sent`](Self::sent) counted: it was accepted and then not transmitted. `cpu` is the caller's own.
+    #[cold]
+    pub fn not_sent(&self, cpu: CpuId, packets: u64, bytes: u64) {
+        self.sent(cpu, packets.wrapping_neg(), bytes.wrapping_neg());
+    }
+
     /// Counts one discarded packet. `cpu` is the caller's own.
     #[inline]
     pub fn dropped(&self, cpu: CpuId, reason: Drop) {
@@ -73,16 +79,16 @@ impl IfCounters {
 
     /// The sums.
     pub fn totals(&self) -> Totals {
-        let sum = |field: fn(&Block) -> &Counter| self.blocks.iter().map(|block| field(block).get()).sum();
-        Totals {
-            rx_packets: sum(|block| &block.rx_packets),
-            rx_bytes: sum(|block| &block.rx_bytes),
-            tx_packets: sum(|block| &block.tx_packets),
-            tx_bytes: sum(|block| &block.tx_bytes),
-            drops: core::array::from_fn(|n| {
-                self.blocks.iter().filter_map(|block| block.drops.get(n)).map(Counter::get).sum()
-            }),
-        }
+        let mut totals = Totals::default();
+        self.blocks.iter().for_each(|block| totals.add(block));
+        totals
+    }
+
+    /// What `cpu` has counted.
+    pub fn of(&self, cpu: CpuId) -> Totals {
+        let mut totals = Totals::default();
+        totals.add(self.blocks.of(cpu));
+        totals
     }
 }
 
@@ -92,7 +98,23 @@ impl Default for IfCounters {
     }
 }
 
+impl Default for Totals {
+    fn default() -> Self {
+        Self { rx_packets: 0, rx_bytes: 0, tx_packets: 0, tx_bytes: 0, drops: [0; Drop::COUNT] }
+    }
+}
+
 impl Totals {
+    fn add(&mut self, block: &Block) {
+        self.rx_packets = self.rx_packets.wrapping_add(block.rx_packets.get());
+        self.rx_bytes = self.rx_bytes.wrapping_add(block.rx_bytes.get());
+        self.tx_packets = self.tx_packets.wrapping_add(block.tx_packets.get());
+        self.tx_bytes = self.tx_bytes.wrapping_add(block.tx_bytes.get());
+        for (sum, counter) in self.drops.iter_mut().zip(&block.drops) {
+            *sum += counter.get();
+        }
+    }
+
     /// Packets discarded for `reason`.
     pub fn dropped(&self, reason: Drop) -> u64 {
         self.drops.get(reason as usize).copied().unwrap_or(0)
@@ -118,6 +140,7 @@ mod tests {
         counters.dropped(one, Drop::TtlExpired);
         let totals = counters.totals();
         assert_eq!((totals.rx_packets, totals.rx_bytes), (3, 192));
+        assert_eq!(counters.of(one).rx_packets, 1);
         assert_eq!(totals.drops().collect::<Vec<_>>(), [(Drop::TtlExpired, 1)]);
     }
 }

@@ -108,6 +108,8 @@ reasons! {
     InterfaceUnconfigured = "interface-unconfigured",
     /// The transmit ring is full.
     TxRingFull = "tx-ring-full",
+    /// The ring to the CPU that should go on with the packet is full.
+    HandoffFull = "handoff-full",
     /// No buffer was left.
     NoBuffer = "no-buffer",
     /// The device took itself down; what it had lent was taken back.

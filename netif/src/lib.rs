@@ -18,6 +18,7 @@ mod discard;
 mod offload;
 mod packet;
 mod pool;
+pub mod toeplitz;
 
 pub use arena::{Arena, BUFFER, HEADROOM, MIN_CAPACITY};
 pub use batch::{BATCH, Batch};

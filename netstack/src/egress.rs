@@ -16,8 +16,24 @@ use weir_sync::Softint;
 
 /// The application's side: where batches go.
 pub trait Egress {
-    /// Transmits the packets of `batch` from the front. Those it leaves are dropped as [`Drop::TxRingFull`].
+    /// Transmits the packets of `batch` from the front, or passes them on. Those it leaves are dropped.
     fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool);
+
+    /// Who would transmit the frames of `interface` now: asked before each [`flush`](Self::flush).
+    fn carrier(&self, _interface: IfIndex) -> Carrier {
+        Carrier::ThisCpu
+    }
+}
+
+/// Who transmits on an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carrier {
+    /// A queue of this CPU: what it takes is counted as sent, what it leaves is a [`Drop::TxRingFull`].
+    ThisCpu,
+    /// Another CPU, which counts; what finds no room on the way to it is a [`Drop::HandoffFull`].
+    AnotherCpu,
+    /// Nobody: all frames are dropped for this reason.
+    Nobody(Drop),
 }
 
 /// What is left of a turn when its pool is lent elsewhere.
@@ -61,6 +77,16 @@ impl Lanes {
         } else if let Err((reason, received)) = self.adapt(&mut ports, pool, out, packet) {
             turn.snapshot.counters(received).dropped(turn.cx.cpu(), reason);
         }
+    }
+
+    /// Hands over frames that another CPU made ready for `interface`.
+    pub(crate) fn carry(&mut self, turn: &mut Turn<'_>, interface: IfIndex, batch: &mut Batch) {
+        let (mut ports, pool) = split(turn);
+        for packet in batch.drain(..) {
+            let len = packet.len();
+            self.push(&mut ports, pool, interface, packet, len);
+        }
+        self.flush(turn);
     }
 
     /// Hands all frames over.
@@ -179,14 +205,24 @@ impl Lanes {
 impl Lane {
     fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, interface: IfIndex) {
         let (packets, mut bytes) = (self.batch.len(), core::mem::take(&mut self.bytes));
-        ports.egress.flush(interface, &mut self.batch, pool);
+        let carrier = ports.egress.carrier(interface);
+        let reason = match carrier {
+            Carrier::ThisCpu => Drop::TxRingFull,
+            Carrier::AnotherCpu => Drop::HandoffFull,
+            Carrier::Nobody(reason) => reason,
+        };
+        if !matches!(carrier, Carrier::Nobody(_)) {
+            ports.egress.flush(interface, &mut self.batch, pool);
+        }
         let left = self.batch.len();
         for packet in self.batch.drain(..) {
             bytes = bytes.saturating_sub(packet.len() as u64);
-            ports.discard(pool, packet, Drop::TxRingFull);
+            ports.discard(pool, packet, reason);
         }
-        let sent = packets.saturating_sub(left) as u64;
-        ports.snapshot.counters(interface).sent(ports.cx.cpu(), sent, bytes);
+        if carrier == Carrier::ThisCpu {
+            let sent = packets.saturating_sub(left) as u64;
+            ports.snapshot.counters(interface).sent(ports.cx.cpu(), sent, bytes);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod datagram;
 pub mod egress;
 pub mod ethernet;
 pub mod fib;
+pub mod flow;
 pub mod fragment;
 #[cfg(test)]
 mod frames;
@@ -38,7 +39,7 @@ pub mod snapshot;
 pub mod stack;
 pub mod time;
 
-pub use egress::Egress;
+pub use egress::{Carrier, Egress};
 pub use snapshot::{Conflict, Plan, Snapshot};
 pub use stack::Stack;
 pub use time::Instant;

@@ -56,6 +56,34 @@ pub enum Evidence {
     Answered(Override),
     /// It said so to everybody.
     Announced(Override),
+    /// It said nothing: another CPU of this router has just asked for it. Who needs it too waits for that answer
+    /// before asking as well.
+    Sought,
+}
+
+impl<A> Event<A> {
+    /// Says to other CPUs that this one has asked all for `address`.
+    pub(crate) fn sought(interface: IfIndex, address: A) -> Self {
+        Self { interface, address, mac: None, evidence: Evidence::Sought }
+    }
+
+    /// What to tell other CPUs of it. An answer from a neighbour that is not `known` here may be one to another CPU, to
+    /// be believed by who has asked.
+    pub(crate) fn told(self, known: bool) -> Self {
+        match self.evidence {
+            Evidence::Answered(replace) if !known => Self { evidence: Evidence::Announced(replace), ..self },
+            _ => self,
+        }
+    }
+
+    /// What to make of it when another CPU told it. An answer that CPU was waiting for makes an entry for a neighbour
+    /// that is not `known` here: the news that it was asked for may come later.
+    pub(crate) fn heard(self, known: bool) -> Self {
+        match self.evidence {
+            Evidence::Answered(_) if !known => Self { evidence: Evidence::Asked, ..self },
+            _ => self,
+        }
+    }
 }
 
 /// Whether a different station address replaces the known one (RFC 4861 §7.2.5, Override flag).

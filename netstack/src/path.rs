@@ -58,6 +58,11 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
+    /// Transmits frames that another CPU's stack made ready for `interface`, and leaves `batch` empty.
+    pub fn transmit(&mut self, turn: &mut Turn<'_>, interface: IfIndex, batch: &mut Batch) {
+        self.lanes.carry(turn, interface, batch);
+    }
+
     /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.
     pub fn tick(&mut self, turn: &mut Turn<'_>) -> Instant {
         while let Some(due) = self.neighbors4.due(turn.now) {
@@ -91,8 +96,14 @@ impl Stack {
     /// Takes note of what another CPU's stack has found out.
     pub fn apply(&mut self, turn: &mut Turn<'_>, event: Event) {
         match event {
-            Event::Neighbor4(event) => self.note4(turn, &event),
-            Event::Neighbor6(event) => self.note6(turn, &event),
+            Event::Neighbor4(event) => {
+                let known = self.neighbors4.get(event.interface, event.address).is_some();
+                self.note4(turn, &event.heard(known));
+            }
+            Event::Neighbor6(event) => {
+                let known = self.neighbors6.get(event.interface, event.address).is_some();
+                self.note6(turn, &event.heard(known));
+            }
             Event::RouterSolicited(interface) => self.advertiser.solicited(interface, turn.now),
         }
         self.lanes.flush(turn);
@@ -107,7 +118,7 @@ impl Stack {
         self.neighbors6.forget(gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.advertiser.reconsider();
         if self.duty == Duty::Speaker {
-            for interface in snapshot.interfaces().iter().filter(|interface| interface.state == State::Up) {
+            for interface in snapshot.interfaces().filter(|interface| interface.state == State::Up) {
                 self.announce(turn, interface);
             }
         }
@@ -183,6 +194,7 @@ impl Stack {
             None => {
                 let admission = self.neighbors4.wait(out.index, next, packet, turn.now);
                 if admitted(turn, admission) == Solicit::Now {
+                    self.tell(Event::Neighbor4(neighbor::Event::sought(out.index, next)));
                     self.solicit4(turn, out.index, next, None);
                 }
             }
@@ -247,6 +259,7 @@ impl Stack {
             None => {
                 let admission = self.neighbors6.wait(out.index, next, packet, turn.now);
                 if admitted(turn, admission) == Solicit::Now {
+                    self.tell(Event::Neighbor6(neighbor::Event::sought(out.index, next)));
                     self.solicit6(turn, out.index, next, None);
                 }
             }
@@ -373,12 +386,14 @@ impl Stack {
     }
 
     fn learn4(&mut self, turn: &mut Turn<'_>, event: neighbor::Event<Ipv4Addr>) {
-        self.tell(Event::Neighbor4(event));
+        let known = self.neighbors4.get(event.interface, event.address).is_some();
+        self.tell(Event::Neighbor4(event.told(known)));
         self.note4(turn, &event);
     }
 
     fn learn6(&mut self, turn: &mut Turn<'_>, event: neighbor::Event<Ipv6Addr>) {
-        self.tell(Event::Neighbor6(event));
+        let known = self.neighbors6.get(event.interface, event.address).is_some();
+        self.tell(Event::Neighbor6(event.told(known)));
         self.note6(turn, &event);
     }
 

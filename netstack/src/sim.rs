@@ -184,7 +184,7 @@ impl Rig {
 
     /// Teaches the router a neighbour by having it ask for our address.
     pub(crate) fn introduce4(&mut self, index: u16, host: &str, mac: [u8; 6]) {
-        let interface = &self.snapshot.interfaces()[usize::from(index)];
+        let interface = self.snapshot.interface(IfIndex(index)).unwrap();
         let target = interface.source4(a4(host)).unwrap();
         let frame = arp_request(mac, a4(host), target);
         self.receive(index, &[frame]);
@@ -193,7 +193,7 @@ impl Rig {
 
     /// As `introduce4`.
     pub(crate) fn introduce6(&mut self, index: u16, host: &str, mac: [u8; 6]) {
-        let target = self.snapshot.interfaces()[usize::from(index)].link_local[0];
+        let target = self.snapshot.interface(IfIndex(index)).unwrap().link_local[0];
         let frame = solicitation(mac, a6(host), target, Some(mac));
         self.receive(index, &[frame]);
         self.sent();
@@ -206,7 +206,7 @@ impl core::ops::Drop for Rig {
         if std::thread::panicking() {
             return;
         }
-        let all = (0..self.snapshot.interfaces().len() as u16).map(IfIndex).chain([IfIndex(u16::MAX)]);
+        let all = (0..self.snapshot.interfaces().count() as u16).map(IfIndex).chain([IfIndex(u16::MAX)]);
         let (mut begun, mut ended) = (self.stack.originated(), self.stack.queued() as u64);
         for index in all {
             let totals = self.snapshot.counters(index).totals();

@@ -147,7 +147,8 @@ fn subnet_router(own: &Assigned<Ipv6Addr>) -> Option<Ipv6Addr> {
 /// One immutable configuration. `[I]` all of it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    interfaces: Box<[Interface]>,
+    /// By index; not every place need be taken.
+    interfaces: Box<[Option<Interface>]>,
     fib4: Fib<Ipv4Addr, Route<Ipv4Addr>>,
     fib6: Fib<Ipv6Addr, Route<Ipv6Addr>>,
     /// Our own and broadcast addresses: no packet comes from them.
@@ -158,15 +159,27 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Without interfaces and routes.
+    pub fn empty() -> Snapshot {
+        Snapshot {
+            interfaces: Box::default(),
+            fib4: Fib::new(Vec::new()),
+            fib6: Fib::new(Vec::new()),
+            own4: Set::new(Vec::new()),
+            own6: Set::new(Vec::new()),
+            unconfigured: Arc::default(),
+        }
+    }
+
     /// The interface at `index`.
     #[inline]
     pub fn interface(&self, index: IfIndex) -> Option<&Interface> {
-        self.interfaces.get(index.index())
+        self.interfaces.get(index.index())?.as_ref()
     }
 
     /// All interfaces, in index order.
-    pub fn interfaces(&self) -> &[Interface] {
-        &self.interfaces
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().flatten()
     }
 
     /// The IPv4 table.

@@ -25,7 +25,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use control::Control as ControlQueue;
-pub use rss::SYMMETRIC_KEY;
 use virtio_spec::net::F;
 use weir_machine::interrupt::Interrupt;
 use weir_machine::mmio_devices::MmioDevice;

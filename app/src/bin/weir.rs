@@ -6,25 +6,27 @@ extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use weir_app::attach::{self, Attached};
+use crossbeam_queue::ArrayQueue;
+use spin::Once;
+use weir_app::attach::{self, Bay};
 use weir_app::config::Config;
-use weir_app::forwarder::{Forwarder, Port};
+use weir_app::forwarder::Forwarder;
+use weir_app::interfaces::Interfaces;
 use weir_app::management::Management;
-use weir_app::router::{IdleCpu, Router};
+use weir_app::mesh::{Exchange, mesh};
+use weir_app::router::Router;
 use weir_app::shared::Shared;
-use weir_app::show::State;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
     clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, println, smp, task,
 };
-use weir_netif::{Arena, BUFFER, Device, IfCounters, IfIndex, Pool};
-use weir_netstack::stack::Settings;
+use weir_netif::{Arena, BUFFER};
+use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::cpu::claim;
-use weir_sync::{Control, Cpu, CpuId, Published};
+use weir_sync::{Control, Cpu, CpuId, PerCpu};
 use weir_virtio::net;
 
 weir_machine::entry!(main);
@@ -46,49 +48,60 @@ fn main(boot: &'static Boot) -> ! {
     })
 }
 
+/// What the other CPUs begin with.
+static CREW: Once<Crew> = Once::new();
+
+struct Crew {
+    shared: &'static Shared,
+    /// Each CPU's ends of the rings between all, until it takes them.
+    exchanges: PerCpu<ArrayQueue<Exchange>>,
+}
+
+impl Crew {
+    /// The packet work of `cpu`.
+    fn forwarder(&self, cpu: CpuId) -> Forwarder {
+        let Some(exchange) = self.exchanges.of(cpu).pop() else { panic!("{cpu} forwards already") };
+        let duty = if cpu == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
+        let stack = Stack::new(Settings { seed: clock::tsc(), duty, ..Settings::default() });
+        Forwarder::new(self.shared, stack, exchange)
+    }
+}
+
 /// Everything from devices to the ready line. What is wrong is said on the console; the router then runs
 /// without interfaces.
 fn start(cx: &Control, boot: &'static Boot) -> (Router, Management) {
-    let arena = arena(boot.memory);
-    let devices = devices(cx);
-    for (port, device) in devices.iter().enumerate() {
-        info!("{}", attach::describe(port, device.info()));
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(arena(boot.memory), boot.cpus)));
+    let crew = CREW.call_once(|| {
+        let exchanges = PerCpu::new(|_| ArrayQueue::new(1));
+        for (queue, exchange) in exchanges.iter().zip(mesh(boot.cpus)) {
+            let _ = queue.push(exchange);
+        }
+        Crew { shared, exchanges }
+    });
+    let cpus = smp::start_others(other);
+    let bays = bays(cx, cpus);
+    for (port, bay) in bays.iter().enumerate() {
+        info!("{}", attach::describe(port, bay.info()));
     }
-    let (config, attached, ports) =
-        match configure(boot, devices).map(|(config, chosen)| connect(cx, config, chosen)) {
-            Ok(connected) => connected,
-            Err(wrong) => {
-                print!("{wrong}");
-                error!("no interface is configured; give a weir.toml as the boot module and start again");
-                (
-                    Config { hostname: "weir".into(), interfaces: Vec::new(), routes: Vec::new() },
-                    Vec::new(),
-                    Vec::new(),
-                )
-            }
-        };
-    let snapshot = match attach::snapshot(&config, &attached) {
-        Ok(snapshot) => snapshot,
-        Err(conflict) => panic!("a configuration that was checked has a conflict: {conflict}"),
-    };
-    let shared: &'static Shared = Box::leak(Box::new(Shared::new(Published::new(Box::new(snapshot)), arena)));
-    let cpus = smp::start_others(idle);
-    let now = Instant::from_nanos(clock::now());
-    let ready = !attached.is_empty();
-    let management = Management::new(shared, config, attached, now);
-    // The first turn of each queue lends it buffers and asks for interrupts.
-    ports.iter().for_each(|port| dispatch::raise(cx.cpu(), port.source));
-    let stack = Stack::new(Settings { seed: clock::tsc(), ..Settings::default() });
-    let router = Router::new(Forwarder::new(shared, stack, Pool::new(arena), ports));
+    let mut interfaces = Interfaces::new(shared, cpus, bays);
+    let configured = configure(boot).and_then(|config| interfaces.replace(cx, config));
+    if let Err(wrong) = &configured {
+        print!("{wrong}");
+        error!("no interface is configured; give a weir.toml as the boot module and start again");
+    }
+    let management = Management::new(shared, interfaces, Instant::from_nanos(clock::now()));
+    let router = Router::new(crew.forwarder(cx.cpu()));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
-    if ready {
+    if configured.is_ok() {
         print!("{}", management.ready_line(cpus, boot.memory));
     }
     (router, management)
 }
 
-fn idle(cpu: Cpu) -> ! {
-    dispatch::run(cpu, Box::new(IdleCpu), |_| ())
+fn other(cpu: Cpu) -> ! {
+    let Some(crew) = CREW.get() else { panic!("{} started before there was work", cpu.id()) };
+    let router = Router::new(crew.forwarder(cpu.id()));
+    dispatch::run(cpu, Box::new(router), |_| ())
 }
 
 /// Packet buffers: a quarter of memory, at most 64 MiB.
@@ -100,32 +113,44 @@ fn arena(memory: u64) -> &'static Arena {
     }
 }
 
-/// All network devices, in discovery order: PCI by address, then virtio-mmio.
-fn devices(cx: &Control) -> Vec<Box<dyn Device>> {
-    let options = net::Options::default();
-    let mut devices: Vec<Box<dyn Device>> = Vec::new();
-    for function in pci::functions().iter().filter(|function| net::matches(function)) {
-        match net::probe_pci(cx, function, &options) {
-            Ok(device) => devices.push(device),
-            Err(wrong) => error!("virtio-net pci {}: {wrong}", function.address),
+/// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU, if it has
+/// as many.
+fn bays(cx: &Control, cpus: usize) -> Vec<Bay> {
+    let options = net::Options { queue_pairs: cpus as u16, ..net::Options::default() };
+    let mut bays = Vec::new();
+    for function in pci::functions().iter().copied().filter(net::matches) {
+        let probe = move |cx: &Control| {
+            let place = |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
+            net::probe_pci(cx, &function, &options).map_err(place)
+        };
+        match Bay::new(cx, Box::new(probe)) {
+            Ok(bay) => bays.push(bay),
+            Err(wrong) => error!("{wrong}"),
         }
     }
-    for slot in &mmio_devices::virtio() {
-        match net::probe_mmio(cx, slot, &options) {
-            Ok(device) => devices.push(device),
-            // A slot of a board that nothing is plugged into, or something else is.
-            Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) => {}
-            Err(wrong) => error!("virtio-net mmio {:#x}: {wrong}", slot.base),
+    for slot in mmio_devices::virtio().iter().copied() {
+        // A slot of a board that nothing is plugged into, or something else is.
+        let probed = net::probe_mmio(cx, &slot, &options).map(drop);
+        if let Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) = probed {
+            continue;
+        }
+        let probe = move |cx: &Control| {
+            let place = |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
+            net::probe_mmio(cx, &slot, &options).map_err(place)
+        };
+        match Bay::new(cx, Box::new(probe)) {
+            Ok(bay) => bays.push(bay),
+            Err(wrong) => error!("{wrong}"),
         }
     }
-    devices
+    bays
 }
 
-/// The configuration of the boot module and each interface's device.
+/// The configuration in the boot module.
 ///
 /// # Errors
 /// What is wrong with it, as text for the console.
-fn configure(boot: &Boot, devices: Vec<Box<dyn Device>>) -> Result<(Config, Vec<Box<dyn Device>>), String> {
+fn configure(boot: &Boot) -> Result<Config, String> {
     let Some(text) = boot.module else {
         return Err("weir.toml: there is no boot module (QEMU: -initrd weir.toml)\n".into());
     };
@@ -139,34 +164,5 @@ fn configure(boot: &Boot, devices: Vec<Box<dyn Device>>) -> Result<(Config, Vec<
             frames::free_bytes() >> 20
         ));
     }
-    let config = Config::parse(text).map_err(|errors| alloc::format!("{}", errors.in_file("weir.toml")))?;
-    let infos: Vec<_> = devices.iter().map(|device| device.info()).collect();
-    let chosen = attach::choose(&config, &infos)?;
-    let mut devices: Vec<Option<Box<dyn Device>>> = devices.into_iter().map(Some).collect();
-    let chosen = chosen.into_iter().filter_map(|number| devices.get_mut(number)?.take()).collect();
-    Ok((config, chosen))
-}
-
-/// Attaches each interface's device: its queues to this CPU, the rest to management.
-fn connect(
-    cx: &Control,
-    config: Config,
-    devices: Vec<Box<dyn Device>>,
-) -> (Config, Vec<Attached>, Vec<Port>) {
-    let mut ports = Vec::new();
-    let mut attached = Vec::new();
-    for ((number, wish), mut device) in (0..).zip(&config.interfaces).zip(devices) {
-        let interface = IfIndex(number);
-        let pairs = device.queues(cx);
-        ports.extend(pairs.into_iter().map(|pair| Port::new(interface, pair.source, pair.queue)));
-        let link = device.link(cx);
-        attached.push(Attached {
-            interface,
-            name: wish.name.clone(),
-            device,
-            state: if wish.enabled { State::Link(link) } else { State::Disabled },
-            counters: Arc::new(IfCounters::new()),
-        });
-    }
-    (config, attached, ports)
+    Config::parse(text).map_err(|errors| alloc::format!("{}", errors.in_file("weir.toml")))
 }

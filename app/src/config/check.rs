@@ -48,6 +48,7 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
     let interfaces: Option<Vec<Interface>> = draft.interfaces.into_iter().map(finish_interface).collect();
     Some(Config {
         hostname: draft.hostname.unwrap_or_else(|| "weir".to_string()),
+        steering: draft.steering,
         interfaces: interfaces?,
         routes: routes?,
     })

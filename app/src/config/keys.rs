@@ -13,8 +13,12 @@ const fn key(name: &'static str, synonyms: &'static [&'static str]) -> Key {
     Key { name, synonyms }
 }
 
-pub(super) const ROOT: &[Key] =
-    &[key("hostname", &["name", "host"]), key("interface", &["if"]), key("route", &["static-route"])];
+pub(super) const ROOT: &[Key] = &[
+    key("hostname", &["name", "host"]),
+    key("steering", &["rps", "rss", "spread"]),
+    key("interface", &["if"]),
+    key("route", &["static-route"]),
+];
 
 pub(super) const INTERFACE: &[Key] = &[
     key("match", &["device", "dev", "driver"]),

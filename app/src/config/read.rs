@@ -13,13 +13,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::errors::{Finding, Path, Report, quoted};
 use super::keys::{self, Key};
-use super::types::{Match, Reject, ReversePathFilter};
+use super::types::{Match, Reject, ReversePathFilter, Steering};
 use super::value::{self, Parsed, Problem};
 use super::{MAX_ADDRESSES, MAX_INTERFACES, MAX_ROUTES};
 
 /// A configuration as far as it could be read. What is missing in it has been reported.
 pub(super) struct Draft {
     pub(super) hostname: Option<String>,
+    pub(super) steering: Steering,
     pub(super) interfaces: Vec<InterfaceDraft>,
     pub(super) routes: Vec<RouteDraft>,
 }
@@ -61,6 +62,7 @@ pub(super) fn read(root: &DeTable, report: &mut Report) -> Draft {
     root.report_unknown(keys::ROOT, report);
     Draft {
         hostname: root.read("hostname", report, value::hostname).map(Spanned::into_inner),
+        steering: root.read("steering", report, value::steering).map(Spanned::into_inner).unwrap_or_default(),
         interfaces: read_interfaces(&root, report),
         routes: read_routes(&root, report),
     }

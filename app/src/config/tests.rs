@@ -94,6 +94,7 @@ fn fills_in_defaults() {
         config,
         Config {
             hostname: "weir".to_owned(),
+            steering: Steering::Off,
             interfaces: vec![Interface {
                 name: "a".to_owned(),
                 matching: Match::Port(7),

@@ -9,14 +9,26 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 
 /// The whole configuration of one router.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The router's name (RFC 1123 §2.1); `weir` unless given.
     pub hostname: String,
+    /// Who processes packets of devices with fewer queues than there are CPUs.
+    pub steering: Steering,
     /// In the order of the text; at least one, at most [`MAX_INTERFACES`](super::MAX_INTERFACES).
     pub interfaces: Vec<Interface>,
     /// In the order of the text, at most [`MAX_ROUTES`](super::MAX_ROUTES); prefix and metric together are unique.
     pub routes: Vec<Route>,
+}
+
+/// Who processes the packets of devices with fewer queues than there are CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steering {
+    /// The CPU that received them.
+    #[default]
+    Off,
+    /// The CPU that their flow hashes to.
+    Flows,
 }
 
 /// One network interface.

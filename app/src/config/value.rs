@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::errors::quoted;
 use super::keys;
-use super::types::{Reject, ReversePathFilter};
+use super::types::{Reject, ReversePathFilter, Steering};
 
 /// What is wrong with a value, and its cure if there is an obvious one.
 pub(super) struct Problem {
@@ -107,6 +107,10 @@ pub(super) fn metric(value: &DeValue) -> Parsed<u32> {
 pub(super) fn reverse_path_filter(value: &DeValue) -> Parsed<ReversePathFilter> {
     use ReversePathFilter::{Loose, Off, Strict};
     one_of(value, &[("off", Off), ("strict", Strict), ("loose", Loose)])
+}
+
+pub(super) fn steering(value: &DeValue) -> Parsed<Steering> {
+    one_of(value, &[("off", Steering::Off), ("flows", Steering::Flows)])
 }
 
 pub(super) fn reject(value: &DeValue) -> Parsed<Reject> {

@@ -49,6 +49,13 @@ struct Entry<A> {
     next: u32,
 }
 
+impl<A> Entry<A> {
+    /// Another CPU has asked for it, and nothing waits for it here.
+    fn is_sought_elsewhere(&self) -> bool {
+        self.state == State::Incomplete && self.waiting == NONE
+    }
+}
+
 /// A place where packets wait.
 #[derive(Debug, Default)]
 struct Line {
@@ -162,6 +169,9 @@ impl<A: Address> Table<A> {
         let mut admission = Admission { solicit: Solicit::No, discards: Discards::new() };
         let known = self.find(interface, address).map(|(_, number)| number);
         let place = match known {
+            Some(number) if self.entry(number).is_some_and(Entry::is_sought_elsewhere) => {
+                self.give_place(number, &mut admission)
+            }
             Some(number) => self.entry(number).map(|entry| entry.waiting),
             None => self.begin(interface, address, now, &mut admission),
         };
@@ -183,11 +193,21 @@ impl<A: Address> Table<A> {
     pub fn learn(&mut self, event: &Event<A>, now: Instant) -> Option<([u8; 6], Waiting)> {
         let Event { interface, address, mac, evidence } = *event;
         let Some((_, number)) = self.find(interface, address) else {
-            if let (Evidence::Asked, Some(mac)) = (evidence, mac) {
-                self.insert(interface, address, mac, State::Stale, now + STALE);
+            match (evidence, mac) {
+                (Evidence::Asked, Some(mac)) => {
+                    self.insert(interface, address, mac, State::Stale, now + STALE);
+                }
+                // What others ask for leaves half of the table to what is used here.
+                (Evidence::Sought, _) if self.free_len > self.entries.len() / 2 => {
+                    self.insert(interface, address, [0; 6], State::Incomplete, now + RETRANSMIT);
+                }
+                _ => {}
             }
             return None;
         };
+        if evidence == Evidence::Sought {
+            return None;
+        }
         let reachable = now + self.reachable_time();
         let entry = self.entries.get_mut(number as usize)?.as_mut()?;
         if entry.state == State::Incomplete {
@@ -224,7 +244,7 @@ impl<A: Address> Table<A> {
                 entry.mac = mac.unwrap_or(entry.mac);
                 self.enter(number, State::Stale, now + STALE);
             }
-            Evidence::Announced(_) | Evidence::Asked => {}
+            Evidence::Announced(_) | Evidence::Asked | Evidence::Sought => {}
         }
         None
     }
@@ -239,6 +259,8 @@ impl<A: Address> Table<A> {
             match state {
                 State::Reachable => self.enter(number, State::Stale, now + STALE),
                 State::Stale => drop(self.remove(number)),
+                // Another CPU's question, that nobody here has an interest in.
+                State::Incomplete if entry.is_sought_elsewhere() => drop(self.remove(number)),
                 State::Incomplete | State::Probe if probes >= MAX_SOLICIT => {
                     let packets = self.remove(number);
                     return Some(Due::Failed { interface, address, packets });
@@ -279,19 +301,33 @@ impl<A: Address> Table<A> {
         if !self.resolutions.take(now) {
             return None;
         }
+        let place = self.vacant_place(out)?;
+        let number = self.insert(interface, address, [0; 6], State::Incomplete, now + RETRANSMIT)?;
+        self.entry_mut(number)?.probes = 1;
+        out.solicit = Solicit::Now;
+        self.seat(number, place)
+    }
+
+    /// A place for packets that wait for a neighbour another CPU has asked for.
+    fn give_place(&mut self, number: u32, out: &mut Admission) -> Option<u32> {
+        let place = self.vacant_place(out)?;
+        self.seat(number, place)
+    }
+
+    /// Clears the next place: given out in a circle, so who has this one waits the longest.
+    fn vacant_place(&mut self, out: &mut Admission) -> Option<usize> {
         let place = self.waiting_hand;
         self.waiting_hand = (place + 1) % self.waiting.len().max(1);
-        // Places are given out in a circle, so who has this one waits the longest.
         if let Some(owner) = self.waiting.get(place)?.owner.checked_sub(1) {
             let evicted = self.remove(owner);
             out.discards.extend(evicted.into_iter().map(|packet| (packet, Drop::NeighborTableFull)));
         }
-        let number = self.insert(interface, address, [0; 6], State::Incomplete, now + RETRANSMIT)?;
-        let entry = self.entry_mut(number)?;
-        entry.waiting = place as u32;
-        entry.probes = 1;
+        Some(place)
+    }
+
+    fn seat(&mut self, number: u32, place: usize) -> Option<u32> {
+        self.entry_mut(number)?.waiting = place as u32;
         self.waiting.get_mut(place)?.owner = number + 1;
-        out.solicit = Solicit::Now;
         Some(place as u32)
     }
 

@@ -239,7 +239,7 @@ impl Stack {
 /// The source of an ICMP error to `to`: an address of the interface the packet came in by, so that a traceroute shows
 /// the near side; that is the interface of RFC 1812 §4.3.2.4 unless routing is asymmetric. Without one, any of ours.
 fn source4(turn: &Turn<'_>, interface: &Interface, to: Ipv4Addr) -> Option<Ipv4Addr> {
-    let any = || turn.snapshot.interfaces().iter().filter(|other| other.state == State::Up);
+    let any = || turn.snapshot.interfaces().filter(|other| other.state == State::Up);
     interface.source4(to).or_else(|| any().find_map(|other| other.source4(to)))
 }
 
@@ -249,7 +249,7 @@ pub(super) fn source6(turn: &Turn<'_>, interface: &Interface, to: Ipv6Addr) -> O
     if to.is_unicast_link_local() {
         return local();
     }
-    let any = || turn.snapshot.interfaces().iter().filter(|other| other.state == State::Up);
+    let any = || turn.snapshot.interfaces().filter(|other| other.state == State::Up);
     let global = interface.source6(to).or_else(|| any().find_map(|other| other.source6(to)));
     global.or_else(local)
 }

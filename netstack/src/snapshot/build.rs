@@ -13,14 +13,14 @@ impl Snapshot {
         if plan.interfaces.len() > usize::from(u16::MAX) {
             return Err(Conflict::TooManyInterfaces);
         }
-        let interfaces = (0..).zip(&plan.interfaces).map(|(n, wish)| interface(IfIndex(n), wish));
-        let interfaces = interfaces.collect::<Result<Box<[_]>, _>>()?;
-        check_names(&interfaces)?;
-        check_networks(&interfaces)?;
+        let interfaces = table(&plan.interfaces)?;
+        let present: Vec<&Interface> = interfaces.iter().flatten().collect();
+        check_names(&present)?;
+        check_networks(&present)?;
 
         let (mut routes4, mut routes6) = (Vec::new(), Vec::new());
         let (mut own4, mut own6) = (Vec::new(), Vec::new());
-        for interface in interfaces.iter().filter(|interface| interface.state == State::Up) {
+        for interface in present.into_iter().filter(|interface| interface.state == State::Up) {
             local4(interface, &mut routes4, &mut own4);
             local6(interface, &mut routes6, &mut own6);
         }
@@ -39,6 +39,20 @@ impl Snapshot {
             unconfigured: plan.unconfigured.clone(),
         })
     }
+}
+
+/// The interfaces at their places.
+fn table(wishes: &[InterfacePlan]) -> Result<Box<[Option<Interface>]>, Conflict> {
+    let mut table: Vec<Option<Interface>> = Vec::new();
+    for (n, wish) in (0..).zip(wishes) {
+        let index = wish.index.unwrap_or(IfIndex(n));
+        table.resize_with(table.len().max(index.index() + 1), || None);
+        match table.get_mut(index.index()) {
+            Some(place @ None) => *place = Some(interface(index, wish)?),
+            _ => return Err(Conflict::IndexTwice(index)),
+        }
+    }
+    Ok(table.into())
 }
 
 fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict> {
@@ -93,7 +107,7 @@ fn host6(address: Ipv6Addr, len: u8) -> Option<Assigned<Ipv6Addr>> {
     (kind6(address) == Kind::Unicast && !anycast && len > 0).then_some(Assigned { address, network })
 }
 
-fn check_names(interfaces: &[Interface]) -> Result<(), Conflict> {
+fn check_names(interfaces: &[&Interface]) -> Result<(), Conflict> {
     for (n, interface) in interfaces.iter().enumerate() {
         if interfaces.iter().skip(n + 1).any(|other| other.name == interface.name) {
             return Err(Conflict::NameTwice(interface.name.clone()));
@@ -102,7 +116,7 @@ fn check_names(interfaces: &[Interface]) -> Result<(), Conflict> {
     Ok(())
 }
 
-fn check_networks(interfaces: &[Interface]) -> Result<(), Conflict> {
+fn check_networks(interfaces: &[&Interface]) -> Result<(), Conflict> {
     let all4 = interfaces.iter().flat_map(|i| i.addresses4.iter().map(move |own| (i.index, own)));
     check_family(all4)?;
     let all6 = interfaces.iter().flat_map(|i| i.addresses6.iter().map(move |own| (i.index, own)));
@@ -174,14 +188,15 @@ fn local6(
 
 fn static_route(
     wish: &RoutePlan,
-    interfaces: &[Interface],
+    interfaces: &[Option<Interface>],
     routes4: &mut Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)>,
     routes6: &mut Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)>,
 ) -> Result<(), Conflict> {
     let (to, len) = wish.to;
     let named = match wish.target {
         RouteTarget::Via { interface, .. } | RouteTarget::OnLink { interface } => {
-            Some(interfaces.get(interface.index()).ok_or(Conflict::UnknownInterface(to, len))?)
+            let named = interfaces.get(interface.index()).and_then(Option::as_ref);
+            Some(named.ok_or(Conflict::UnknownInterface(to, len))?)
         }
         _ => None,
     };

@@ -15,7 +15,7 @@ pub const MIN_MTU6: u16 = 1280;
 /// What the router shall be: the control side's wish.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Interface *n* gets index *n*.
+    /// The interfaces, in no order that matters.
     pub interfaces: Vec<InterfacePlan>,
     /// Static routes; connected and local ones come from the addresses.
     pub routes: Vec<RoutePlan>,
@@ -26,6 +26,9 @@ pub struct Plan {
 /// An interface of a [`Plan`].
 #[derive(Clone, Debug)]
 pub struct InterfacePlan {
+    /// Its place in the table, the same in each snapshot for as long as CPUs are to know it again. `None`: its place in
+    /// the plan.
+    pub index: Option<IfIndex>,
     /// For people. Unique.
     pub name: String,
     /// Station address.
@@ -51,6 +54,7 @@ impl InterfacePlan {
     /// An interface that is up, without addresses or offloads, with MTU 1500.
     pub fn new(name: impl Into<String>, mac: [u8; 6]) -> Self {
         Self {
+            index: None,
             name: name.into(),
             mac,
             mtu: 1500,
@@ -166,6 +170,8 @@ pub enum RouteTarget {
 pub enum Conflict {
     /// More than 65535 interfaces.
     TooManyInterfaces,
+    /// Two interfaces have this place in the table.
+    IndexTwice(IfIndex),
     /// Two interfaces have this name.
     NameTwice(String),
     /// The station address of this interface is a group or zero.
@@ -191,6 +197,7 @@ impl core::fmt::Display for Conflict {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::TooManyInterfaces => write!(f, "too many interfaces"),
+            Self::IndexTwice(index) => write!(f, "two interfaces have the index {}", index.0),
             Self::NameTwice(name) => write!(f, "two interfaces are named {name}"),
             Self::Station(name) => write!(f, "{name}: not a station address"),
             Self::Mtu(name) => write!(f, "{name}: the MTU is too small"),

@@ -170,15 +170,14 @@ fn a_link_local_address_is_formed_unless_given_or_ipv6_cannot_be() {
     let mut plan = plan(&[&[], &["fe80::7/64"], &[]]);
     plan.interfaces[2].mtu = 576;
     let snapshot = Snapshot::build(&plan).unwrap();
-    let local: vec::Vec<_> =
-        snapshot.interfaces().iter().map(|interface| interface.link_local.to_vec()).collect();
+    let local: vec::Vec<_> = snapshot.interfaces().map(|interface| interface.link_local.to_vec()).collect();
     assert_eq!(local, [vec![a6("fe80::5054:ff:fe00:0")], vec![a6("fe80::7")], vec![]]);
 }
 
 #[test]
 fn groups_are_those_of_all_addresses() {
     let snapshot = Snapshot::build(&plan(&[&["2001:db8:1::a:b/64"]])).unwrap();
-    let groups = snapshot.interfaces()[0].groups();
+    let groups = snapshot.interfaces().next().unwrap().groups();
     for group in [
         [0x33, 0x33, 0, 0, 0, 1],
         [0x33, 0x33, 0, 0, 0, 2],

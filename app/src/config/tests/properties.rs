@@ -119,7 +119,7 @@ fn config() -> impl Strategy<Value = Config> {
                 (unicast && seen.insert((to, metric))).then_some(Route { to, target, metric })
             })
             .collect();
-        Config { hostname, interfaces, routes }
+        Config { hostname, steering: Steering::Off, interfaces, routes }
     })
 }
 

@@ -302,6 +302,7 @@ fn what_one_cpu_learns_another_applies() {
     let mut second = Rig::new(&plan(&[&[LAN], &[WAN]]));
     second.receive(0, &[to_far(7)]);
     second.sent();
+    assert_eq!(second.stack.events().count(), 1, "that it has asked");
     first.receive(1, &[arp_request(host_mac(1), a4("192.0.2.20"), a4("192.0.2.1"))]);
     let events: Vec<_> = first.stack.events().collect();
     assert_eq!(events.len(), 1);
@@ -311,4 +312,71 @@ fn what_one_cpu_learns_another_applies() {
     assert_eq!(second.one(1).last(), Some(&7));
     assert_eq!(second.stack.events().count(), 0, "what was told is not told again");
     assert_eq!(known(&second, 1, "192.0.2.20"), Some((State::Delay, host_mac(1))));
+}
+
+#[test]
+fn only_one_cpu_asks_and_all_send_once_it_is_answered() {
+    let mut first = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut second = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    first.receive(0, &[to_far(1)]);
+    assert_eq!(first.sent().len(), 1, "it asks");
+    let asked: Vec<_> = first.stack.events().collect();
+    asked.into_iter().for_each(|event| second.turn(|stack, turn| stack.apply(turn, event)));
+    second.receive(0, &[to_far(2)]);
+    assert!(second.sent().is_empty(), "it waits for the answer to the other's question");
+    first.receive(1, &[arp_reply(router_mac(1), host_mac(1), a4("192.0.2.20"), a4("192.0.2.1"))]);
+    assert_eq!(first.one(1).last(), Some(&1));
+    let answered: Vec<_> = first.stack.events().collect();
+    answered.into_iter().for_each(|event| second.turn(|stack, turn| stack.apply(turn, event)));
+    assert_eq!(second.one(1).last(), Some(&2));
+    assert_eq!(known(&second, 1, "192.0.2.20"), Some((State::Reachable, host_mac(1))));
+}
+
+#[test]
+fn a_cpu_asks_itself_when_the_others_question_stays_unanswered() {
+    let mut first = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut second = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut third = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    first.receive(0, &[to_far(1)]);
+    for event in first.stack.events() {
+        second.turn(|stack, turn| stack.apply(turn, event));
+        third.turn(|stack, turn| stack.apply(turn, event));
+    }
+    second.receive(0, &[to_far(2)]);
+    second.run(Duration::from_secs(2));
+    assert!(!second.sent().is_empty(), "it asks after a second");
+    third.run(Duration::from_secs(10));
+    assert!(third.sent().is_empty(), "nothing waits there");
+    assert_eq!(known(&third, 1, "192.0.2.20"), None);
+}
+
+#[test]
+fn an_answer_that_overtakes_the_question_is_not_lost() {
+    let mut first = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut second = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    first.receive(0, &[to_far(1)]);
+    let asked: Vec<_> = first.stack.events().collect();
+    first.receive(1, &[arp_reply(router_mac(1), host_mac(1), a4("192.0.2.20"), a4("192.0.2.1"))]);
+    let answered: Vec<_> = first.stack.events().collect();
+    for event in answered.into_iter().chain(asked) {
+        second.turn(|stack, turn| stack.apply(turn, event));
+    }
+    second.receive(0, &[to_far(2)]);
+    assert_eq!(second.one(1).last(), Some(&2));
+}
+
+#[test]
+fn an_answer_to_another_cpu_is_passed_on_and_makes_no_entry() {
+    let mut asking = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut receiving = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    let mut third = Rig::new(&plan(&[&[LAN], &[WAN]]));
+    asking.receive(0, &[to_far(1)]);
+    asking.sent();
+    receiving.receive(1, &[arp_reply(router_mac(1), host_mac(1), a4("192.0.2.20"), a4("192.0.2.1"))]);
+    for event in receiving.stack.events() {
+        asking.turn(|stack, turn| stack.apply(turn, event));
+        third.turn(|stack, turn| stack.apply(turn, event));
+    }
+    assert_eq!(asking.one(1).last(), Some(&1));
+    assert_eq!((known(&receiving, 1, "192.0.2.20"), known(&third, 1, "192.0.2.20")), (None, None));
 }

@@ -52,7 +52,7 @@ fn a_link_local_sender_is_answered_from_a_link_local_address() {
     rig.receive(0, &[v6("fe80::10", "2001:db8:2::20").frame(0, b"x")]);
     let error = rig.one(0);
     assert_sound(&error);
-    assert_eq!(error[22..38], rig.snapshot.interfaces()[0].link_local[0].octets());
+    assert_eq!(error[22..38], rig.snapshot.interface(weir_netif::IfIndex(0)).unwrap().link_local[0].octets());
     assert_eq!(error[54..56], [1, 2]);
     rig.assert_drops(0, &[(Drop::LinkLocalScope, 1)]);
 }

@@ -52,7 +52,7 @@ fn answers_echo_requests_to_any_of_its_addresses() {
 fn answers_at_its_link_local_address_on_that_link() {
     let mut rig = rig();
     rig.introduce6(0, "fe80::10", host_mac(0));
-    let own = rig.snapshot.interfaces()[0].link_local[0];
+    let own = rig.snapshot.interface(weir_netif::IfIndex(0)).unwrap().link_local[0];
     rig.receive(0, &[ping6("fe80::10", &std::string::ToString::to_string(&own))]);
     let reply = rig.one(0);
     assert_sound(&reply);

@@ -1,9 +1,10 @@
 use super::*;
-use crate::net::{Filter, SYMMETRIC_KEY};
+use crate::net::Filter;
 use crate::simulated::{Manners, State};
 use crate::violation::Violation;
 use std::string::ToString;
 use weir_machine::interrupt::FIRST_DEVICE;
+use weir_netif::toeplitz::SYMMETRIC_KEY;
 use weir_netif::{Link, Offloads};
 
 /// What attaching a device comes to that was changed by `lie`.

@@ -1,0 +1,325 @@
+//! Which devices serve as which interfaces, and how that changes while every CPU forwards.
+//!
+//! Task level, one owner: management. A change is one store of a [`Running`]; see [`Interfaces::replace`].
+
+use crate::attach::{self, Attached, Bay};
+use crate::config::{Config, Steering as Wish};
+use crate::port::Port;
+use crate::shared::{INBOX, Notice, Place, Running, Shared, Steering};
+use crate::show::{InterfaceStatus, State};
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use weir_machine::interrupt::MESSAGE;
+use weir_machine::{dispatch, error, info};
+use weir_netif::{IfCounters, IfIndex, Link};
+use weir_netstack::Conflict;
+use weir_sync::{Control, CpuId};
+
+/// The interfaces in service, those on their way out, and the devices there are. `[C]` management
+pub struct Interfaces {
+    shared: &'static Shared,
+    /// CPUs that forward.
+    cpus: usize,
+    /// By interface index.
+    bays: Vec<Bay>,
+    config: Config,
+    /// In the configuration's order.
+    attached: Vec<Attached>,
+    leaving: Vec<Leaving>,
+    generation: u64,
+    attachments: u32,
+    /// Counts packets of interfaces that are gone.
+    unconfigured: Arc<IfCounters>,
+}
+
+/// An interface that is not in the configuration any more.
+struct Leaving {
+    attached: Attached,
+    /// Its ports that CPUs have given back.
+    ports: Vec<Port>,
+}
+
+/// What turns one configuration into another. Pure: [`Change::between`] looks at nothing else.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Change {
+    /// Devices to attach.
+    pub attach: Vec<IfIndex>,
+    /// Devices to detach.
+    pub detach: Vec<IfIndex>,
+    /// Devices that go on under the new configuration: no packet of theirs is touched.
+    pub keep: Vec<IfIndex>,
+}
+
+impl Change {
+    /// From the devices in use to those that shall be.
+    pub fn between(before: &[IfIndex], after: &[IfIndex]) -> Self {
+        let without = |all: &[IfIndex], others: &[IfIndex]| -> Vec<IfIndex> {
+            all.iter().copied().filter(|index| !others.contains(index)).collect()
+        };
+        let keep = after.iter().copied().filter(|index| before.contains(index)).collect();
+        Self { attach: without(after, before), detach: without(before, after), keep }
+    }
+}
+
+impl Interfaces {
+    /// None in service yet.
+    pub fn new(shared: &'static Shared, cpus: usize, bays: Vec<Bay>) -> Self {
+        let config = Config { hostname: "weir".into(), ..Config::default() };
+        Self {
+            shared,
+            cpus,
+            bays,
+            config,
+            attached: Vec::new(),
+            leaving: Vec::new(),
+            generation: 0,
+            attachments: 0,
+            unconfigured: Arc::default(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Interfaces in service.
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    /// Counts packets whose interface is not in service.
+    pub fn unconfigured(&self) -> &IfCounters {
+        &self.unconfigured
+    }
+
+    /// Whether an interface is still being detached.
+    pub fn is_settled(&self) -> bool {
+        self.leaving.is_empty()
+    }
+
+    /// CPUs that forward.
+    pub fn cpus(&self) -> usize {
+        self.cpus
+    }
+
+    /// What the interfaces look like to an operator.
+    pub fn status(&self) -> Vec<InterfaceStatus> {
+        attach::status(&self.config, &self.attached)
+    }
+
+    /// Packets received by the interfaces in service.
+    pub fn packets(&self) -> u64 {
+        self.attached.iter().map(|attached| attached.counters.totals().rx_packets).sum()
+    }
+
+    /// Replaces the configuration, all of it or nothing. Interfaces that both have go on undisturbed, with their
+    /// neighbours; packets see the old configuration or the new one.
+    ///
+    /// # Errors
+    /// A text for people. Then nothing has changed.
+    pub fn replace(&mut self, cx: &Control, config: Config) -> Result<Change, String> {
+        self.settle(cx);
+        let infos: Vec<_> = self.bays.iter().map(Bay::info).collect();
+        let chosen = attach::choose(&config, &infos)?;
+        let after: Vec<IfIndex> = chosen.into_iter().map(|number| IfIndex(number as u16)).collect();
+        let before: Vec<IfIndex> = self.attached.iter().map(|attached| attached.interface).collect();
+        let change = Change::between(&before, &after);
+        if let Some(busy) =
+            self.leaving.iter().find(|leaving| change.attach.contains(&leaving.attached.interface))
+        {
+            return Err(alloc::format!("{}: still being detached, try again\n", busy.attached.name));
+        }
+        // What can fail comes first; devices attached until then detach by being dropped.
+        let (mut fresh, mut ports) = (Vec::new(), Vec::new());
+        for &interface in &change.attach {
+            let (attached, own) = self.attach(cx, interface)?;
+            fresh.push(attached);
+            ports.extend(own);
+        }
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.attached.drain(..).partition(|attached| after.contains(&attached.interface));
+        let mut next = fresh;
+        next.extend(kept);
+        next.sort_by_key(|attached| after.iter().position(|&index| index == attached.interface));
+        let names: Vec<String> = next.iter().map(|attached| attached.name.clone()).collect();
+        let states: Vec<State> = next.iter().map(|attached| attached.state).collect();
+        for (attached, wish) in next.iter_mut().zip(&config.interfaces) {
+            attached.name.clone_from(&wish.name);
+            attached.state = match attached.state {
+                State::Broken(reason) => State::Broken(reason),
+                _ if !wish.enabled => State::Disabled,
+                _ => State::Link(attached.device.link(cx)),
+            };
+        }
+        let room = |cpu: CpuId, ports: &[(CpuId, Port)]| {
+            let inbox = self.shared.inbox.of(cpu);
+            inbox.len() + ports.iter().filter(|(to, _)| *to == cpu).count() <= INBOX
+        };
+        let outcome = match (0..self.cpus).filter_map(CpuId::new).all(|cpu| room(cpu, &ports)) {
+            true => running(&config, &next, self.cpus, &self.unconfigured)
+                .map_err(|conflict| conflict.to_string()),
+            false => Err("a CPU is busy with the last change, try again".into()),
+        };
+        let running = match outcome {
+            Ok(running) => running,
+            Err(wrong) => {
+                // As it was: names and states too.
+                let was = next.into_iter().zip(names).zip(states);
+                let was = was.map(|((attached, name), state)| Attached { name, state, ..attached });
+                let old = was.filter(|attached| !change.attach.contains(&attached.interface)).chain(gone);
+                self.attached = old.collect();
+                self.attached
+                    .sort_by_key(|attached| before.iter().position(|&index| index == attached.interface));
+                return Err(alloc::format!("{wrong}\n"));
+            }
+        };
+        let sources: Vec<(CpuId, u8)> = ports.iter().map(|(cpu, port)| (*cpu, port.source)).collect();
+        for (cpu, port) in ports {
+            // There is room, and nobody else fills it.
+            let _ = self.shared.inbox.of(cpu).push(port);
+        }
+        self.config = config;
+        self.attached = next;
+        self.leaving.extend(gone.into_iter().map(|attached| Leaving { attached, ports: Vec::new() }));
+        self.publish(cx, running);
+        // The first turn of each new queue lends it buffers and asks for interrupts.
+        sources.into_iter().for_each(|(cpu, source)| dispatch::raise(cpu, source));
+        self.settle(cx);
+        Ok(change)
+    }
+
+    /// Attaches a device: probe it, number it, split it into ports. They go to their CPUs before the configuration that
+    /// names them is published, so a CPU that sees that one has them.
+    fn attach(&mut self, cx: &Control, interface: IfIndex) -> Result<(Attached, Vec<(CpuId, Port)>), String> {
+        let Some(bay) = self.bays.get(interface.index()) else { return Err("no such device\n".into()) };
+        let mut device = bay.probe(cx).map_err(|wrong| alloc::format!("{wrong}\n"))?;
+        self.attachments = self.attachments.wrapping_add(1);
+        let attachment = self.attachments;
+        let pairs = device.queues(cx);
+        let attached = Attached {
+            interface,
+            attachment,
+            queues: pairs.len() as u16,
+            name: String::new(),
+            device,
+            state: State::Link(Link::Down),
+            counters: bay.counters(),
+        };
+        let port = |pair: weir_netif::QueuePair| {
+            (pair.cpu, Port::new(interface, attachment, pair.source, pair.queue))
+        };
+        Ok((attached, pairs.into_iter().map(port).collect()))
+    }
+
+    /// Goes on with what is being detached, after its interface was unpublished and the grace period is over
+    /// ([`publish`](Self::publish)): no CPU begins to use its ports. Each CPU drains its own and gives it back; when
+    /// all are here, the device is stopped and everything freed.
+    fn settle(&mut self, cx: &Control) {
+        while let Some(port) = self.shared.returned.pop() {
+            let belongs = |leaving: &&mut Leaving| leaving.attached.attachment == port.attachment;
+            if let Some(leaving) = self.leaving.iter_mut().find(belongs) {
+                leaving.ports.push(port);
+            }
+        }
+        self.leaving.retain_mut(|leaving| {
+            let done = leaving.ports.len() == usize::from(leaving.attached.queues);
+            if done {
+                // First, so that its queues may free what they had lent.
+                leaving.attached.device.stop(cx);
+            }
+            !done
+        });
+    }
+
+    /// Publishes the configuration with the devices as they are now.
+    fn refresh(&mut self, cx: &Control) {
+        match running(&self.config, &self.attached, self.cpus, &self.unconfigured) {
+            Ok(running) => self.publish(cx, running),
+            Err(conflict) => error!("the running configuration stays as it was: {conflict}"),
+        }
+    }
+
+    /// Puts a configuration in force, waits until no CPU uses the old one, and has every CPU look at it.
+    fn publish(&mut self, cx: &Control, running: Running) {
+        self.generation += 1;
+        let running = Running { generation: self.generation, ..running };
+        // The grace period: one turn of the slowest CPU.
+        drop(self.shared.running.publish(cx, Box::new(running)));
+        (0..self.cpus).filter_map(CpuId::new).for_each(|cpu| dispatch::raise(cpu, MESSAGE));
+    }
+
+    /// Looks after everything that changes without being told to: ports that come back, devices that broke; with
+    /// `look`, health and carrier of all.
+    pub fn run(&mut self, cx: &Control, look: bool) {
+        self.settle(cx);
+        let mut changed = self.stop_broken(cx);
+        if look {
+            for attached in &mut self.attached {
+                let interface = attached.interface;
+                changed |=
+                    attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));
+            }
+            changed |= self.stop_broken(cx);
+        }
+        if changed {
+            self.refresh(cx);
+        }
+    }
+
+    /// Stops devices that broke their protocol. Whether there was one.
+    fn stop_broken(&mut self, cx: &Control) -> bool {
+        let mut any = false;
+        while let Some(Notice::Broken { interface, fault }) = self.shared.next_notice() {
+            let found = self.attached.iter_mut().find(|attached| attached.interface == interface);
+            // Each of its queues may tell.
+            let Some(attached) = found.filter(|attached| !matches!(attached.state, State::Broken(_))) else {
+                continue;
+            };
+            attached.device.stop(cx);
+            attached.state = State::Broken(fault.reason);
+            error!(
+                "{}: {} broke its protocol: {fault}; it is stopped",
+                attached.name,
+                attached.device.info().name
+            );
+            any = true;
+        }
+        any
+    }
+}
+
+/// What CPUs are to read for `config` with the devices as they are now. Its generation is not set.
+fn running(
+    config: &Config,
+    attached: &[Attached],
+    cpus: usize,
+    unconfigured: &Arc<IfCounters>,
+) -> Result<Running, Conflict> {
+    let snapshot = attach::snapshot(config, attached, unconfigured)?;
+    let mut places: Vec<Option<Place>> = Vec::new();
+    for attached in attached {
+        let at = attached.interface.index();
+        places.resize(places.len().max(at + 1), None);
+        if let Some(place) = places.get_mut(at) {
+            *place = Some(Place { attachment: attached.attachment, queues: attached.queues });
+        }
+    }
+    let steering = match config.steering {
+        Wish::Off => Steering::Off,
+        Wish::Flows => Steering::Flows,
+    };
+    Ok(Running { generation: 0, snapshot, places: places.into(), cpus, steering })
+}
+
+/// Says what a change did, for the log.
+pub fn log(change: &Change) {
+    info!(
+        "configuration replaced: {} interfaces attached, {} detached, {} kept",
+        change.attach.len(),
+        change.detach.len(),
+        change.keep.len()
+    );
+}

@@ -1,0 +1,111 @@
+//! One queue pair of a device, with the packets that wait for room in its transmit ring. Softint context.
+
+use crate::shared::{Notice, Shared};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use core::time::Duration;
+use weir_netif::{BATCH, Batch, Drop, Fault, IfCounters, IfIndex, More, Packet, Pool, Queue};
+use weir_sync::Softint;
+
+/// Packets that wait in software while a transmit ring is full: four rings of QEMU's size, 3 ms of a 1 Gb/s link in
+/// full frames.
+const BACKLOG: usize = 1024;
+/// How soon a backlog is tried again when nothing else is sent.
+pub(crate) const RETRY: Duration = Duration::from_micros(100);
+
+/// One queue pair and the interface it serves. `[C]` of the CPU that owns the pair; on its way there and back
+/// management's.
+pub struct Port {
+    /// The interface, an index into the snapshot's table.
+    pub interface: IfIndex,
+    /// Which attachment of a device this is; see [`Place`](crate::shared::Place).
+    pub attachment: u32,
+    /// The softint source its device raises.
+    pub source: u8,
+    /// The pair.
+    pub queue: Box<dyn Queue>,
+    /// It broke its protocol; the device is being taken down.
+    pub(crate) fault: Option<Fault>,
+    /// Packets may be in flight to the device.
+    pub(crate) in_flight: bool,
+    /// Packets that found the ring full, oldest first. Made with room for [`BACKLOG`]: it never grows.
+    backlog: VecDeque<Packet>,
+}
+
+impl Port {
+    /// A healthy port.
+    pub fn new(interface: IfIndex, attachment: u32, source: u8, queue: Box<dyn Queue>) -> Self {
+        let backlog = VecDeque::with_capacity(BACKLOG);
+        Self { interface, attachment, source, queue, fault: None, in_flight: false, backlog }
+    }
+
+    /// Whether packets wait for room.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Sends the backlog, then `batch`; keeps what does not fit the ring. What is left in `batch` has no place.
+    pub(crate) fn transmit(
+        &mut self,
+        cx: &Softint,
+        counters: &IfCounters,
+        pool: &mut Pool,
+        batch: &mut Batch,
+    ) -> Result<(), Fault> {
+        self.drain(cx, counters, pool)?;
+        if self.backlog.is_empty() {
+            self.in_flight = true;
+            self.queue.transmit(cx, pool, batch)?;
+        }
+        let room = BACKLOG - self.backlog.len();
+        self.backlog.extend(batch.drain(..batch.len().min(room)));
+        Ok(())
+    }
+
+    /// Sends as much of the backlog as the ring takes.
+    pub(crate) fn drain(
+        &mut self,
+        cx: &Softint,
+        counters: &IfCounters,
+        pool: &mut Pool,
+    ) -> Result<(), Fault> {
+        while !self.backlog.is_empty() {
+            let mut batch: Batch = self.backlog.drain(..self.backlog.len().min(BATCH)).collect();
+            let tried = batch.len();
+            let outcome = match self.queue.transmit(cx, pool, &mut batch) {
+                Ok(()) if batch.len() == tried => self.queue.reap(cx, pool),
+                outcome => outcome.map(|()| More::Yes),
+            };
+            if outcome == Ok(More::No) {
+                // An empty ring refused them: the device can never carry them.
+                batch.drain(..).for_each(|packet| lose(cx, counters, pool, packet, Drop::TxRingFull));
+            }
+            let full = !batch.is_empty();
+            batch.into_iter().rev().for_each(|packet| self.backlog.push_front(packet));
+            let _ = outcome?;
+            if full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the backlog up.
+    pub(crate) fn abandon(&mut self, cx: &Softint, counters: &IfCounters, pool: &mut Pool, reason: Drop) {
+        self.backlog.drain(..).for_each(|packet| lose(cx, counters, pool, packet, reason));
+    }
+
+    /// Takes note that the device broke its protocol; the first time, management is told.
+    pub(crate) fn fail(&mut self, shared: &Shared, fault: Fault) {
+        if self.fault.replace(fault).is_none() {
+            shared.notify(Notice::Broken { interface: self.interface, fault });
+        }
+    }
+}
+
+/// Drops a packet that was counted as sent when it joined the backlog.
+fn lose(cx: &Softint, counters: &IfCounters, pool: &mut Pool, packet: Packet, reason: Drop) {
+    counters.not_sent(cx.cpu(), 1, packet.len() as u64);
+    counters.dropped(cx.cpu(), reason);
+    pool.free(packet);
+}
