@@ -108,6 +108,7 @@ impl Forwarder {
         while self.ports.len() < self.ports.capacity() {
             let Some(port) = self.shared.inbox.of(cx.cpu()).pop() else { break };
             self.ports.push(port);
+            self.reap_at = now + REAP;
         }
         let mut number = 0;
         while let Some(port) = self.ports.get_mut(number) {

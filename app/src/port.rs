@@ -26,7 +26,7 @@ pub struct Port {
     pub queue: Box<dyn Queue>,
     /// It broke its protocol; the device is being taken down.
     pub(crate) fault: Option<Fault>,
-    /// Packets may be in flight to the device.
+    /// Packets may be in flight to the device, or it is new: a first look after it is due.
     pub(crate) in_flight: bool,
     /// Packets that found the ring full, oldest first. Made with room for [`BACKLOG`]: it never grows.
     backlog: VecDeque<Packet>,
@@ -36,7 +36,7 @@ impl Port {
     /// A healthy port.
     pub fn new(interface: IfIndex, attachment: u32, source: u8, queue: Box<dyn Queue>) -> Self {
         let backlog = VecDeque::with_capacity(BACKLOG);
-        Self { interface, attachment, source, queue, fault: None, in_flight: false, backlog }
+        Self { interface, attachment, source, queue, fault: None, in_flight: true, backlog }
     }
 
     /// Whether packets wait for room.

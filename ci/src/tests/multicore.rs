@@ -224,6 +224,8 @@ pub(crate) fn replaced_while_pinging(rig: &mut FrameRig, rounds: usize) -> Resul
                         (matches!(icmp.kind, 0 | 129) && icmp.rest as u16 == sequence).then_some(())
                     })?;
                 }
+                // The host keeps a limited number of frames.
+                std::thread::sleep(Duration::from_millis(5));
             }
             Ok(sequence - 100)
         });

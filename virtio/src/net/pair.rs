@@ -70,6 +70,7 @@ impl Queue for Pair {
         self.step(pool, |halves, pool| {
             let more = halves.transmitter.reap(pool)?;
             halves.receiver.refill(pool);
+            halves.receiver.remind();
             Ok(more)
         })
     }

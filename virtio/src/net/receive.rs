@@ -25,11 +25,13 @@ pub(super) struct Receiver {
     /// The buffers of a frame behind its first, while it is put together; after a violation, whatever was not handed
     /// over yet.
     parts: ArrayVec<Packet, MAX_BUFFERS>,
+    /// Whether [`remind`](Self::remind) is due.
+    remind: bool,
 }
 
 impl Receiver {
     pub(super) fn new(queue: SplitQueue<Packet>, notify: Box<dyn Notify>, features: F) -> Self {
-        Self { queue, notify, features, parts: ArrayVec::new() }
+        Self { queue, notify, features, parts: ArrayVec::new(), remind: true }
     }
 
     /// Takes frames until `into` is full or none is left, then refills.
@@ -69,6 +71,15 @@ impl Receiver {
             }
         }
         if self.queue.publish() {
+            self.notify.notify();
+        }
+    }
+
+    /// Once, when all queues have had the time to lend buffers: notifies the device again. A frame that came by one
+    /// queue of QEMU's and is for another, by software RSS, is kept back while that one has no buffers, and with it all
+    /// that follow it, until the first one is notified; which it was when it lent its own.
+    pub(super) fn remind(&mut self) {
+        if core::mem::take(&mut self.remind) && self.queue.lent() != 0 {
             self.notify.notify();
         }
     }
