@@ -154,7 +154,7 @@ impl<R: Rank, T> Lock<R, T> {
 
     #[inline]
     fn take(&self) -> bool {
-        !self.held.swap(true, Ordering::Acquire)
+        self.held.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Takes the lock from whoever holds it; returns the turns that it waited.
@@ -316,7 +316,7 @@ mod models {
     use loom::sync::Arc;
     use loom::thread;
 
-    /// Tries `times`; returns how often it got the lock. Waiting is trying again, and loom's search has no end with it.
+    /// Tries `times`; returns how often it got the lock. Waiting is trying again, without an end to loom's search.
     fn tries(lock: &Lock<Device, (u32, u32)>, cpu: usize, times: u32) -> u32 {
         let mut cpu = Cpu::of_model(cpu);
         let turn = |cx: &mut Control| {

@@ -247,8 +247,8 @@ mod models {
             Cpu::of_model(1).control(|cx| {
                 let first = published.publish(cx, Box::new(Tracked::new(2)));
                 let second = published.publish(cx, Box::new(Tracked::new(3)));
-                assert_eq!(second.wait(cx).get(), 2);
                 drop(first);
+                assert_eq!(second.wait(cx).get(), 2);
             });
             reader.join().unwrap();
         });

@@ -9,7 +9,7 @@ use crate::frame::{self, Frame, IPV6_FRAGMENT, IPV6_HOP_BY_HOP, Ipv4, Ipv6, More
 use crate::host::Host;
 use crate::qemu::Platform;
 use crate::rig::{FrameRig, PATIENCE, SILENCE};
-use crate::router::{Config, Image};
+use crate::router::Config;
 
 pub(super) fn tests() -> Vec<Test> {
     let mut all = Vec::new();
@@ -81,12 +81,7 @@ pub(super) fn everything_works(rig: &FrameRig) -> Result<()> {
     for (from, to) in [(&rig.hosts[0], &rig.hosts[1]), (&rig.hosts[1], &rig.hosts[0])] {
         let own = from.identity();
         ensure!(from.arp(own.gateway_v4, PATIENCE)? == own.gateway_mac, "ARP reply with another MAC");
-        let mut solicited = from.solicit(own.gateway_v6, PATIENCE);
-        if rig.router.image == Image::Linux && solicited.is_err() {
-            // Duplicate address detection may hold its address back for a second (RFC 4862 §5.4).
-            solicited = from.solicit(own.gateway_v6, PATIENCE);
-        }
-        let solicited = solicited?;
+        let solicited = from.solicit(own.gateway_v6, PATIENCE)?;
         ensure!(solicited == own.gateway_mac, "neighbour advertisement with another MAC");
         from.ping(own.gateway_v4.into(), 1, PATIENCE).context("pinging the router")?;
         from.ping(own.gateway_v6.into(), 2, PATIENCE).context("pinging the router")?;
