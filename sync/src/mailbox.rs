@@ -118,7 +118,7 @@ mod tests {
         let (pending, mailbox) = (Pending::new(), Mailbox::new(4));
         assert!(pending.sleep());
         assert_eq!(mailbox.post(1, || pending.raise(3)), Ok(true));
-        pending.wake();
+        pending.attend();
         assert_eq!(mailbox.post(2, || pending.raise(3)), Ok(false));
         assert_eq!(pending.take(), 1 << 3);
         assert_eq!((mailbox.receive(), mailbox.receive(), mailbox.receive()), (Some(1), Some(2), None));
@@ -210,7 +210,7 @@ mod models {
         let count = senders.len();
         let interrupts = senders.into_iter().map(|sender| sender.join().unwrap()).filter(|due| *due).count();
         assert!(got == count || !asleep || interrupts > 0, "a message waits for a sleeper");
-        pending.wake();
+        pending.attend();
         if got < count {
             assert_ne!(pending.take(), 0, "a message without its bit");
             got += core::iter::from_fn(|| mailbox.receive()).count();

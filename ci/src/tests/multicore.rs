@@ -21,9 +21,6 @@ const NETWORK: Needs = Needs { root: true, programs: &["ip", "ethtool"], weir: t
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        Test::new("multicore-rss-spreads-flows-in-order", NETWORK, |cx| {
-            device_spreads(cx.image, &cx.name, 500).map(|_| ())
-        }),
         Test::new("multicore-software-spreads-flows-in-order", WEIR, software_spreads),
         Test::new("multicore-queues-of-one-owner", NETWORK, one_owner),
         Test::new("multicore-neighbours-are-shared", WEIR, neighbours),
@@ -41,7 +38,8 @@ fn plan() -> LinuxPlan {
     LinuxPlan { queues: CPUS, cpus: CPUS, ..LinuxPlan::new() }
 }
 
-/// Sends flows of `count` datagrams both ways; packets a second.
+/// Sends flows of `count` datagrams both ways; packets a second. Part of the soak, not of the boot tests: QEMU 7.2 hashes in
+/// software where it cannot load its eBPF program, and may then stop receiving under load.
 pub(crate) fn device_spreads(image: Image, name: &str, count: u64) -> Result<f64> {
     let rig = LinuxRig::power_on(image, &plan(), |setup| {
         setup.nic_properties.push("rss=on".to_owned());

@@ -109,7 +109,7 @@ mod tests {
     fn a_waker_sets_its_slot_and_no_other() {
         let cpu = CpuId::new(MAX_CPUS - 1).unwrap();
         let waker = waker(cpu, 130);
-        waker.clone().wake();
+        waker.wake_by_ref();
         assert_eq!(READY[cpu.index()].take_next(0), Some(130));
         assert!(!READY[cpu.index()].any());
     }
