@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use weir_netif::{Arena, BUFFER, Batch, Checksum, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
 use weir_netstack::neighbor::{self, Evidence};
+use weir_netstack::segment;
 use weir_netstack::snapshot::{
     Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, Snapshot, State,
 };
@@ -24,7 +25,7 @@ const ADDRESSES4: [Ipv4Addr; 16] = [
     Ipv4Addr::new(10, 0, 1, 1),
     Ipv4Addr::new(10, 0, 1, 2),
     Ipv4Addr::new(10, 0, 2, 1),
-    Ipv4Addr::new(10, 0, 2, 77),
+    Ipv4Addr::new(10, 0, 2, 2),
     Ipv4Addr::new(203, 0, 113, 5),
     Ipv4Addr::new(198, 51, 100, 9),
     Ipv4Addr::new(198, 18, 0, 1),
@@ -269,6 +270,8 @@ impl Wire {
             Some(gso) => {
                 let needed = if gso.kind == GsoKind::Tcp4 { Offloads::TX_TCP4 } else { Offloads::TX_TCP6 };
                 assert!(out.offloads.contains(needed));
+                let largest = segment::largest(packet, ETHERNET);
+                assert!(largest.is_some_and(|len| len <= out.mtu.into()), "cut, it is too long for its link");
             }
             None => assert!(frame.len() - ETHERNET <= out.mtu.into(), "too long for its link"),
         }
