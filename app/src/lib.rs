@@ -15,3 +15,5 @@ pub mod management;
 pub mod router;
 pub mod shared;
 pub mod show;
+#[cfg(feature = "image")]
+pub mod start;

@@ -6,6 +6,7 @@ mod forwarding;
 mod linux_hosts;
 mod neighbours;
 mod operation;
+mod preempt;
 mod refusals;
 
 use std::collections::VecDeque;
@@ -76,6 +77,7 @@ fn table() -> Vec<Test> {
     all.extend(neighbours::tests());
     all.extend(configuration::tests());
     all.extend(operation::tests());
+    all.extend(preempt::tests());
     all.extend(linux_hosts::tests());
     all
 }
