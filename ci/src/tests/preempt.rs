@@ -130,8 +130,6 @@ fn delays(cx: &Context, command_line: &str) -> Result<Vec<u64>> {
             // The next one finds the router at rest, or at work for the task alone.
             std::thread::sleep(Duration::from_micros(200));
         }
-        std::thread::sleep(Duration::from_millis(300));
-        let t0 = crate::table::read(&mut rig.router)?;
         let enough = if command_line.is_empty() { 0..1 } else { PACKETS * 9 / 10..PACKETS + 1 };
         ensure!(enough.contains(&seen_busy), "the task was at work for {seen_busy} of {PACKETS} packets");
         Ok(())
