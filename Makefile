@@ -6,8 +6,10 @@ SHELL := /bin/bash
 out    := images/out
 lab    := cargo run --quiet --release --package weir-ci --bin lab --
 # Frame pointers make every report's backtrace exact; the image has its own target folder because of the flag.
-flags  := --release --package weir-app --bin weir --features image --target-dir target/image \
+flags  := --release --features image --target-dir target/image \
           --config 'build.rustflags=["-Cforce-frame-pointers=yes"]'
+router := --package weir-app --bin weir
+tests  := --package weir-preempt
 
 .PHONY: help
 help: ## this list
@@ -20,7 +22,7 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 	@$(lab) run
 
 .PHONY: test
-test: image doctor ## unit, property, doc and boot tests
+test: image test-images doctor ## unit, property, doc and boot tests
 	cargo test --workspace --quiet
 	@$(lab) boot-tests
 
@@ -28,17 +30,26 @@ test: image doctor ## unit, property, doc and boot tests
 preflight: ## what CI runs: format, clippy, crate graph, all tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo clippy $(flags) --quiet -- -D warnings
+	cargo clippy $(router) $(flags) --quiet -- -D warnings
+	cargo clippy $(tests) $(flags) --quiet -- -D warnings
 	@$(lab) graph
 	@$(MAKE) --no-print-directory test
 
 .PHONY: image
 image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
-	@cargo build --quiet $(flags)
+	@cargo build --quiet $(router) $(flags)
 	@mkdir -p $(out)
 	@cp target/image/release/weir $(out)/weir.debug
 	@objcopy --strip-all $(out)/weir.debug $(out)/weir.elf
 	@echo "$(out)/weir.elf: $$(stat -c %s $(out)/weir.elf) bytes"
+
+.PHONY: test-images
+test-images: ## build the images that tests boot beside the router's, into images/out
+	@cargo build --quiet $(tests) $(flags)
+	@mkdir -p $(out)
+	@for name in preempt-stress preempt-delay; do \
+		objcopy --strip-all target/image/release/$$name $(out)/$$name.elf; \
+	done
 
 .PHONY: doctor
 doctor: ## install what the lab needs (as root on Debian), or name it

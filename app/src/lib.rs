@@ -19,3 +19,5 @@ pub mod port;
 pub mod router;
 pub mod shared;
 pub mod show;
+#[cfg(feature = "image")]
+pub mod start;

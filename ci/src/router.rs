@@ -176,6 +176,8 @@ pub(crate) fn weir_debug() -> Result<PathBuf> {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) image: Image,
+    /// Another image in the place of the router's own.
+    pub(crate) kernel: Option<PathBuf>,
     pub(crate) platform: Platform,
     pub(crate) cpus: usize,
     /// CPU model.
@@ -208,6 +210,7 @@ impl Setup {
     pub(crate) fn new(image: Image, config: Config, wires: Vec<Wire>) -> Setup {
         Setup {
             image,
+            kernel: None,
             platform: default_platform(),
             cpus: 1,
             cpu: "max",
@@ -234,7 +237,7 @@ impl Setup {
         let mut spec;
         match self.image {
             Image::Weir => {
-                spec = Spec::new(&weir_elf()?);
+                spec = Spec::new(&self.kernel.clone().map_or_else(weir_elf, Ok)?);
                 spec.command_line = self.command_line.clone();
                 if let Some(bytes) = &self.module {
                     std::fs::write(&module, bytes)

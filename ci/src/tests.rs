@@ -10,6 +10,7 @@ mod neighbours;
 mod operation;
 mod own;
 mod policy;
+mod preempt;
 mod refusals;
 
 use std::collections::VecDeque;
@@ -84,6 +85,7 @@ fn table() -> Vec<Test> {
     all.extend(configuration::tests());
     all.extend(hardware::tests());
     all.extend(operation::tests());
+    all.extend(preempt::tests());
     all.extend(linux_hosts::tests());
     all.extend(multicore::tests());
     all

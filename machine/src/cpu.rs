@@ -73,6 +73,8 @@ pub(crate) struct Block {
     run_top: AtomicU64,
     /// `[A]` TSC ticks it has slept. Written by itself, read by anyone.
     pub(crate) slept: Counter,
+    /// `[A]` Tasks it has preempted. Written by itself, read by anyone.
+    pub(crate) preemptions: Counter,
     /// `[A]` The CPU runs; set by itself (Release), read by whoever sends to it or waits for it (Acquire).
     pub(crate) running: AtomicBool,
 }
@@ -111,6 +113,7 @@ impl Block {
             stacks: AtomicU64::new(0),
             run_top: AtomicU64::new(0),
             slept: Counter::new(),
+            preemptions: Counter::new(),
             running: AtomicBool::new(false),
         }
     }

@@ -82,6 +82,11 @@ pub fn busy_ticks(cpu: CpuId) -> u64 {
     body::busy_ticks(cpu)
 }
 
+/// How often interrupts of `cpu` preempted a task. 0 on the host, where nothing preempts.
+pub fn preemptions(cpu: CpuId) -> u64 {
+    body::preemptions(cpu)
+}
+
 /// Wakes `cpu` if it sleeps: there is work beside its pending word.
 #[inline]
 pub(crate) fn rouse(cpu: CpuId) {
@@ -342,6 +347,10 @@ mod image {
         clock::since_entry().saturating_sub(cpu::block(cpu).slept.get())
     }
 
+    pub(super) fn preemptions(cpu: CpuId) -> u64 {
+        cpu::block(cpu).preemptions.get()
+    }
+
     pub(super) fn wake(cpu: CpuId) {
         apic::wake(cpu::block(cpu).apic.load(Ordering::Relaxed));
     }
@@ -351,6 +360,7 @@ mod image {
     /// stub unmasks.
     pub(crate) extern "C" fn preempted() {
         let mut rounds = ROUNDS;
+        cpu::this().preemptions.add(1);
         loop {
             let slice = with(|dispatcher: &mut Dispatcher| dispatcher.preempt(&mut rounds));
             interrupts::disable();

@@ -159,19 +159,21 @@ pub(crate) fn wake_sleepers(cpu: CpuId) {
     READY[cpu.index()].set(SLEEPERS);
 }
 
-/// One turn of this CPU's tasks: wakes the sleepers that are due, polls the next task that is ready, prints the log if
-/// asked to. At task level, softints not masked.
+/// One turn of this CPU's tasks: polls the next task that is ready, or wakes the sleepers when it is their turn; prints
+/// the log if asked to. At task level, softints not masked.
 pub(crate) fn turn(print: bool) {
     let executor = mine();
     let cpu = control(Control::cpu);
     let ready = &READY[cpu.index()];
-    if ready.take(SLEEPERS) {
-        let next = executor.sleepers.borrow_mut().wake(clock::now());
-        timer::set_tasks(next);
-    }
-    if let Some(slot) = ready.take_next(executor.last.get().max(FIRST)) {
+    if let Some(slot) = ready.take_next(executor.last.get()) {
         executor.last.set(slot);
-        poll(executor, cpu, slot);
+        match slot {
+            SLEEPERS => {
+                let next = executor.sleepers.borrow_mut().wake(clock::now());
+                timer::set_tasks(next);
+            }
+            task => poll(executor, cpu, task),
+        }
     }
     if print && let Some(account) = executor.log.get() {
         account.measure(log::flush);

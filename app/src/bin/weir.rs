@@ -5,29 +5,11 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::vec::Vec;
-use crossbeam_queue::ArrayQueue;
-use spin::Once;
-use weir_app::attach::{self, Bay};
-use weir_app::config::Config;
-use weir_app::forwarder::Forwarder;
-use weir_app::interfaces::Interfaces;
-use weir_app::management::Management;
-use weir_app::mesh::{Exchange, mesh};
-use weir_app::router::Router;
-use weir_app::shared::Shared;
+use weir_app::start;
 use weir_machine::boot::Boot;
-use weir_machine::interrupt::{CONSOLE, Interrupt};
-use weir_machine::{
-    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, println, smp, task,
-};
-use weir_netif::{Arena, BUFFER};
-use weir_netstack::stack::{Duty, Settings};
-use weir_netstack::{Instant, Stack};
+use weir_machine::{dispatch, println, task};
+use weir_sync::CpuId;
 use weir_sync::cpu::claim;
-use weir_sync::{Control, Cpu, CpuId, PerCpu};
-use weir_virtio::net;
 
 weir_machine::entry!(main);
 
@@ -40,129 +22,10 @@ fn main(boot: &'static Boot) -> ! {
         boot.memory.div_ceil(1 << 20)
     );
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
-    let (router, management) = cpu.control(|cx| start(cx, boot));
+    let (router, management) = cpu.control(|cx| start::start(cx, boot, |queue| queue));
     dispatch::run(cpu, Box::new(router), |_| {
         if let Err(full) = task::spawn("management", management.run()) {
             panic!("management: {full}");
         }
     })
-}
-
-/// What the other CPUs begin with.
-static CREW: Once<Crew> = Once::new();
-
-struct Crew {
-    shared: &'static Shared,
-    /// Each CPU's ends of the rings between all, until it takes them.
-    exchanges: PerCpu<ArrayQueue<Exchange>>,
-}
-
-impl Crew {
-    /// The packet work of `cpu`.
-    fn forwarder(&self, cpu: CpuId) -> Forwarder {
-        let Some(exchange) = self.exchanges.of(cpu).pop() else { panic!("{cpu} forwards already") };
-        let duty = if cpu == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
-        let stack = Stack::new(Settings { seed: clock::tsc(), duty, ..Settings::default() });
-        Forwarder::new(self.shared, stack, exchange)
-    }
-}
-
-/// Everything from devices to the ready line. What is wrong is said on the console; the router then runs
-/// without interfaces.
-fn start(cx: &Control, boot: &'static Boot) -> (Router, Management) {
-    let shared: &'static Shared = Box::leak(Box::new(Shared::new(arena(boot.memory), boot.cpus)));
-    let crew = CREW.call_once(|| {
-        let exchanges = PerCpu::new(|_| ArrayQueue::new(1));
-        for (queue, exchange) in exchanges.iter().zip(mesh(boot.cpus)) {
-            let _ = queue.push(exchange);
-        }
-        Crew { shared, exchanges }
-    });
-    let cpus = smp::start_others(other);
-    let bays = bays(cx, cpus);
-    for (port, bay) in bays.iter().enumerate() {
-        info!("{}", attach::describe(port, bay.info()));
-    }
-    let mut interfaces = Interfaces::new(shared, cpus, bays);
-    let configured = configure(boot).and_then(|config| interfaces.replace(cx, config));
-    if let Err(wrong) = &configured {
-        print!("{wrong}");
-        error!("no interface is configured; give a weir.toml as the boot module and start again");
-    }
-    let management = Management::new(shared, interfaces, Instant::from_nanos(clock::now()));
-    let router = Router::new(crew.forwarder(cx.cpu()));
-    console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
-    if configured.is_ok() {
-        print!("{}", management.ready_line(cpus, boot.memory));
-    }
-    (router, management)
-}
-
-fn other(cpu: Cpu) -> ! {
-    let Some(crew) = CREW.get() else { panic!("{} started before there was work", cpu.id()) };
-    let router = Router::new(crew.forwarder(cpu.id()));
-    dispatch::run(cpu, Box::new(router), |_| ())
-}
-
-/// Packet buffers: a quarter of memory, at most 64 MiB.
-fn arena(memory: u64) -> &'static Arena {
-    let bytes = (memory / 4).clamp(1 << 20, 64 << 20) as usize;
-    match dma::Region::stale(bytes, BUFFER) {
-        Some(region) => Arena::new(region.leak()),
-        None => panic!("no {bytes} contiguous bytes for packet buffers: the machine needs more memory"),
-    }
-}
-
-/// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU, if it has
-/// as many.
-fn bays(cx: &Control, cpus: usize) -> Vec<Bay> {
-    let options = net::Options { queue_pairs: cpus as u16, ..net::Options::default() };
-    let mut bays = Vec::new();
-    for function in pci::functions().iter().copied().filter(net::matches) {
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
-            net::probe_pci(cx, &function, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
-        }
-    }
-    for slot in mmio_devices::virtio().iter().copied() {
-        // A slot of a board that nothing is plugged into, or something else is.
-        let probed = net::probe_mmio(cx, &slot, &options).map(drop);
-        if let Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) = probed {
-            continue;
-        }
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
-            net::probe_mmio(cx, &slot, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
-        }
-    }
-    bays
-}
-
-/// The configuration in the boot module.
-///
-/// # Errors
-/// What is wrong with it, as text for the console.
-fn configure(boot: &Boot) -> Result<Config, String> {
-    let Some(text) = boot.module else {
-        return Err("weir.toml: there is no boot module (QEMU: -initrd weir.toml)\n".into());
-    };
-    // Parsing takes up to 128 times the text for a moment.
-    let needed = text.len() as u64 * 128;
-    if needed > frames::free_bytes() {
-        return Err(alloc::format!(
-            "weir.toml: {} bytes take up to {} MiB to read and {} MiB are free: give the machine more memory\n",
-            text.len(),
-            needed >> 20,
-            frames::free_bytes() >> 20
-        ));
-    }
-    Config::parse(text).map_err(|errors| alloc::format!("{}", errors.in_file("weir.toml")))
 }

@@ -65,6 +65,11 @@ pub(crate) fn busy_ticks(_cpu: CpuId) -> u64 {
     0
 }
 
+/// Threads are not preempted by softints.
+pub(crate) fn preemptions(_cpu: CpuId) -> u64 {
+    0
+}
+
 pub(crate) fn wake(cpu: CpuId) {
     if let Ok(thread) = THREADS[cpu.index()].lock()
         && let Some(thread) = thread.as_ref()

@@ -1,0 +1,139 @@
+//! Softints preempt tasks: without harm, by an image that checks what preempted tasks hold, and without delay, by a
+//! router that stamps what it forwards. Both count guest instructions, so that a busy host changes nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::forwarding::udp_v4;
+use super::{Context, Needs, Test};
+use crate::qemu::{Machine, Spec};
+use crate::rig::{FrameRig, PATIENCE};
+use crate::router::{Config, weir_elf};
+
+/// Preemptions of a test run, unless `$LAB_PREEMPTIONS` says otherwise.
+const PREEMPTIONS: u64 = 20_000;
+/// Packets whose delay is looked at: the 99.9th percentile is the third from the top.
+const PACKETS: usize = 3000;
+/// A nanosecond an instruction; time does not wait for the host's.
+const INSTRUCTIONS: [&str; 2] = ["-icount", "shift=0,sleep=off"];
+
+pub(super) fn tests() -> Vec<Test> {
+    let weir = Needs { weir: true, ..Needs::default() };
+    let mut all = Vec::new();
+    for cpus in [1, 2, 4] {
+        all.push(Test::new(format!("preempted-tasks-keep-their-state-smp{cpus}"), weir, move |_| {
+            stress(cpus, &INSTRUCTIONS, Registers::Wide)
+        }));
+    }
+    all.push(Test::new("preempted-tasks-keep-their-state-at-once", weir, |_| {
+        stress(4, &[], Registers::Wide)
+    }));
+    all.push(Test::new("preempted-tasks-keep-their-state-without-xsave", weir, |_| {
+        stress(1, &["-cpu", "qemu64", INSTRUCTIONS[0], INSTRUCTIONS[1]], Registers::Narrow)
+    }));
+    all.push(Test::new("a-busy-task-does-not-delay-packets", weir, busy));
+    all
+}
+
+/// Vector registers of the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registers {
+    Wide,
+    Narrow,
+}
+
+/// An image that `make image` builds beside the router's.
+fn image(name: &str) -> Result<PathBuf> {
+    Ok(weir_elf()?.with_file_name(format!("{name}.elf")))
+}
+
+fn stress(cpus: usize, options: &[&str], registers: Registers) -> Result<()> {
+    let asked = std::env::var("LAB_PREEMPTIONS").ok().and_then(|count| count.parse().ok());
+    // Under the host's clock timers come at its pace: far fewer, but on CPUs that run at the same time.
+    let (goal, period) = match options {
+        [] => (asked.unwrap_or(PREEMPTIONS) / 20, 40_000),
+        _ => (asked.unwrap_or(PREEMPTIONS), 10_000),
+    };
+    let mut spec = Spec::new(&image("preempt-stress")?);
+    spec.cpus = cpus;
+    spec.command_line = format!("preemptions={goal} period={period} panic=halt");
+    spec.extra = options.iter().map(|&option| option.to_owned()).collect();
+    spec.limit = Duration::from_secs(900);
+    let machine = Machine::start(&spec)?;
+    let patience = Duration::from_secs(60) + Duration::from_millis(goal);
+    let outcome = machine.wait("stress: ok", patience);
+    let text = machine.console.text();
+    outcome.with_context(|| format!("the console:\n{text}"))?;
+    let wide = text.contains("256-bit");
+    ensure!(wide == (registers == Registers::Wide), "other registers than asked for:\n{text}");
+    ensure!(text.contains(&format!("stress: {cpus} CPUs")), "not all CPUs came:\n{text}");
+    Ok(())
+}
+
+fn busy(cx: &Context) -> Result<()> {
+    let quiet = delays(cx, "")?;
+    let busy = delays(cx, "busy")?;
+    let percentile = |sorted: &[u64]| sorted[sorted.len() - 1 - sorted.len() / 1000];
+    let (alone, beside) = (percentile(&quiet), percentile(&busy));
+    let median = |sorted: &[u64]| sorted[sorted.len() / 2];
+    let figures = format!(
+        "instructions from arrival to transmission, median and 99.9th percentile: {} and {alone} alone, {} and {beside} \
+         beside a busy task",
+        median(&quiet),
+        median(&busy)
+    );
+    if std::env::var_os("LAB_VERBOSE").is_some() {
+        eprintln!("lab: {figures}");
+    }
+    ensure!(beside * 2 <= alone * 3, "{figures}");
+    Ok(())
+}
+
+/// Guest instructions each packet took through a router with one CPU, in rising order. Without the task they count from
+/// the softint that took the packet, which is too little; with it from the last moment the task was seen running, which
+/// is too much.
+fn delays(cx: &Context, command_line: &str) -> Result<Vec<u64>> {
+    let rig = FrameRig::start(cx.image, Config::two_ports(), 2, |setup| {
+        setup.kernel = image("preempt-delay").ok();
+        setup.command_line = command_line.to_owned();
+        setup.extra.extend(INSTRUCTIONS.map(str::to_owned));
+    })?;
+    let mut delays = Vec::new();
+    let name = format!("{}-{command_line}", cx.name);
+    rig.check(&name, |rig| {
+        rig.router.ready()?;
+        if !command_line.is_empty() {
+            rig.router.machine.wait("delay: busy", PATIENCE)?;
+        }
+        let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
+        a.ping(b.identity().v4.into(), 1, PATIENCE)?;
+        let (mut seen_busy, mut sent_before) = (0, 0);
+        for number in 0..PACKETS {
+            let mut packet = udp_v4(a, b, &[0; 24]);
+            packet.id = number as u16;
+            a.send_v4(&packet)?;
+            let payload = b.expect("the packet with its stamps", PATIENCE, |frame| {
+                frame.v4().filter(|p| p.id == packet.id).map(|p| p.payload.clone())
+            })?;
+            let stamp = |place: usize| -> Result<u64> {
+                let at = 8 + place * 8;
+                Ok(u64::from_le_bytes(payload.get(at..at + 8).context("no stamps")?.try_into()?))
+            };
+            let (seen, began, sent) = (stamp(0)?, stamp(1)?, stamp(2)?);
+            seen_busy += usize::from(seen != 0);
+            // It was sent when the one before had arrived, so it came after that one was transmitted.
+            let earliest = if seen != 0 { seen.max(sent_before) } else { began };
+            delays.push(sent - earliest);
+            sent_before = sent;
+            // The next one finds the router at rest, or at work for the task alone.
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let enough = if command_line.is_empty() { 0..1 } else { PACKETS * 9 / 10..PACKETS + 1 };
+        ensure!(enough.contains(&seen_busy), "the task was at work for {seen_busy} of {PACKETS} packets");
+        Ok(())
+    })?;
+    delays.sort_unstable();
+    Ok(delays)
+}
