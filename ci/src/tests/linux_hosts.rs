@@ -252,7 +252,10 @@ fn iperf3_run(rig: &LinuxRig, to: &str, options: &[&str]) -> Result<(f64, f64)> 
     let server = rig.host(1).start("iperf3", &["-s", "-1", "--forceflush"])?;
     server.output.wait("listening", Duration::from_secs(5))?;
     let list = [&["-c", to, "-t", "1", "-J"], options].concat();
-    let output = rig.host(0).run("iperf3", &list, Duration::from_secs(20))?;
+    let output = rig
+        .host(0)
+        .run("iperf3", &list, Duration::from_secs(20))
+        .with_context(|| format!("iperf3 {}; the server said: {}", list.join(" "), server.output.text()))?;
     let report: Value = serde_json::from_str(&output.stdout).context("iperf3's report")?;
     if let Some(error) = report.get("error") {
         bail!("iperf3 {}: {error}", options.join(" "));
