@@ -84,6 +84,19 @@ impl Config {
         }
     }
 
+    /// The same and a third network.
+    pub(crate) fn three_ports() -> Config {
+        let mut config = Config::two_ports();
+        config.interfaces.push(Interface {
+            name: "dmz",
+            port: 2,
+            addresses: vec!["203.0.113.1/24".to_owned(), "2001:db8:3::1/64".to_owned()],
+            mtu: None,
+            router_advertisement: false,
+        });
+        config
+    }
+
     pub(crate) fn with_mtu(mut self, port: usize, mtu: usize) -> Config {
         for interface in self.interfaces.iter_mut().filter(|interface| interface.port == port) {
             interface.mtu = Some(mtu);
@@ -167,12 +180,19 @@ fn default_platform() -> Platform {
     }
 }
 
+/// The same image with its symbols: `weir.debug` beside it.
+pub(crate) fn weir_debug() -> Result<PathBuf> {
+    Ok(weir_elf()?.with_file_name("weir.debug"))
+}
+
 /// How the router's machine is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) image: Image,
     pub(crate) platform: Platform,
     pub(crate) cpus: usize,
+    /// CPU model.
+    pub(crate) cpu: &'static str,
     pub(crate) memory_mib: usize,
     /// What the boot module holds; `None`: no module. The Linux peer gets `config` always.
     pub(crate) module: Option<Vec<u8>>,
@@ -180,6 +200,10 @@ pub(crate) struct Setup {
     pub(crate) wires: Vec<Wire>,
     /// Further properties of every NIC.
     pub(crate) nic_properties: Vec<String>,
+    /// Each NIC's bus: this name and the port's number.
+    pub(crate) bus: Option<&'static str>,
+    /// QEMU options in front of the NICs, and behind them.
+    pub(crate) early: Vec<String>,
     pub(crate) extra: Vec<String>,
     pub(crate) command_line: String,
     pub(crate) clock: Clock,
@@ -199,11 +223,14 @@ impl Setup {
             image,
             platform: default_platform(),
             cpus: 1,
+            cpu: "max",
             memory_mib: 128,
             module: Some(config.toml().into_bytes()),
             config,
             wires,
             nic_properties: Vec::new(),
+            bus: None,
+            early: Vec::new(),
             extra: Vec::new(),
             command_line: String::new(),
             clock: Clock::Real,
@@ -237,11 +264,18 @@ impl Setup {
         }
         spec.platform = self.platform;
         spec.cpus = self.cpus;
+        spec.cpu = self.cpu;
+        spec.early = self.early.clone();
         spec.memory_mib = self.memory_mib;
         let nic = |(port, wire): (usize, &Wire)| Nic {
             wire: wire.clone(),
             mac: router_mac(port),
-            properties: self.nic_properties.clone(),
+            properties: self
+                .bus
+                .map(|bus| format!("bus={bus}{port}"))
+                .into_iter()
+                .chain(self.nic_properties.clone())
+                .collect(),
         };
         spec.nics = self.wires.iter().enumerate().map(nic).collect();
         spec.extra = self.extra.clone();

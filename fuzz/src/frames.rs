@@ -5,6 +5,8 @@ use crate::input::Input;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use weir_netif::{Arena, BUFFER, Batch, Checksum, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
+use weir_netstack::neighbor::{self, Evidence};
+use weir_netstack::segment;
 use weir_netstack::snapshot::{
     Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, Snapshot, State,
 };
@@ -23,7 +25,7 @@ const ADDRESSES4: [Ipv4Addr; 16] = [
     Ipv4Addr::new(10, 0, 1, 1),
     Ipv4Addr::new(10, 0, 1, 2),
     Ipv4Addr::new(10, 0, 2, 1),
-    Ipv4Addr::new(10, 0, 2, 77),
+    Ipv4Addr::new(10, 0, 2, 2),
     Ipv4Addr::new(203, 0, 113, 5),
     Ipv4Addr::new(198, 51, 100, 9),
     Ipv4Addr::new(198, 18, 0, 1),
@@ -133,7 +135,22 @@ impl<'a> Rig<'a> {
             told: Vec::new(),
         };
         rig.before = rig.counted();
+        if !rig.input.one_in(8) {
+            (0..INTERFACES).for_each(|n| rig.introduce(n));
+        }
         rig
+    }
+
+    /// Makes neighbours known on interface `n`, so that packets to them go out at once.
+    fn introduce(&mut self, n: u8) {
+        let (interface, mac, evidence) = (IfIndex(n.into()), Some([2, 0, 0, 0, n, 2]), Evidence::Asked);
+        let v4 = Ipv4Addr::new(10, 0, n, 2);
+        let v6 = [Ipv6Addr::new(0x2001, 0xdb8, 0, n.into(), 0, 0, 0, 2), ADDRESSES6[9]];
+        let v4 = Event::Neighbor4(neighbor::Event { interface, address: v4, mac, evidence });
+        let v6 = v6.map(|address| Event::Neighbor6(neighbor::Event { interface, address, mac, evidence }));
+        for event in [v4, v6[0], v6[1]] {
+            self.turn(|stack, turn| stack.apply(turn, event));
+        }
     }
 
     fn run(mut self) {
@@ -253,6 +270,8 @@ impl Wire {
             Some(gso) => {
                 let needed = if gso.kind == GsoKind::Tcp4 { Offloads::TX_TCP4 } else { Offloads::TX_TCP6 };
                 assert!(out.offloads.contains(needed));
+                let largest = segment::largest(packet, ETHERNET);
+                assert!(largest.is_some_and(|len| len <= out.mtu.into()), "cut, it is too long for its link");
             }
             None => assert!(frame.len() - ETHERNET <= out.mtu.into(), "too long for its link"),
         }

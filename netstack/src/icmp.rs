@@ -274,12 +274,11 @@ pub(crate) fn quote(
 ) -> Option<()> {
     let before = packet.len();
     cursor(original, l3).copy(len, packet, pool)?;
-    if let Checksum::Partial { start, offset } = original.meta().checksum {
-        let (start, offset) = (usize::from(start), usize::from(offset));
-        let at = (start + offset).checked_sub(l3).filter(|at| at + 2 <= len);
-        if let (Some(at), Some(owed)) = (at, checksum::owed(original, start, offset)) {
-            *field(packet, before + at)? = owed.to_be_bytes();
-        }
+    if let Checksum::Partial { start, offset } = original.meta().checksum
+        && let Some((at, owed)) = checksum::owed(original, l3, start.into(), offset.into())
+        && at + 2 <= l3 + len
+    {
+        *field(packet, before + at - l3)? = owed.to_be_bytes();
     }
     Some(())
 }

@@ -1,7 +1,9 @@
 //! CPUs and contexts. Who holds a [`Cpu`] is that CPU's dispatcher, the only maker of context tokens.
 
 use crate::grace::Grace;
+use crate::lock::Held;
 use crate::mask::Masked;
+use crate::rank::Nothing;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -217,6 +219,12 @@ impl Control {
         // Softints of this CPU are masked, so its slot is free. Dropped before the unmasking, which may run a turn.
         let _reading = Reading::new(self.cpu);
         section(&Softint { cpu: self.cpu, not_send: PhantomData })
+    }
+
+    /// The right to take the first lock. Exclusive, so that there is one order of locks at a time.
+    #[inline]
+    pub fn locks(&mut self) -> Held<'_, Nothing> {
+        Held::nothing(self)
     }
 }
 

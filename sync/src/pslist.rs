@@ -292,10 +292,11 @@ mod tests {
                             assert!(walk.is_sorted_by(|a, b| a < b), "{walk:?}");
                             assert_eq!(walk.iter().filter(|n| **n % 2 == 0).count(), 8, "{walk:?}");
                         });
+                        std::thread::yield_now();
                     }
                 });
             }
-            for turn in 0..if cfg!(miri) { 20 } else { 2_000 } {
+            for turn in 0..if cfg!(miri) { 20 } else { 1_000 } {
                 let n = turn * 2 % 16 + 1;
                 cpu.control(|cx| {
                     writer.insert_before(cx, |entry| entry[0] > n, std::vec![n; 8]);

@@ -190,7 +190,7 @@ impl<T> Drop for Slots<T> {
         let tail = self.tail.load(Ordering::Relaxed);
         for slot in self.run(head, tail.wrapping_sub(head)) {
             // SAFETY: between head and tail slots are filled, and `&mut self` means that both ends are gone.
-            slot.with_mut(|at| unsafe { (*at).assume_init_drop() });
+            slot.with_mut(|at| unsafe { at.cast::<T>().drop_in_place() });
         }
     }
 }
@@ -382,7 +382,8 @@ mod models {
                 (0..3).map(|_| producer.push_many(&mut batch)).sum::<usize>()
             });
             let mut got = ArrayVec::<u32, 4>::new();
-            (0..2).for_each(|_| drop(consumer.pop_many(&mut got)));
+            consumer.pop_many(&mut got);
+            consumer.pop_many(&mut got);
             let sent = sender.join().unwrap();
             consumer.pop_many(&mut got);
             assert!(got.into_iter().eq(0..sent as u32));
