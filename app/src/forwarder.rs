@@ -347,3 +347,6 @@ impl Egress for Out<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

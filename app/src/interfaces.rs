@@ -95,6 +95,16 @@ impl Interfaces {
         &self.unconfigured
     }
 
+    /// The devices there are, by interface index.
+    pub fn bays(&self) -> &[Bay] {
+        &self.bays
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unconfigured_holders(&self) -> usize {
+        Arc::strong_count(&self.unconfigured)
+    }
+
     /// Whether an interface is still being detached.
     pub fn is_settled(&self) -> bool {
         self.leaving.is_empty()

@@ -14,6 +14,8 @@ pub mod console;
 pub mod forwarder;
 pub mod interfaces;
 pub mod management;
+#[cfg(test)]
+mod memory_port;
 pub mod mesh;
 pub mod port;
 pub mod router;

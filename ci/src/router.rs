@@ -84,6 +84,19 @@ impl Config {
         }
     }
 
+    /// The same and a third network.
+    pub(crate) fn three_ports() -> Config {
+        let mut config = Config::two_ports();
+        config.interfaces.push(Interface {
+            name: "dmz",
+            port: 2,
+            addresses: vec!["203.0.113.1/24".to_owned(), "2001:db8:3::1/64".to_owned()],
+            mtu: None,
+            router_advertisement: false,
+        });
+        config
+    }
+
     pub(crate) fn with_mtu(mut self, port: usize, mtu: usize) -> Config {
         for interface in self.interfaces.iter_mut().filter(|interface| interface.port == port) {
             interface.mtu = Some(mtu);

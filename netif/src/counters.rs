@@ -105,6 +105,15 @@ impl Default for Totals {
 }
 
 impl Totals {
+    /// Adds another interface's.
+    pub fn merge(&mut self, other: &Totals) {
+        self.rx_packets = self.rx_packets.wrapping_add(other.rx_packets);
+        self.rx_bytes = self.rx_bytes.wrapping_add(other.rx_bytes);
+        self.tx_packets = self.tx_packets.wrapping_add(other.tx_packets);
+        self.tx_bytes = self.tx_bytes.wrapping_add(other.tx_bytes);
+        self.drops.iter_mut().zip(&other.drops).for_each(|(sum, count)| *sum += count);
+    }
+
     fn add(&mut self, block: &Block) {
         self.rx_packets = self.rx_packets.wrapping_add(block.rx_packets.get());
         self.rx_bytes = self.rx_bytes.wrapping_add(block.rx_bytes.get());

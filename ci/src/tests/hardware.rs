@@ -14,7 +14,11 @@ pub(super) fn tests() -> Vec<Test> {
     let weir = Needs { weir: true, ..plain };
     let nic = |name: &'static str, properties: &'static [&'static str]| {
         Test::new(format!("nic-{name}"), plain, move |cx| {
-            boots(cx, |setup| setup.nic_properties.extend(properties.iter().map(|&text| text.to_owned())))
+            boots(cx, |setup| {
+                // Some of these are properties of PCI.
+                setup.platform = Platform::Q35;
+                setup.nic_properties.extend(properties.iter().map(|&text| text.to_owned()));
+            })
         })
     };
     let machine = |name: &'static str, needs: Needs, prepare: fn(&mut Setup)| {

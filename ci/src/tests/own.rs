@@ -187,18 +187,23 @@ fn dead_neighbour(cx: &Context) -> Result<()> {
     })
 }
 
-/// While packets come as fast as they are taken, other hosts' pings and the console are still answered.
+/// While packets cross from one network to the other as fast as they are taken, a host on a third one and the console
+/// are still answered.
 fn under_load(cx: &Context) -> Result<()> {
-    rig(cx, Config::two_ports())?.check(&cx.name, |rig| {
+    FrameRig::start(cx.image, Config::three_ports(), 3, |_| ())?.check(&cx.name, |rig| {
         rig.router.ready()?;
         everything_works(rig)?;
-        let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
+        let (a, b, c) = (&rig.hosts[0], &rig.hosts[1], &rig.hosts[2]);
+        let near = *c.identity();
+        c.ping(near.gateway_v4.into(), 100, PATIENCE)?;
+        c.ping(near.gateway_v6.into(), 100, PATIENCE)?;
         let own = *a.identity();
         let load = udp_v4(a, b, &[0; 18]);
         let load = frame::ethernet(own.gateway_mac, own.mac, frame::ETHERTYPE_IPV4, &load.bytes());
         let stop = AtomicBool::new(false);
         let machine = &mut rig.router;
         a.keep(Switch::Off);
+        b.keep(Switch::Off);
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) && a.send(&load).is_ok() {
@@ -208,10 +213,9 @@ fn under_load(cx: &Context) -> Result<()> {
             std::thread::sleep(Duration::from_millis(300));
             let outcome = (0..5u16).try_for_each(|round| {
                 let began = Instant::now();
-                let near = *b.identity();
-                b.ping(near.gateway_v4.into(), round, Duration::from_secs(1))
+                c.ping(near.gateway_v4.into(), round, Duration::from_secs(1))
                     .context("IPv4 ping under load")?;
-                b.ping(near.gateway_v6.into(), round, Duration::from_secs(1))
+                c.ping(near.gateway_v6.into(), round, Duration::from_secs(1))
                     .context("IPv6 ping under load")?;
                 crate::table::read(machine).context("the console under load")?;
                 ensure!(
@@ -225,6 +229,7 @@ fn under_load(cx: &Context) -> Result<()> {
             outcome
         });
         a.keep(Switch::On);
+        b.keep(Switch::On);
         outcome?;
         everything_works(rig)
     })
