@@ -13,7 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use weir_machine::interrupt::MESSAGE;
 use weir_machine::{dispatch, error, info};
-use weir_netif::{IfCounters, IfIndex, Link};
+use weir_netif::{IfCounters, IfIndex, Link, Queue};
 use weir_netstack::Conflict;
 use weir_sync::{Control, CpuId};
 
@@ -24,6 +24,8 @@ pub struct Interfaces {
     cpus: usize,
     /// By interface index.
     bays: Vec<Bay>,
+    /// What each queue pair goes through on its way to its CPU.
+    dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
     config: Config,
     /// In the configuration's order.
     attached: Vec<Attached>,
@@ -71,6 +73,7 @@ impl Interfaces {
             shared,
             cpus,
             bays,
+            dress: |queue| queue,
             config,
             attached: Vec::new(),
             leaving: Vec::new(),
@@ -78,6 +81,11 @@ impl Interfaces {
             attachments: 0,
             unconfigured: Arc::default(),
         }
+    }
+
+    /// Sends each queue pair through `dress`, for programs that measure.
+    pub fn dressed(self, dress: fn(Box<dyn Queue>) -> Box<dyn Queue>) -> Self {
+        Self { dress, ..self }
     }
 
     /// The configuration in force.
@@ -219,7 +227,7 @@ impl Interfaces {
             counters: bay.counters(),
         };
         let port = |pair: weir_netif::QueuePair| {
-            (pair.cpu, Port::new(interface, attachment, pair.source, pair.queue))
+            (pair.cpu, Port::new(interface, attachment, pair.source, (self.dress)(pair.queue)))
         };
         Ok((attached, pairs.into_iter().map(port).collect()))
     }

@@ -20,6 +20,9 @@ pub(crate) fn router_mac(port: usize) -> [u8; 6] {
     [0x52, 0x54, 0, 0, 0, port as u8 + 1]
 }
 
+/// Looks at a frame that left by a queue: its number and the frame.
+pub(crate) type Check = Box<dyn Fn(usize, &[u8]) + Send + Sync>;
+
 /// What is at the other end of a device: it outlives the device. `[A]` and locks: only tests use it.
 pub(crate) struct Wire {
     pub(crate) port: usize,
@@ -31,7 +34,7 @@ pub(crate) struct Wire {
     /// Frames for queue 0, before all others.
     pub(crate) answers: Mutex<Vec<Vec<u8>>>,
     /// Takes a frame that was sent, from a queue.
-    pub(crate) check: Box<dyn Fn(usize, &[u8]) + Send + Sync>,
+    pub(crate) check: Check,
     /// Frames sent.
     pub(crate) sent: AtomicU64,
 }

@@ -68,6 +68,23 @@ pub fn run(cpu: Cpu, softints: Box<dyn Softints>, first: impl FnOnce(&Control)) 
     }
 }
 
+/// Serves what is pending on `cpu` once, for a program of the host that brings its own loop. [`More::Yes`]: something is
+/// pending still.
+#[cfg(not(feature = "image"))]
+pub fn round(cpu: &mut Cpu, softints: &mut dyn Softints) -> More {
+    let pending = body::pending(cpu.id());
+    let mut waiting = pending.take();
+    while waiting != 0 {
+        let bit = waiting.trailing_zeros() as u8;
+        waiting &= waiting - 1;
+        if cpu.softint(|cx| softints.softint(cx, bit)) == More::Yes {
+            // The caller is the dispatcher: nobody to wake.
+            let _ = pending.raise(bit);
+        }
+    }
+    if pending.any() { More::Yes } else { More::No }
+}
+
 /// Makes `bit` (0–63) of `cpu` pending, and interrupts the CPU if it sleeps or runs a task. From any CPU, in any
 /// context.
 #[inline]

@@ -168,8 +168,11 @@ impl Lanes {
             }
             Ok(1 + self.fragment(ports, pool, out, packet))
         } else {
-            let sound =
-                if can_checksum { is_owed_within(&packet) } else { checksum::finish(&mut packet).is_ok() };
+            let sound = if can_checksum {
+                checksum::is_owed_soundly(&packet, ethernet::HEADER)
+            } else {
+                checksum::finish(&mut packet).is_ok()
+            };
             if !sound {
                 return fail(pool, packet, Drop::OffloadMalformed);
             }
@@ -245,16 +248,4 @@ fn needed(gso: Gso) -> Offloads {
     };
     let ecn = if gso.ecn { Offloads::TX_ECN } else { Offloads::empty() };
     Offloads::TX_CHECKSUM | kind | ecn
-}
-
-/// Whether an owed checksum lies behind the network header and within the packet, as the device will trust.
-fn is_owed_within(packet: &Packet) -> bool {
-    match packet.meta().checksum {
-        Checksum::Partial { start, offset } => {
-            let field = usize::from(start) + usize::from(offset);
-            usize::from(start) > ethernet::HEADER
-                && packet.data().get(field..).is_some_and(|rest| rest.len() >= 2)
-        }
-        _ => true,
-    }
 }

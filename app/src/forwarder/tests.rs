@@ -12,11 +12,11 @@ use std::string::String;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use weir_machine::dispatch::{Dispatcher, Worker, raise};
+use weir_machine::dispatch::{Softints, raise, round};
 use weir_netif::{Arena, BUFFER, Totals};
 use weir_netstack::stack::{Duty, Settings};
+use weir_sync::Cpu;
 use weir_sync::cpu::{claim, claim_any};
-use weir_sync::{Control, Cpu};
 
 /// CPUs are numbered from 0, so only one of these tests can run at a time.
 static CPUS: Mutex<()> = Mutex::new(());
@@ -34,13 +34,9 @@ struct Rig {
 /// One CPU: the real forwarder, with a clock of its own.
 struct Runner(Forwarder);
 
-impl Worker for Runner {
+impl Softints for Runner {
     fn softint(&mut self, cx: &Softint, bit: u8) -> More {
         self.0.softint(cx, bit, now())
-    }
-
-    fn task(&mut self, _: &Control) -> More {
-        More::No
     }
 }
 
@@ -67,19 +63,18 @@ impl Rig {
             (0..cpus).map(|number| wait_for(|| claim(CpuId::new(number).unwrap()))).collect();
         let mut control = wait_for(claim_any);
         let threads = claimed.into_iter().zip(mesh(cpus));
-        let threads = threads.map(|(cpu, exchange)| {
+        let threads = threads.map(|(mut cpu, exchange)| {
             let stop = stop.clone();
             std::thread::spawn(move || {
                 let id = cpu.id();
                 let duty = if id == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
                 let stack = Stack::new(Settings { neighbors: 64, duty, ..Settings::default() });
                 let mut runner = Runner(Forwarder::new(shared, stack, exchange));
-                let mut dispatcher = Dispatcher::new(cpu);
                 while !stop.load(Ordering::Relaxed) {
                     if runner.0.deadline(now()) <= now() {
                         raise(id, TIMER);
                     }
-                    if dispatcher.softints(&mut runner) == More::No {
+                    if round(&mut cpu, &mut runner) == More::No {
                         std::thread::yield_now();
                     }
                 }
