@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::frame::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, UDP};
 use crate::host::{Host, Switch};
 use crate::qemu::Clock;
+use crate::recorded::{self, Figures, Purpose};
 use crate::rig::FrameRig;
 use crate::router::{Config, Image};
 
@@ -24,12 +25,16 @@ pub(crate) struct Options {
     pub(crate) cpus: usize,
     /// Only what is exact and quick: guest instructions.
     pub(crate) instructions_only: bool,
+    /// What becomes of the router's own instruction counts.
+    pub(crate) purpose: Purpose,
 }
 
 /// A kind of traffic.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     name: &'static str,
+    /// Name of its recorded figure.
+    key: &'static str,
     family: Family,
     /// Whole Ethernet frame without its checksum.
     bytes: usize,
@@ -42,9 +47,9 @@ enum Family {
 }
 
 const LOADS: [Load; 3] = [
-    Load { name: "IPv4, 64-byte frames", family: Family::V4, bytes: 60 },
-    Load { name: "IPv6, 78-byte frames", family: Family::V6, bytes: 74 },
-    Load { name: "IPv4, 1514-byte frames", family: Family::V4, bytes: 1514 },
+    Load { name: "IPv4, 64-byte frames", key: "packet-ipv4", family: Family::V4, bytes: 60 },
+    Load { name: "IPv6, 78-byte frames", key: "packet-ipv6", family: Family::V6, bytes: 74 },
+    Load { name: "IPv4, 1514-byte frames", key: "packet-ipv4-full", family: Family::V4, bytes: 1514 },
 ];
 
 /// Flows of the generator: different ports and hosts, as a router sees them.
@@ -166,8 +171,8 @@ enum Better {
     Less,
 }
 
-/// Runs everything and prints the table.
-pub(crate) fn bench(options: &Options) -> Result<()> {
+/// Runs everything and prints the table. Whether no figure is worse than its record.
+pub(crate) fn bench(options: &Options) -> Result<bool> {
     let heads: String = options.images.iter().map(|image| format!("{:>12}", name(*image))).collect();
     let compare = if options.images.len() == 2 { "   better by" } else { "" };
     println!("{:<50}{heads}{compare}", format!("TCG, {} vCPU, median of {}", options.cpus, options.rounds));
@@ -175,7 +180,19 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         first_packet(options)?;
         rates(options)?;
     }
-    instructions(options)
+    let figures = instructions(options)?;
+    let file = recorded::file()?;
+    let worse = match options.purpose {
+        Purpose::Show => Vec::new(),
+        Purpose::Record => {
+            figures.write(&file)?;
+            println!("recorded in {}", file.display());
+            Vec::new()
+        }
+        Purpose::Check => Figures::read(&file)?.worse(&figures),
+    };
+    worse.iter().for_each(|line| println!("FAIL  {line}"));
+    Ok(worse.is_empty())
 }
 
 /// Power-on to the first packet out of the far side, while the near host keeps sending.
@@ -237,7 +254,8 @@ fn rates(options: &Options) -> Result<()> {
 }
 
 /// Guest instructions, counted by QEMU: exact, whatever else the machine does.
-fn instructions(options: &Options) -> Result<()> {
+fn instructions(options: &Options) -> Result<Figures> {
+    let mut figures = Figures::default();
     let mut boot = Vec::new();
     let mut packet: Vec<Vec<f64>> = vec![Vec::new(); PACES.len()];
     for image in &options.images {
@@ -246,6 +264,7 @@ fn instructions(options: &Options) -> Result<()> {
         // With a nanosecond an instruction the router's own clock counts them, too.
         let ticks = line.text.split_once('(').and_then(|(_, rest)| rest.split_once(" ticks"));
         if let Some(ticks) = ticks.and_then(|(ticks, _)| ticks.parse::<f64>().ok()) {
+            figures.0.insert("ready".to_owned(), ticks);
             row(
                 &format!("entry to ready, {}'s own count", name(*image)),
                 "M guest instructions",
@@ -254,9 +273,15 @@ fn instructions(options: &Options) -> Result<()> {
             );
         }
         boot.push(rig.router.machine.instructions()? as f64 / 1e6);
+        drop(rig);
+        let mut rig = start(*image, 1, Clock::InstructionsAndWaits)?;
         warm(&rig)?;
         for (list, (load, pace)) in packet.iter_mut().zip(PACES) {
-            list.push(instructions_a_packet(&mut rig, load, pace)?);
+            let count = instructions_a_packet(&mut rig, load, pace)?;
+            if *image == Image::Weir && pace == Pace::Single {
+                figures.0.insert(load.key.to_owned(), count);
+            }
+            list.push(count);
         }
     }
     row("power-on to ready, firmware included", "M guest instructions", &boot, Better::Less);
@@ -264,7 +289,7 @@ fn instructions(options: &Options) -> Result<()> {
         let how = if pace == Pace::Single { ", one at a time" } else { "" };
         row(&format!("a packet, {}{how}", load.name), "guest instructions", list, Better::Less);
     }
-    Ok(())
+    Ok(figures)
 }
 
 /// How packets follow each other. One at a time (the next is sent when the last came out) the count is the same in
@@ -302,13 +327,24 @@ fn instructions_a_packet(rig: &mut FrameRig, load: Load, pace: Pace) -> Result<f
             thread::sleep(Duration::from_millis(5));
         }
         let arrived = rig.hosts[1].received() - received;
-        ensure!(arrived * 1000 >= count * 995, "{arrived} of {count} packets arrived under -icount");
+        // At full pace a busy machine lets the far host's socket fill, and the router rightly drops.
+        let enough = if pace == Pace::Single { 0.995 } else { 0.8 };
+        if (arrived as f64) < count as f64 * enough {
+            let table =
+                crate::table::read(&mut rig.router).map_or_else(|e| format!("{e:#}"), |table| table.text);
+            bail!("{arrived} of {count} packets arrived under -icount\n{table}");
+        }
         Ok((rig.router.machine.instructions()? - before) as f64)
     };
     run(batch / 10)?;
-    let (single, double) = (run(batch)?, run(2 * batch)?);
+    let mut counts = Vec::new();
+    // Three times: now and then the router prints its table meanwhile.
+    for _ in 0..3 {
+        let (single, double) = (run(batch)?, run(2 * batch)?);
+        counts.push((double - single) / batch as f64);
+    }
     rig.hosts.iter().for_each(|host| host.keep(Switch::On));
-    Ok((double - single) / batch as f64)
+    Ok(median(&mut counts))
 }
 
 /// `lab flood`: one image, one kind of traffic.
@@ -318,7 +354,12 @@ pub(crate) fn flood(image: Image, cpus: usize, seconds: u64, bytes: usize) -> Re
     rig.check("flood", |rig| {
         warm(rig)?;
         for (name, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {
-            let load = Load { name, family, bytes: bytes.max(if family == Family::V6 { 62 } else { 42 }) };
+            let load = Load {
+                name,
+                key: "flood",
+                family,
+                bytes: bytes.max(if family == Family::V6 { 62 } else { 42 }),
+            };
             let rate = drive(rig, load, Duration::from_secs(seconds))?;
             println!(
                 "{name}, {} bytes: {:.1} kpps forwarded, {:.2} % lost",

@@ -37,6 +37,10 @@ pub(crate) fn check(install: Install) -> Result<bool> {
         apt(&["install", "-y", "--no-install-recommends"], &missing)?;
         missing = self::missing();
     }
+    if missing.is_empty() && install == Install::Yes {
+        println!("everything the lab needs is installed");
+        return Ok(true);
+    }
     for (program, purpose) in PROGRAMS {
         show(installed(program), program, purpose);
     }

@@ -37,6 +37,7 @@ echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
 echo 0 > /proc/sys/net/ipv6/icmp/ratelimit
 . /etc/router
+while case $(ip -6 addr) in *tentative*) true;; *) false;; esac; do sleep 0.05; done
 echo 'linux-router: ready'
 while read -r line; do
   cat /proc/net/dev

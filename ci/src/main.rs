@@ -20,6 +20,7 @@ mod pcap;
 mod qemu;
 mod qmp;
 mod random;
+mod recorded;
 mod rig;
 mod router;
 mod run;
@@ -95,10 +96,11 @@ the packets a second that came out.",
     Subcommand {
         name: "bench",
         summary: "measure the router against the Linux router VM",
-        help: "lab bench [--rounds N] [--seconds N] [--cpus N] [--only weir|linux] [--instructions]
+        help: "lab bench [--rounds N] [--seconds N] [--cpus N] [--only weir|linux] [--instructions [--record | --check]]
 
 Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a
-second, and, with -icount, guest instructions to the ready line and for a forwarded packet (--instructions: these only).",
+second, and, with -icount, guest instructions to the ready line and for a forwarded packet (--instructions: these only).
+--record writes the router's counts to ci/instructions.txt, --check fails if one is over 3 % above its record.",
         run: bench,
     },
     Subcommand {
@@ -218,16 +220,21 @@ fn bench(mut arguments: Arguments) -> Result<bool> {
         Some(text) => vec![Image::parse(&text)?],
         None => vec![Image::Weir, Image::Linux],
     };
+    let purpose = match (arguments.flag("--record"), arguments.flag("--check")) {
+        (true, _) => recorded::Purpose::Record,
+        (false, true) => recorded::Purpose::Check,
+        (false, false) => recorded::Purpose::Show,
+    };
     let options = bench::Options {
         images,
+        purpose,
         rounds: arguments.number("--rounds", 5)?,
         window: std::time::Duration::from_secs_f64(arguments.number("--seconds", 2.0)?),
         cpus: arguments.number("--cpus", 1)?,
         instructions_only: arguments.flag("--instructions"),
     };
     arguments.end("bench")?;
-    bench::bench(&options)?;
-    Ok(true)
+    bench::bench(&options)
 }
 
 fn symbolize_console(mut arguments: Arguments) -> Result<bool> {

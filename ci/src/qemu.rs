@@ -17,8 +17,10 @@ use crate::qmp::Qmp;
 /// QEMU machine type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Platform {
-    /// PCI, ACPI, devices on the PCI bus.
+    /// PCI Express, ACPI, devices on the PCI bus.
     Q35,
+    /// The older PC chipset, PCI without Express.
+    Pc,
     /// No PCI: virtio devices in MMIO windows.
     Microvm,
 }
@@ -27,6 +29,7 @@ impl Platform {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Platform::Q35 => "q35",
+            Platform::Pc => "pc",
             Platform::Microvm => "microvm",
         }
     }
@@ -55,8 +58,11 @@ pub(crate) struct Nic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
     Real,
-    /// One nanosecond an instruction; instructions are counted (`Machine::instructions`).
+    /// One nanosecond an instruction, instructions are counted (`Machine::instructions`), and waiting takes no time:
+    /// the guest's TSC is its instruction count. For boots; hours pass while the guest idles.
     Instructions,
+    /// The same count, but waiting takes its time.
+    InstructionsAndWaits,
 }
 
 /// Everything that makes a machine.
@@ -64,11 +70,15 @@ pub(crate) enum Clock {
 pub(crate) struct Spec {
     pub(crate) platform: Platform,
     pub(crate) cpus: usize,
+    /// CPU model.
+    pub(crate) cpu: &'static str,
     pub(crate) memory_mib: usize,
     pub(crate) kernel: PathBuf,
     pub(crate) initrd: Option<PathBuf>,
     pub(crate) command_line: String,
     pub(crate) nics: Vec<Nic>,
+    /// Options in front of the NICs, and behind them.
+    pub(crate) early: Vec<String>,
     pub(crate) extra: Vec<String>,
     pub(crate) clock: Clock,
     /// Network namespace in which QEMU opens its TAP devices.
@@ -84,11 +94,13 @@ impl Spec {
         Spec {
             platform: Platform::Q35,
             cpus: 1,
+            cpu: "max",
             memory_mib: 128,
             kernel: kernel.to_owned(),
             initrd: None,
             command_line: String::new(),
             nics: Vec::new(),
+            early: Vec::new(),
             extra: Vec::new(),
             clock: Clock::Real,
             namespace: None,
@@ -101,11 +113,11 @@ impl Spec {
         let mut list: Vec<String> = Vec::new();
         let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
         let machine = match self.platform {
-            Platform::Q35 => "q35",
+            Platform::Q35 | Platform::Pc => self.platform.name(),
             // virtio-mmio transports default to the legacy register layout.
             Platform::Microvm => "microvm,rtc=on",
         };
-        add(&["-accel", "tcg", "-cpu", "max", "-machine", machine]);
+        add(&["-accel", "tcg", "-cpu", self.cpu, "-machine", machine]);
         if self.platform == Platform::Microvm {
             add(&["-global", "virtio-mmio.force-legacy=false"]);
         }
@@ -120,6 +132,8 @@ impl Spec {
         }
         add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         add(&["-qmp", &format!("unix:{},server=on,wait=off", directory.join("qmp").display())]);
+        list.extend(self.early.iter().cloned());
+        let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
         for (i, nic) in self.nics.iter().enumerate() {
             let (netdev, queues) = match &nic.wire {
                 Wire::Dgram { guest, host } => {
@@ -134,13 +148,13 @@ impl Spec {
                 }
             };
             let mut device = match self.platform {
-                Platform::Q35 => "virtio-net-pci".to_owned(),
+                Platform::Q35 | Platform::Pc => "virtio-net-pci".to_owned(),
                 Platform::Microvm => "virtio-net-device".to_owned(),
             };
             device.push_str(&format!(",id=nic{i},netdev=net{i},mac={}", nic.mac));
             if queues > 1 {
                 device.push_str(",mq=on");
-                if self.platform == Platform::Q35 {
+                if self.platform != Platform::Microvm {
                     device.push_str(&format!(",vectors={}", 2 * queues + 2));
                 }
             }
@@ -149,9 +163,14 @@ impl Spec {
             }
             add(&["-netdev", &netdev, "-device", &device]);
         }
-        if self.clock == Clock::Instructions {
+        let sleep = match self.clock {
+            Clock::Real => None,
+            Clock::Instructions => Some("off"),
+            Clock::InstructionsAndWaits => Some("on"),
+        };
+        if let Some(sleep) = sleep {
             let log = directory.join("record").display().to_string();
-            add(&["-icount", &format!("shift=0,sleep=off,rr=record,rrfile={log}")]);
+            add(&["-icount", &format!("shift=0,sleep={sleep},rr=record,rrfile={log}")]);
         }
         if self.paused {
             add(&["-S"]);

@@ -178,7 +178,8 @@ impl LinuxRig {
 
 fn no_panic(router: &Router) -> Result<()> {
     let text = router.machine.console.text();
-    let panicked = text.lines().find(|line| line.contains("panic") && !line.contains("panic="));
+    let fatal = |line: &&str| line.contains("weir: fatal") || line.contains("Kernel panic");
+    let panicked = text.lines().find(fatal);
     ensure!(panicked.is_none(), "the router panicked: {}", panicked.unwrap_or_default());
     ensure!(!router.machine.console.ended(), "the router's machine ended");
     Ok(())

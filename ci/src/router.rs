@@ -167,6 +167,11 @@ fn default_platform() -> Platform {
     }
 }
 
+/// The same image with its symbols: `weir.debug` beside it.
+pub(crate) fn weir_debug() -> Result<PathBuf> {
+    Ok(weir_elf()?.with_file_name("weir.debug"))
+}
+
 /// How the router's machine is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -175,6 +180,8 @@ pub(crate) struct Setup {
     pub(crate) kernel: Option<PathBuf>,
     pub(crate) platform: Platform,
     pub(crate) cpus: usize,
+    /// CPU model.
+    pub(crate) cpu: &'static str,
     pub(crate) memory_mib: usize,
     /// What the boot module holds; `None`: no module. The Linux peer gets `config` always.
     pub(crate) module: Option<Vec<u8>>,
@@ -182,6 +189,10 @@ pub(crate) struct Setup {
     pub(crate) wires: Vec<Wire>,
     /// Further properties of every NIC.
     pub(crate) nic_properties: Vec<String>,
+    /// Each NIC's bus: this name and the port's number.
+    pub(crate) bus: Option<&'static str>,
+    /// QEMU options in front of the NICs, and behind them.
+    pub(crate) early: Vec<String>,
     pub(crate) extra: Vec<String>,
     pub(crate) command_line: String,
     pub(crate) clock: Clock,
@@ -202,11 +213,14 @@ impl Setup {
             kernel: None,
             platform: default_platform(),
             cpus: 1,
+            cpu: "max",
             memory_mib: 128,
             module: Some(config.toml().into_bytes()),
             config,
             wires,
             nic_properties: Vec::new(),
+            bus: None,
+            early: Vec::new(),
             extra: Vec::new(),
             command_line: String::new(),
             clock: Clock::Real,
@@ -240,11 +254,18 @@ impl Setup {
         }
         spec.platform = self.platform;
         spec.cpus = self.cpus;
+        spec.cpu = self.cpu;
+        spec.early = self.early.clone();
         spec.memory_mib = self.memory_mib;
         let nic = |(port, wire): (usize, &Wire)| Nic {
             wire: wire.clone(),
             mac: router_mac(port),
-            properties: self.nic_properties.clone(),
+            properties: self
+                .bus
+                .map(|bus| format!("bus={bus}{port}"))
+                .into_iter()
+                .chain(self.nic_properties.clone())
+                .collect(),
         };
         spec.nics = self.wires.iter().enumerate().map(nic).collect();
         spec.extra = self.extra.clone();

@@ -95,7 +95,10 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         let table = Command::new("nm").arg(&own).output().unwrap();
         let table = String::from_utf8_lossy(&table.stdout).into_owned();
-        let line = table.lines().find(|line| line.contains("symbolize") && line.contains(" t ")).unwrap();
+        let line = table
+            .lines()
+            .find(|line| line.contains("3lab9symbolize") && line.to_lowercase().contains(" t "))
+            .unwrap();
         let text = format!("panic\n  #0 0x{}\n", line.split(' ').next().unwrap());
         let named = symbolize(&own, &text).unwrap();
         assert!(named.contains("symbolize.rs:"), "{named}");

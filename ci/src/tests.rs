@@ -3,9 +3,12 @@
 mod configuration;
 mod errors;
 mod forwarding;
+mod hardware;
 mod linux_hosts;
 mod neighbours;
 mod operation;
+mod own;
+mod policy;
 mod preempt;
 mod refusals;
 
@@ -71,11 +74,15 @@ impl Test {
 /// All tests, in the order they run.
 fn table() -> Vec<Test> {
     let mut all = Vec::new();
+    // Own tests first: one of them mostly waits.
+    all.extend(own::tests());
     all.extend(forwarding::tests());
     all.extend(errors::tests());
     all.extend(refusals::tests());
     all.extend(neighbours::tests());
+    all.extend(policy::tests());
     all.extend(configuration::tests());
+    all.extend(hardware::tests());
     all.extend(operation::tests());
     all.extend(preempt::tests());
     all.extend(linux_hosts::tests());

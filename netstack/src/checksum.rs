@@ -2,6 +2,8 @@
 //!
 //! Called from every stage that writes or believes a header; works on chains with odd segment borders.
 
+use crate::datagram::{IPV4_HEADER, IPV6_HEADER, field};
+use crate::ethernet;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use weir_netif::{Checksum, Packet};
 
@@ -220,38 +222,68 @@ pub(crate) fn vouched_for(packet: &Packet, offset: usize) -> bool {
     }
 }
 
-/// Completes an owed checksum in the bytes; the metadata says [`Checksum::Verified`] then. Without one owed, nothing
-/// happens. [`Malformed`] and nothing changed if the field is not in the first segment behind `start`, or if the
-/// packet is a super-packet, which has no checksum as a whole.
+/// Whether a checksum that is owed, if one is, lies behind the IP header at `l3_offset` and within the first segment. One
+/// that does not would have whoever completes it rewrite headers by which the packet has been judged.
+#[inline]
+pub fn is_owed_soundly(packet: &Packet, l3_offset: usize) -> bool {
+    match packet.meta().checksum {
+        Checksum::Partial { start, offset } => {
+            place(packet, l3_offset, start.into(), offset.into()).is_some()
+        }
+        Checksum::Unknown | Checksum::Verified => true,
+    }
+}
+
+/// Completes an owed checksum of a frame with an Ethernet header, as [`finish_at`] does.
 #[inline]
 pub fn finish(packet: &mut Packet) -> Result<(), Malformed> {
+    finish_at(packet, ethernet::HEADER)
+}
+
+/// Completes a checksum owed by the IP packet at `l3_offset`; the metadata says [`Checksum::Verified`] then. Without one
+/// owed, nothing happens. [`Malformed`] and nothing changed unless it [is owed soundly](is_owed_soundly), or if the packet
+/// is a super-packet, which has no checksum as a whole.
+#[inline]
+pub fn finish_at(packet: &mut Packet, l3_offset: usize) -> Result<(), Malformed> {
     match packet.meta().checksum {
-        Checksum::Partial { start, offset } => complete(packet, start.into(), offset.into()),
+        Checksum::Partial { start, offset } => complete(packet, l3_offset, start.into(), offset.into()),
         Checksum::Unknown | Checksum::Verified => Ok(()),
     }
 }
 
-fn complete(packet: &mut Packet, start: usize, offset: usize) -> Result<(), Malformed> {
+fn complete(packet: &mut Packet, l3: usize, start: usize, offset: usize) -> Result<(), Malformed> {
     if packet.meta().gso.is_some() {
         return Err(Malformed);
     }
-    let checksum = owed(packet, start, offset).ok_or(Malformed)?;
-    let field = packet.data_mut().get_mut(start + offset..).and_then(|rest| rest.first_chunk_mut::<2>());
-    *field.ok_or(Malformed)? = checksum.to_be_bytes();
+    let (at, checksum) = owed(packet, l3, start, offset).ok_or(Malformed)?;
+    *field(packet, at).ok_or(Malformed)? = checksum.to_be_bytes();
     packet.meta_mut().checksum = Checksum::Verified;
     Ok(())
 }
 
-/// The checksum that `Partial { start, offset }` asks for, from the packet as it is.
-pub(crate) fn owed(packet: &Packet, start: usize, offset: usize) -> Option<u16> {
-    packet.data().get(start + offset..)?.first_chunk::<2>()?;
+/// The checksum that `Partial { start, offset }` asks for, from the packet as it is, and where it goes.
+pub(crate) fn owed(packet: &Packet, l3: usize, start: usize, offset: usize) -> Option<(usize, u16)> {
+    let at = place(packet, l3, start, offset)?;
     // The field holds the pseudo-header's sum and is summed with the rest.
     let sum = packet_sum(packet, start, packet.len().checked_sub(start)?)?;
-    Some(nonzero_for_udp(sum.checksum(), offset))
+    Some((at, nonzero_for_udp(sum.checksum(), offset)))
+}
+
+/// Where the checksum goes, unless that is no place for one.
+fn place(packet: &Packet, l3: usize, start: usize, offset: usize) -> Option<usize> {
+    let first = *packet.data().get(l3)?;
+    let header = match first >> 4 {
+        4 => IPV4_HEADER.max(usize::from(first & 15) * 4),
+        6 => IPV6_HEADER,
+        _ => return None,
+    };
+    let at = start + offset;
+    packet.data().get(at..)?.first_chunk::<2>()?;
+    (start - l3.min(start) >= header).then_some(at)
 }
 
 /// RFC 768: a computed 0 is sent as all ones. Only UDP has its checksum at byte 6.
-pub(crate) fn nonzero_for_udp(checksum: u16, offset: usize) -> u16 {
+fn nonzero_for_udp(checksum: u16, offset: usize) -> u16 {
     if checksum == 0 && offset == 6 { 0xffff } else { checksum }
 }
 

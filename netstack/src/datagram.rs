@@ -38,11 +38,6 @@ impl<'a> Ipv4<'a> {
         sound.then_some(Self { fixed, header, total })
     }
 
-    pub(crate) fn tos(&self) -> u8 {
-        let [_, tos, ..] = *self.fixed;
-        tos
-    }
-
     pub(crate) fn id(&self) -> u16 {
         let [_, _, _, _, high, low, ..] = *self.fixed;
         u16::from_be_bytes([high, low])

@@ -21,8 +21,8 @@ const COPIED: u8 = 0x80;
 /// The packet may be a fragment itself. An owed checksum is completed first. DF is copied, not obeyed.
 ///
 /// # Errors
-/// The packet is freed and nothing is handed out: [`Drop::OffloadMalformed`] for a super-packet or an owed checksum
-/// that is not in the packet, [`Drop::FragmentFailed`] for broken options or lengths, an `mtu` without room for eight
+/// The packet is freed and nothing is handed out: [`Drop::OffloadMalformed`] for a super-packet or a checksum that
+/// is not owed soundly, [`Drop::FragmentFailed`] for broken options or lengths, an `mtu` without room for eight
 /// bytes of data or more than 1024 fragments, [`Drop::NoBuffer`] when the pool ran dry.
 pub fn fragment4(
     mut packet: Packet,
@@ -37,7 +37,7 @@ pub fn fragment4(
     } else if fits {
         out(pool, packet);
         return Ok(1);
-    } else if checksum::finish(&mut packet).is_err() {
+    } else if checksum::finish_at(&mut packet, l3_offset).is_err() {
         Err(Drop::OffloadMalformed)
     } else {
         cut(&packet, l3_offset, mtu, pool, out)

@@ -211,8 +211,8 @@ pub fn permitted(original: &Packet, l3_offset: usize, cast: Cast) -> bool {
 /// begins with its IPv4 header and has headroom; 576 bytes at most. `None` if it is not [`permitted`], or without
 /// a buffer.
 ///
-/// The quotation is the original's bytes as they are: whoever has changed its TTL restores it first. An owed checksum
-/// is completed in the quotation.
+/// The quotation is the original's bytes as they are: what forwarding had changed before the error was found, such as
+/// the TTL, need not be undone (RFC 1812 §4.3.2.3). An owed checksum is completed in the quotation.
 pub fn error(
     pool: &mut Pool,
     original: &Packet,
@@ -274,12 +274,11 @@ pub(crate) fn quote(
 ) -> Option<()> {
     let before = packet.len();
     cursor(original, l3).copy(len, packet, pool)?;
-    if let Checksum::Partial { start, offset } = original.meta().checksum {
-        let (start, offset) = (usize::from(start), usize::from(offset));
-        let at = (start + offset).checked_sub(l3).filter(|at| at + 2 <= len);
-        if let (Some(at), Some(owed)) = (at, checksum::owed(original, start, offset)) {
-            *field(packet, before + at)? = owed.to_be_bytes();
-        }
+    if let Checksum::Partial { start, offset } = original.meta().checksum
+        && let Some((at, owed)) = checksum::owed(original, l3, start.into(), offset.into())
+        && at + 2 <= l3 + len
+    {
+        *field(packet, before + at - l3)? = owed.to_be_bytes();
     }
     Some(())
 }

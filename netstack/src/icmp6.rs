@@ -252,8 +252,8 @@ pub fn permitted(original: &Packet, l3_offset: usize, cast: Cast, error: Error) 
 /// begins with its IPv6 header and has headroom; 1280 bytes at most. `None` if it is not [`permitted`], or without
 /// a buffer.
 ///
-/// The quotation is the original's bytes as they are: whoever has changed its hop limit restores it first. An owed
-/// checksum is completed in the quotation.
+/// The quotation is the original's bytes as they are, a decremented hop limit included. An owed checksum is completed in
+/// the quotation.
 pub fn error(
     pool: &mut Pool,
     original: &Packet,

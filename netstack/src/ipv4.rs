@@ -153,14 +153,14 @@ pub enum Verdict<'s> {
 /// Judges a packet that came in by `received`, to one station or to a group of the link.
 #[inline]
 pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'s Snapshot) -> Verdict<'s> {
+    if snapshot.owns4(header.source) {
+        return Verdict::Drop(Drop::MartianSource);
+    }
     let (source, destination) = (kind4(header.source), kind4(header.destination));
     if (source, destination, cast) != (Kind::Unicast, Kind::Unicast, Cast::Unicast)
         && let Some(verdict) = special(header, source, destination)
     {
         return verdict;
-    }
-    if snapshot.owns4(header.source) {
-        return Verdict::Drop(Drop::MartianSource);
     }
     if received.reverse_path != ReversePath::Off && !reverse_path(header.source, received, snapshot) {
         return Verdict::Drop(Drop::ReversePath);

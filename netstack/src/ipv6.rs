@@ -102,13 +102,13 @@ pub enum Verdict<'s> {
 /// Judges a packet that came in by `received`, to one station or to a group of the link.
 #[inline]
 pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'s Snapshot) -> Verdict<'s> {
+    if snapshot.owns6(header.source) {
+        return Verdict::Drop(Drop::MartianSource);
+    }
     let (source, destination) = (kind6(header.source), kind6(header.destination));
     let plain = (source, destination, cast) == (Kind::Unicast, Kind::Unicast, Cast::Unicast);
     if !plain && let Some(verdict) = special(header, source, destination, cast, received) {
         return verdict;
-    }
-    if snapshot.owns6(header.source) {
-        return Verdict::Drop(Drop::MartianSource);
     }
     if received.reverse_path != ReversePath::Off && !reverse_path(header.source, source, received, snapshot) {
         return Verdict::Drop(Drop::ReversePath);
@@ -167,7 +167,7 @@ fn special(
     };
     let deliver = matches!(verdict, Some(Verdict::Deliver(_)));
     let valid = match source {
-        Kind::Unicast => !received.owns6(header.source),
+        Kind::Unicast => true,
         Kind::LinkLocal => !received.link_local.contains(&header.source),
         // A node that has no address yet asks whether one is free (RFC 4862 §5.4).
         Kind::Unspecified => deliver,

@@ -132,7 +132,9 @@ impl Plan {
                 .copy(self.headers, &mut frame, pool)
                 .and_then(|()| payload.copy(len, &mut frame, pool))
                 .and_then(|()| self.adjust(packet, &mut frame, index, len))
-                .filter(|()| checksums == Checksums::Leave || checksum::finish(&mut frame).is_ok());
+                .filter(|()| {
+                    checksums == Checksums::Leave || checksum::finish_at(&mut frame, self.l3).is_ok()
+                });
             if made.is_none() {
                 pool.free(frame);
                 return None;

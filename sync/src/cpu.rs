@@ -1,14 +1,23 @@
 //! CPUs and contexts. Who holds a [`Cpu`] is that CPU's dispatcher, the only maker of context tokens.
 
 use crate::grace::Grace;
+use crate::lock::Held;
+use crate::mask::Masked;
+use crate::rank::Nothing;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// CPUs one image can run on.
-pub const MAX_CPUS: usize = 64;
+/// CPUs one image can run on. A model explores two.
+pub const MAX_CPUS: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// Grace periods of the whole image.
+#[cfg(not(loom))]
 pub(crate) static GRACE: Grace<MAX_CPUS> = Grace::new();
+#[cfg(loom)]
+loom::lazy_static! {
+    /// Grace periods of one execution of a model.
+    pub(crate) static ref GRACE: Grace<MAX_CPUS> = Grace::new();
+}
 /// `[A]` Bit *n*: CPU *n*'s dispatcher exists. AcqRel: a new owner sees all that the last one did.
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
 /// `[A]` CPUs that per-CPU data is made for; set once at boot.
@@ -81,10 +90,8 @@ impl Cpu {
     /// quiescent point.
     #[inline]
     pub fn softint<R>(&mut self, turn: impl FnOnce(&Softint) -> R) -> R {
-        GRACE.enter(self.id.index());
-        let result = turn(&Softint { cpu: self.id, not_send: PhantomData });
-        GRACE.leave(self.id.index());
-        result
+        let _reading = Reading::new(self.id);
+        turn(&Softint { cpu: self.id, not_send: PhantomData })
     }
 
     /// Runs task-level work.
@@ -93,13 +100,26 @@ impl Cpu {
         work(&Control { cpu: self.id, not_send: PhantomData })
     }
 
+    /// Runs task-level work that may take ranked locks and read snapshots in masked sections: both need the token
+    /// to themselves.
+    #[inline]
+    pub fn task<R>(&mut self, work: impl FnOnce(&mut Control) -> R) -> R {
+        work(&mut Control { cpu: self.id, not_send: PhantomData })
+    }
+
     /// The task half of this right, for whoever runs the CPU's tasks while softints preempt them.
     pub fn task_level(&self) -> TaskLevel {
         TaskLevel { cpu: self.id, not_send: PhantomData }
     }
+
+    /// A CPU of a model, where every execution has grace periods of its own.
+    #[cfg(all(test, loom))]
+    pub(crate) fn of_model(number: usize) -> Cpu {
+        Cpu { id: CpuId::new(number).unwrap() }
+    }
 }
 
-/// The right to run task-level work on a CPU between two softint turns, or interrupted by them. It stays with its CPU:
+/// The right to run task-level work on a CPU between two softint turns, or preempted by them. It stays with its CPU:
 /// it cannot be sent.
 #[derive(Debug)]
 pub struct TaskLevel {
@@ -110,15 +130,33 @@ pub struct TaskLevel {
 impl TaskLevel {
     /// Runs task-level work.
     #[inline]
-    pub fn control<R>(&self, work: impl FnOnce(&Control) -> R) -> R {
-        work(&Control { cpu: self.cpu, not_send: PhantomData })
+    pub fn task<R>(&mut self, work: impl FnOnce(&mut Control) -> R) -> R {
+        work(&mut Control { cpu: self.cpu, not_send: PhantomData })
+    }
+}
+
+/// From here to its drop, which is the quiescent point, what this CPU reads stays allocated. Unwinding ends it too.
+struct Reading {
+    cpu: CpuId,
+}
+
+impl Reading {
+    #[inline]
+    fn new(cpu: CpuId) -> Self {
+        GRACE.enter(cpu.index());
+        Self { cpu }
+    }
+}
+
+impl Drop for Reading {
+    #[inline]
+    fn drop(&mut self) {
+        GRACE.leave(self.cpu.index());
     }
 }
 
 impl Drop for Cpu {
     fn drop(&mut self) {
-        // A turn that unwound (tests) left its slot set.
-        GRACE.leave(self.id.index());
         CLAIMED.fetch_and(!(1 << self.id.index()), Ordering::AcqRel);
     }
 }
@@ -155,6 +193,27 @@ impl Softint {
 }
 
 /// Proof of running at task level (or at boot) on [`cpu`](Self::cpu). May allocate, build and publish snapshots.
+/// Who has it to itself may also read one, in a section that no softint of this CPU preempts:
+///
+/// ```
+/// # use weir_sync::{Published, cpu};
+/// let published = Published::new(Box::new(7));
+/// let mut cpu = cpu::claim_any().unwrap();
+/// assert_eq!(cpu.task(|cx| cx.masked(|cx| *published.read(cx))), 7);
+/// ```
+/// but not without one, and not while it waits for readers:
+/// ```compile_fail,E0308
+/// # use weir_sync::{Published, cpu};
+/// # let published = Published::new(Box::new(7));
+/// # let mut cpu = cpu::claim_any().unwrap();
+/// cpu.task(|cx| *published.read(cx));
+/// ```
+/// ```compile_fail,E0502
+/// # use weir_sync::{Published, cpu};
+/// # let published = Published::new(Box::new(7));
+/// # let mut cpu = cpu::claim_any().unwrap();
+/// cpu.task(|cx| cx.masked(|_| drop(published.publish(cx, Box::new(8)))));
+/// ```
 ///
 /// ```compile_fail
 /// fn sent<T: Send>() {}
@@ -172,9 +231,25 @@ impl Control {
     pub fn cpu(&self) -> CpuId {
         self.cpu
     }
+
+    /// Runs a short section with this CPU's softints masked: it reads snapshots and lists as a softint does, and
+    /// delays both this CPU's softints and everybody's reclamation. What a task needs for longer it clones (an
+    /// `Arc`).
+    pub fn masked<R>(&mut self, section: impl FnOnce(&Softint) -> R) -> R {
+        let _masked = Masked::new(self.cpu);
+        // Softints of this CPU are masked, so its slot is free. Dropped before the unmasking, which may run a turn.
+        let _reading = Reading::new(self.cpu);
+        section(&Softint { cpu: self.cpu, not_send: PhantomData })
+    }
+
+    /// The right to take the first lock. Exclusive, so that there is one order of locks at a time.
+    #[inline]
+    pub fn locks(&mut self) -> Held<'_, Nothing> {
+        Held::nothing(self)
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -185,11 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_unwinds_ends_like_any_other() {
+        let mut cpu = claim_any().unwrap();
+        let unwound =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cpu.softint(|_| panic!("a bug"))));
+        assert!(unwound.is_err());
+        let stamp = GRACE.retire();
+        // Other tests' turns are short: a slot that stays set is this CPU's.
+        while !GRACE.elapsed(stamp) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn tokens_name_their_cpu() {
         let mut cpu = claim_any().unwrap();
         let id = cpu.id();
         assert_eq!(cpu.softint(|cx| cx.cpu()), id);
         assert_eq!(cpu.control(|cx| cx.cpu()), id);
-        assert_eq!(cpu.task_level().control(|cx| cx.cpu()), id);
+        assert_eq!(cpu.task_level().task(|cx| cx.cpu()), id);
     }
 }

@@ -42,7 +42,8 @@ impl<const N: usize> Grace<N> {
     #[inline]
     pub fn enter(&self, cpu: usize) {
         let epoch = self.epoch.load(Ordering::Acquire);
-        self.slots[cpu].store(epoch, Ordering::Relaxed);
+        // Release: a writer that finds this turn newer than its object knows by it that the turns before have ended.
+        self.slots[cpu].store(epoch, Ordering::Release);
         // The slot must be visible before any published pointer is read: pairs with the fence in `elapsed`.
         fence(Ordering::SeqCst);
     }
@@ -96,25 +97,30 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
+    use crate::models::{Tracked, check};
     use loom::sync::Arc;
-    use loom::sync::atomic::{AtomicBool, AtomicUsize};
+    use loom::sync::atomic::AtomicUsize;
     use loom::thread;
 
-    /// A reader that got the old object must never see it freed within its turn.
+    /// A reader that got the old object must never see it freed within its turn, and the turn must have ended
+    /// before, also when the writer finds the reader in a later turn already.
     #[test]
     fn an_object_is_freed_only_after_its_readers_left() {
-        loom::model(|| {
+        check("grace: freed only after its readers left", || {
             let grace = Arc::new(Grace::<1>::new());
             let published = Arc::new(AtomicUsize::new(0));
-            let freed: Arc<[AtomicBool; 2]> = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+            let old = std::boxed::Box::leak(std::boxed::Box::new(Tracked::new(7)));
+            let old = old as *mut Tracked as usize;
 
             let reader = {
-                let (grace, published, freed) = (grace.clone(), published.clone(), freed.clone());
+                let (grace, published) = (grace.clone(), published.clone());
                 thread::spawn(move || {
                     for _ in 0..2 {
                         grace.enter(0);
-                        let object = published.load(Ordering::Acquire);
-                        assert!(!freed[object].load(Ordering::Relaxed));
+                        if published.load(Ordering::Acquire) == 0 {
+                            // SAFETY: freed after the grace period only, which loom checks.
+                            assert_eq!(unsafe { &*(old as *const Tracked) }.get(), 7);
+                        }
                         grace.leave(0);
                     }
                 })
@@ -122,10 +128,14 @@ mod models {
 
             published.store(1, Ordering::Release);
             let stamp = grace.retire();
-            if grace.elapsed(stamp) {
-                freed[0].store(true, Ordering::Relaxed);
+            let freed = grace.elapsed(stamp);
+            if freed {
+                // SAFETY: unpublished, the grace period is over. The memory itself is freed at the end.
+                unsafe { core::ptr::drop_in_place(old as *mut Tracked) };
             }
             reader.join().unwrap();
+            // SAFETY: leaked above; `ManuallyDrop` has `Tracked`'s layout and drops nothing.
+            drop(unsafe { std::boxed::Box::from_raw(old as *mut core::mem::ManuallyDrop<Tracked>) });
         });
     }
 }

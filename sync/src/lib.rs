@@ -10,21 +10,32 @@ extern crate std;
 
 mod atomic;
 mod counter;
-#[cfg(not(loom))]
 pub mod cpu;
+pub mod event;
 mod grace;
+pub mod lock;
+pub mod mailbox;
+pub mod mask;
+#[cfg(all(test, loom))]
+mod models;
 mod pending;
-#[cfg(not(loom))]
 mod percpu;
-#[cfg(not(loom))]
+pub mod pslist;
 mod published;
+pub mod rank;
+pub mod ring;
+pub mod trace;
+pub mod wheel;
 
 pub use counter::Counter;
-#[cfg(not(loom))]
 pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint, TaskLevel};
+pub use event::Event;
 pub use grace::Grace;
+pub use lock::{Guard, Held, Lock};
+pub use mailbox::Mailbox;
 pub use pending::Pending;
-#[cfg(not(loom))]
 pub use percpu::PerCpu;
-#[cfg(not(loom))]
+pub use pslist::PsList;
 pub use published::{Published, Retired};
+pub use trace::Trace;
+pub use wheel::Wheel;

@@ -28,7 +28,7 @@ fn rig(cx: &Context, config: Config) -> Result<FrameRig> {
 }
 
 /// Waits for an ICMP error about `sent` and checks who says it and what it quotes.
-fn expect_error_v4(to: &Host, sent: &Ipv4, kind: u8, code: u8, limit: Duration) -> Result<Icmp> {
+pub(super) fn expect_error_v4(to: &Host, sent: &Ipv4, kind: u8, code: u8, limit: Duration) -> Result<Icmp> {
     let own = *to.identity();
     let (packet, icmp) = to.expect(&format!("ICMP {kind}/{code} about {sent:?}"), limit, |frame| {
         let packet = frame.v4()?.clone();
@@ -61,7 +61,7 @@ fn expect_error_v4(to: &Host, sent: &Ipv4, kind: u8, code: u8, limit: Duration) 
     Ok(icmp)
 }
 
-fn expect_error_v6(to: &Host, sent: &Ipv6, kind: u8, code: u8, limit: Duration) -> Result<Icmp> {
+pub(super) fn expect_error_v6(to: &Host, sent: &Ipv6, kind: u8, code: u8, limit: Duration) -> Result<Icmp> {
     let own = *to.identity();
     let (packet, icmp) = to.expect(&format!("ICMPv6 {kind}/{code} about {sent:?}"), limit, |frame| {
         let packet = frame.v6()?.clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::operation::NO_OFFLOADS;
+use super::hardware::NO_OFFLOADS;
 use super::{Context, Needs, Test};
 use crate::http;
 use crate::netns::LinuxHost;

@@ -1,42 +1,22 @@
 //! The router in an operator's hands: little memory, strange devices, cables pulled, traffic from the first moment,
 //! its console.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::forwarding::{everything_works, udp_v4};
 use super::{Context, Needs, Test};
-use crate::qemu::Platform;
 use crate::qmp::Link;
 use crate::rig::{FrameRig, PATIENCE, SILENCE};
-use crate::router::{Config, Image};
+use crate::router::{Config, Image, Setup};
 
 pub(super) fn tests() -> Vec<Test> {
     let plain = Needs::default();
     let weir = Needs { weir: true, ..plain };
     vec![
-        Test::new("boots-in-32-mib", weir, |cx| boots(cx, |setup| setup.memory_mib = 32)),
-        Test::new("boots-in-3-gib", plain, |cx| boots(cx, |setup| setup.memory_mib = 3072)),
-        Test::new("ignores-unknown-devices", plain, |cx| {
-            boots(cx, |setup| {
-                setup.platform = Platform::Q35;
-                let devices = ["-device", "virtio-rng-pci", "-device", "edu", "-device", "e1000"];
-                setup.extra.extend(devices.map(str::to_owned));
-            })
-        }),
-        Test::new("takes-plain-virtio", plain, |cx| {
-            // What remains is a MAC and a link status (virtio 1.2 §5.1.3).
-            let rings = ["mrg_rxbuf", "ctrl_vq", "ctrl_rx", "ctrl_rx_extra", "ctrl_vlan", "ctrl_mac_addr"];
-            let more = ["ctrl_guest_offloads", "guest_announce", "indirect_desc", "event_idx"];
-            boots(cx, move |setup| {
-                let off = rings.iter().chain(&more).map(|name| format!("{name}=off"));
-                setup.nic_properties.extend(off.chain(NO_OFFLOADS.map(str::to_owned)));
-            })
-        }),
-        Test::new("takes-small-virtio-queues", plain, |cx| {
-            boots(cx, |setup| setup.nic_properties.push("rx_queue_size=256,tx_queue_size=256".to_owned()))
-        }),
+        Test::new("fatal-error-names-functions", weir, names_functions),
+        Test::new("fatal-error-while-forwarding-reboots", weir, reboots),
         Test::new("runs-without-a-nic", weir, without_nic),
         Test::new("routes-between-three-networks", plain, three_networks),
         Test::new("boots-into-traffic", plain, boots_into_traffic),
@@ -46,25 +26,44 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Properties of a NIC without checksum and segmentation offloads.
-pub(super) const NO_OFFLOADS: [&str; 10] = [
-    "csum=off",
-    "guest_csum=off",
-    "host_tso4=off",
-    "host_tso6=off",
-    "host_ecn=off",
-    "host_ufo=off",
-    "guest_tso4=off",
-    "guest_tso6=off",
-    "guest_ecn=off",
-    "guest_ufo=off",
-];
+/// Too little memory for packets is fatal: its backtrace leads to the function that said so.
+fn names_functions(cx: &Context) -> Result<()> {
+    let mut setup = Setup::new(cx.image, Config::two_ports(), Vec::new());
+    setup.memory_mib = 4;
+    let router = setup.start()?;
+    router.machine.wait("weir: fatal", cx.image.patience())?;
+    router.machine.wait("rebooting", PATIENCE)?;
+    let text = router.machine.console.text();
+    ensure!(text.contains("no ") && text.contains("start.rs:"), "cause and place are missing:\n{text}");
+    ensure!(crate::symbolize::has_backtrace(&text), "no backtrace:\n{text}");
+    let image = crate::router::weir_debug()?;
+    if image.is_file() {
+        let named = crate::symbolize::symbolize(&image, &text)?;
+        ensure!(
+            named.contains("weir.rs:") && named.contains("main"),
+            "the backtrace names nothing:\n{named}"
+        );
+    }
+    Ok(())
+}
 
-fn boots(cx: &Context, prepare: impl Fn(&mut crate::router::Setup)) -> Result<()> {
-    FrameRig::start(cx.image, Config::two_ports(), 2, |setup| prepare(setup))?.check(&cx.name, |rig| {
-        rig.router.ready()?;
-        everything_works(rig)
-    })
+/// An NMI stands for any fatal error: every CPU stops, the report is whole, five seconds later the machine resets.
+fn reboots(cx: &Context) -> Result<()> {
+    let mut rig = FrameRig::start(cx.image, Config::two_ports(), 2, |setup| setup.cpus = 2)?;
+    rig.router.ready()?;
+    everything_works(&rig)?;
+    rig.router.machine.qmp()?.command("inject-nmi", serde_json::json!({}))?;
+    rig.router.machine.wait("weir: fatal on cpu", PATIENCE)?;
+    rig.router.machine.wait("rebooting in 5 s", PATIENCE)?;
+    let text = rig.router.machine.console.text();
+    ensure!(crate::symbolize::has_backtrace(&text), "no backtrace:\n{text}");
+    ensure!(text.to_lowercase().contains("rip"), "no registers:\n{text}");
+    let deadline = Instant::now() + Duration::from_secs(9);
+    while !rig.router.machine.console.ended() {
+        ensure!(Instant::now() < deadline, "it says it reboots, and does not:\n{text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 fn without_nic(cx: &Context) -> Result<()> {

@@ -59,7 +59,7 @@ fn a_udp_checksum_of_zero_is_sent_as_all_ones() {
         let ip = frames::ipv4(protocol, &[], 0, &transport);
         let mut packet = chain(&mut pool, &ip, &[]);
         owe_checksum(&mut packet, 0, 20, protocol, offset);
-        finish(&mut packet).unwrap();
+        finish_at(&mut packet, 0).unwrap();
         let at = 20 + offset;
         assert_eq!(u16::from_be_bytes([packet.data()[at], packet.data()[at + 1]]), expected);
         pool.free(packet);
@@ -80,14 +80,41 @@ fn without_a_debt_finish_changes_nothing() {
 }
 
 #[test]
-fn a_debt_outside_the_first_segment_is_malformed() {
+fn a_debt_outside_transport_or_first_segment_is_malformed() {
     let mut pool = pool(2);
-    for (start, offset) in [(0, 39), (40, 0), (39, 0), (60, 0), (61, 0), (0, u16::MAX), (u16::MAX, u16::MAX)]
-    {
-        let mut packet = chain(&mut pool, &[7; 60], &[40]);
-        packet.meta_mut().checksum = Checksum::Partial { start, offset };
-        assert_eq!(finish(&mut packet), Err(Malformed), "{start} {offset}");
-        assert_eq!(bytes(&packet), [7; 60]);
+    let v4 = frames::ipv4(UDP, &[1; 8], 0, &frames::udp(&[7; 100]));
+    let v6 = frames::ipv6(UDP, &frames::udp(&[7; 100]));
+    for (packet, ip_header) in [(v4, 28u16), (v6, 40)] {
+        let frame = [frames::ethernet(0), packet].concat();
+        let l4 = 14 + ip_header;
+        for (start, offset, sound) in [
+            (l4, 6, true),
+            (l4 + 8, 0, true),
+            (l4, 14, true),
+            (l4, 15, false),
+            (l4 - 1, 6, false),
+            (14, ip_header + 6, false),
+            (0, l4 + 6, false),
+            (0, 7, false),
+            (l4 + 16, 0, false),
+            (60_000, 60_000, false),
+        ] {
+            let mut packet = chain(&mut pool, &frame, &[usize::from(l4) + 16]);
+            packet.meta_mut().checksum = Checksum::Partial { start, offset };
+            let before = *packet.meta();
+            assert_eq!(is_owed_soundly(&packet, 14), sound, "{start} {offset}");
+            assert_eq!(finish(&mut packet).is_ok(), sound, "{start} {offset}");
+            if !sound {
+                assert_eq!((bytes(&packet), *packet.meta()), (frame.clone(), before));
+            }
+            pool.free(packet);
+        }
+        let mut packet = chain(&mut pool, &frame, &[]);
+        packet.data_mut()[14] = 0x55;
+        packet.meta_mut().checksum = Checksum::Partial { start: l4, offset: 6 };
+        assert_eq!(finish(&mut packet), Err(Malformed), "no IP version");
+        packet.meta_mut().checksum = Checksum::Unknown;
+        assert!(is_owed_soundly(&packet, 14), "nothing owed");
         pool.free(packet);
     }
     assert_nothing_leaked(&mut pool);
@@ -226,7 +253,7 @@ proptest! {
         let lengths: Vec<usize> = core::iter::once(l4 + 20).chain(cuts).collect();
         let mut packet = chain(&mut pool, &frame, &lengths);
         owe_checksum(&mut packet, l3, l4, protocol, offset);
-        prop_assert_eq!(finish(&mut packet), Ok(()));
+        prop_assert_eq!(finish_at(&mut packet, l3), Ok(()));
         prop_assert_eq!(packet.meta().checksum, Checksum::Verified);
         let frame = bytes(&packet);
         prop_assert!(frames::transport_sum_is_right(&frame[l3..], protocol, &frame[l4..]));

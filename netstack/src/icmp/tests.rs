@@ -276,6 +276,19 @@ fn an_owed_checksum_is_complete_in_the_quotation() {
 }
 
 #[test]
+fn a_debt_outside_the_quoted_transport_changes_nothing() {
+    let mut pool = pool(8);
+    for start in [0, 20, ETHERNET as u16 + 547, 700, u16::MAX] {
+        let original = frame(17, &[], &payload(900));
+        let mut packet = chain(&mut pool, &original, &[]);
+        packet.meta_mut().checksum = Checksum::Partial { start, offset: 0 };
+        let all = build(&mut pool, &packet, Error::TimeExceeded).unwrap();
+        assert_eq!(all[28..], original[ETHERNET..ETHERNET + 548]);
+        pool.free(packet);
+    }
+}
+
+#[test]
 fn without_a_buffer_there_is_no_error() {
     let mut pool = pool(1);
     let packet = chain(&mut pool, &frame(17, &[], &frames::udp(b"data")), &[]);

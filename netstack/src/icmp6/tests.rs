@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
 
-const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 7);
 const SELF: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 const L4: usize = ETHERNET + IPV6_HEADER;
 

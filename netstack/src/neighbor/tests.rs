@@ -1,1 +1,149 @@
+//! The table against a model of it.
 
+use super::*;
+use crate::frames;
+use crate::time::Instant;
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+const LINK: IfIndex = IfIndex(3);
+
+fn host(n: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0a00_0000 + u32::from(n))
+}
+
+fn said(n: u16, mac: u8, evidence: Evidence) -> Event<Ipv4Addr> {
+    Event { interface: LINK, address: host(n), mac: Some([2, 0, 0, 0, 0, mac]), evidence }
+}
+
+#[test]
+fn the_same_address_on_two_links_is_two_neighbors() {
+    let mut table = Table::new(16, 1);
+    let now = Instant::from_secs(1);
+    table.learn(&said(1, 1, Evidence::Asked), now);
+    let other = Event { interface: IfIndex(4), ..said(1, 2, Evidence::Asked) };
+    table.learn(&other, now);
+    assert_eq!(table.hop(LINK, host(1), now), Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!(table.hop(IfIndex(4), host(1), now), Some([2, 0, 0, 0, 0, 2]));
+    assert_eq!(table.hop(IfIndex(5), host(1), now), None);
+}
+
+#[test]
+fn reachability_lasts_between_a_half_and_one_and_a_half_of_thirty_seconds() {
+    for seed in 0..50 {
+        let mut table = Table::new(16, seed);
+        let now = Instant::from_secs(100);
+        table.learn(&said(1, 1, Evidence::Asked), now);
+        table.learn(&said(1, 1, Evidence::Answered(Override::Yes)), now);
+        assert!(table.due(now + Duration::from_millis(14_900)).is_none());
+        assert_eq!(table.get(LINK, host(1)).unwrap().0, State::Reachable);
+        assert!(table.due(now + Duration::from_millis(45_100)).is_none());
+        assert_eq!(table.get(LINK, host(1)).unwrap().0, State::Stale);
+    }
+}
+
+#[test]
+fn the_deadline_is_never_late() {
+    let mut pool = frames::pool(8);
+    let mut table = Table::<Ipv4Addr>::new(16, 7);
+    let mut now = Instant::from_millis(123_456);
+    assert_eq!(table.deadline(), Instant::FAR_FUTURE);
+    table.wait(LINK, host(1), pool.alloc().unwrap(), now);
+    let mut asked = 1;
+    let packets = loop {
+        let deadline = table.deadline();
+        assert!(
+            deadline > now && deadline <= now + Duration::from_millis(1600),
+            "{deadline:?} after {now:?}"
+        );
+        now = deadline;
+        match table.due(now) {
+            Some(Due::Solicit { address, to, .. }) => {
+                assert_eq!((address, to), (host(1), None));
+                asked += 1;
+                assert!(table.due(now).is_none());
+            }
+            Some(Due::Failed { packets, .. }) => break packets,
+            None => {}
+        }
+    };
+    assert_eq!((asked, packets.len()), (3, 1));
+    packets.into_iter().for_each(|packet| pool.free(packet));
+    assert!(table.due(now).is_none());
+    assert_eq!(table.deadline(), Instant::FAR_FUTURE);
+    frames::assert_nothing_leaked(&mut pool);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Learn(u16, u8, Evidence),
+    Hop(u16),
+    Wait(u16),
+    Sleep(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let evidence = prop_oneof![
+        3 => Just(Evidence::Asked),
+        1 => Just(Evidence::Answered(Override::Yes)),
+        1 => Just(Evidence::Announced(Override::No)),
+    ];
+    prop_oneof![
+        4 => (0u16..60, any::<u8>(), evidence).prop_map(|(n, mac, evidence)| Step::Learn(n, mac, evidence)),
+        2 => (0u16..60).prop_map(Step::Hop),
+        2 => (0u16..60).prop_map(Step::Wait),
+        1 => (0u64..20_000).prop_map(Step::Sleep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whoever is in the table is found, whoever is not is not, however entries come and go; no packet is lost.
+    #[test]
+    fn the_table_is_a_map(steps in prop::collection::vec(step(), 1..300)) {
+        let mut pool = frames::pool(64);
+        let mut table = Table::<Ipv4Addr>::new(32, 42);
+        let mut now = Instant::from_secs(5);
+        for step in steps {
+            match step {
+                Step::Learn(n, mac, evidence) => {
+                    let released = table.learn(&said(n, mac, evidence), now);
+                    released.into_iter().flat_map(|(_, waiting)| waiting).for_each(|packet| pool.free(packet));
+                }
+                Step::Hop(n) => {
+                    let expected = table.get(LINK, host(n)).filter(|(state, _)| *state != State::Incomplete);
+                    prop_assert_eq!(table.hop(LINK, host(n), now), expected.map(|(_, mac)| mac));
+                }
+                Step::Wait(n) if table.hop(LINK, host(n), now).is_none() => {
+                    let admission = table.wait(LINK, host(n), pool.alloc().unwrap(), now);
+                    admission.discards.into_iter().for_each(|(packet, _)| pool.free(packet));
+                }
+                Step::Wait(_) => {}
+                Step::Sleep(ms) => {
+                    now += Duration::from_millis(ms);
+                    while let Some(due) = table.due(now) {
+                        if let Due::Failed { packets, .. } = due {
+                            packets.into_iter().for_each(|packet| pool.free(packet));
+                        }
+                    }
+                }
+            }
+            let listed: BTreeMap<_, _> = table.iter().map(|(_, address, state, _)| (address, state)).collect();
+            prop_assert_eq!(listed.len(), table.len());
+            for n in 0..60 {
+                prop_assert_eq!(table.get(LINK, host(n)).map(|(state, _)| state), listed.get(&host(n)).copied());
+            }
+            let waiting = listed.values().filter(|state| **state == State::Incomplete).count();
+            prop_assert!(waiting <= 8 && table.queued() >= waiting && table.queued() <= waiting * QUEUE);
+        }
+        let mut left = Vec::new();
+        table.forget(|_| true, |packet| left.push(packet));
+        left.into_iter().for_each(|packet| pool.free(packet));
+        prop_assert!(table.is_empty());
+        frames::assert_nothing_leaked(&mut pool);
+    }
+}

@@ -250,6 +250,24 @@ fn metadata_that_contradicts_the_bytes_is_malformed() {
 }
 
 #[test]
+fn fragments_and_endless_headers_are_no_super_packets() {
+    let fragment = [6, 0, 0, 1, 0, 0, 0, 9].to_vec();
+    let long = |words: u8| [vec![6, words - 1], vec![0; usize::from(words) * 8 - 2]].concat();
+    for (next, extension, expected) in
+        [(44, fragment, None), (60, long(117), Some(40 + 936 + 20 + 100)), (60, long(119), None)]
+    {
+        let mut pool = pool(8);
+        let l4 = ETHERNET + 40 + extension.len();
+        let tcp = frames::tcp(SEQUENCE, ACK, &[], &payload(300));
+        let ip = frames::ipv6(next, &[extension, tcp].concat());
+        let mut packet = chain(&mut pool, &[frames::ethernet(0x86dd), ip].concat(), &[l4 + 20]);
+        super_packet(&mut packet, Gso { kind: GsoKind::Tcp6, size: 100, ecn: false }, ETHERNET, l4);
+        assert_eq!(largest(&packet, ETHERNET), expected);
+        pool.free(packet);
+    }
+}
+
+#[test]
 fn headers_outside_the_first_segment_are_malformed() {
     for first in 0..PLAIN4.headers() {
         let mut pool = pool(8);

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use virtio_spec::DeviceStatus;
 use virtio_spec::net::F;
 use weir_machine::interrupt::{self, Interrupt};
-use weir_machine::{clock, warn};
+use weir_machine::{clock, debug, warn};
 use weir_netif::{DeviceInfo, MIN_CAPACITY, Offloads, QueuePair};
 use weir_sync::CpuId;
 
@@ -252,6 +252,7 @@ impl Attach {
     fn describe(&mut self, pairs: u16, config: &Config, hashes: bool) {
         let info = &mut self.net.info;
         info.queues = pairs;
+        debug!("{}: {pairs} queue pairs, features {:#x}", info.name, features::to_bits(self.net.features));
         info.offloads = features::offloads(self.net.features, hashes);
         info.mac = config.mac.unwrap_or_else(random_mac);
         let mtu = config.mtu.unwrap_or(DEFAULT_MTU);

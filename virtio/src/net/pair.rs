@@ -88,7 +88,8 @@ impl Queue for Pair {
             line.acknowledge();
         }
         match halves.receiver.queue.arm() {
-            Ok(0) => Ok(More::No),
+            // Without a single buffer lent no interrupt can come: the caller goes on polling until the pool has some.
+            Ok(0) if halves.receiver.queue.lent() != 0 => Ok(More::No),
             Ok(_) => Ok(More::Yes),
             Err(violation) => Err(self.health.fail(violation)),
         }

@@ -114,7 +114,7 @@ impl Transport for Mmio {
     }
 
     fn write_features(&mut self, features: u64) {
-        for (select, half) in [(0, features as u32), (1, (features >> 32) as u32)] {
+        for (select, half) in [(1, (features >> 32) as u32), (0, features as u32)] {
             self.registers.write_u32(DRIVER_FEATURES_SEL, select);
             self.registers.write_u32(DRIVER_FEATURES, half);
         }

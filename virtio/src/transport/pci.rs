@@ -139,7 +139,8 @@ impl Transport for Pci {
     }
 
     fn write_features(&mut self, features: u64) {
-        for (select, half) in [(0, features as u32), (1, (features >> 32) as u32)] {
+        // The low half last: uhyve keeps both in one place, and forgets what came before the high one.
+        for (select, half) in [(1, (features >> 32) as u32), (0, features as u32)] {
             self.common.write_u32(DRIVER_FEATURE_SELECT, select);
             self.common.write_u32(DRIVER_FEATURE, half);
         }

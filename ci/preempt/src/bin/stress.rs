@@ -56,7 +56,7 @@ fn main(boot: &'static Boot) -> ! {
 }
 
 fn run(cpu: Cpu) -> ! {
-    let seed = clock::tsc() ^ cpu.id().index() as u64 + 1;
+    let seed = clock::tsc() ^ (cpu.id().index() as u64 + 1);
     dispatch::run(cpu, Box::new(Disturb(Random(seed))), move |cx| {
         let cpu = cx.cpu();
         let random = |n: u64| Random(seed.wrapping_mul(n | 1) | 1);
@@ -293,7 +293,7 @@ async fn heap(mut random: Random) {
 /// all CPUs' tasks.
 async fn locks(cpu: CpuId, mut random: Random) {
     // No pause instruction: QEMU's translator gives up its turn at each.
-    let pause = |n: u64| (0..n).for_each(|n| drop(core::hint::black_box(n)));
+    let pause = |n: u64| (0..n).for_each(|n| _ = core::hint::black_box(n));
     loop {
         for _ in 0..64 {
             let masked = mask::mask();

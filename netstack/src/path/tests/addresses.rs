@@ -31,6 +31,8 @@ fn ipv4_sources_that_cannot_be_are_dropped() {
         ("10.0.1.1", "192.0.2.20", Drop::MartianSource),
         ("192.0.2.1", "10.0.1.10", Drop::MartianSource),
         ("10.0.1.255", "192.0.2.20", Drop::MartianSource),
+        ("192.0.2.1", "255.255.255.255", Drop::MartianSource),
+        ("10.0.1.1", "224.0.0.1", Drop::MartianSource),
         ("192.0.2.0", "10.0.1.10", Drop::MartianSource),
     ]);
 }
@@ -70,6 +72,7 @@ fn ipv6_addresses_that_cannot_be_are_dropped() {
         ("2001:db8:1::1", "2001:db8:2::20", Drop::MartianSource),
         ("2001:db8:2::1", "2001:db8:1::10", Drop::MartianSource),
         ("2001:db8:1::", "2001:db8:2::20", Drop::MartianSource),
+        ("2001:db8:2::1", "ff02::1", Drop::MartianSource),
         ("fe80::5054:ff:fe00:0", "2001:db8:2::20", Drop::MartianSource),
         ("2001:db8:1::10", "::", Drop::MartianDestination),
         ("2001:db8:1::10", "::1", Drop::MartianDestination),

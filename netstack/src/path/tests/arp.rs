@@ -113,10 +113,10 @@ fn an_announcement_corrects_what_is_known_and_adds_nothing() {
 fn our_address_is_defended_against_a_rival() {
     let mut rig = Rig::new(&plan(&[&[LAN]]));
     let rival = arp_request(host_mac(3), a4("10.0.1.1"), a4("10.0.1.10"));
-    rig.receive(0, &[rival.clone()]);
+    rig.receive(0, std::slice::from_ref(&rival));
     assert_eq!(rig.one(0), arp_request(router_mac(0), a4("10.0.1.1"), a4("10.0.1.1")));
     // Not again within ten seconds: two that insist must not fill the link (RFC 5227 §2.4).
-    rig.receive(0, &[rival.clone()]);
+    rig.receive(0, std::slice::from_ref(&rival));
     assert!(rig.sent().is_empty());
     rig.run(Duration::from_secs(11));
     rig.sent();

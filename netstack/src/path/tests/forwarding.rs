@@ -32,7 +32,7 @@ fn forwarded4(frame: &[u8]) -> Vec<u8> {
 fn an_ipv4_packet_changes_in_addresses_ttl_and_header_checksum_alone() {
     let mut rig = rig();
     let frame = v4("10.0.1.10", "192.0.2.20").frame(0, b"some payload");
-    rig.receive(0, &[frame.clone()]);
+    rig.receive(0, std::slice::from_ref(&frame));
     assert_eq!(rig.one(1), forwarded4(&frame));
 }
 
@@ -40,7 +40,7 @@ fn an_ipv4_packet_changes_in_addresses_ttl_and_header_checksum_alone() {
 fn an_ipv6_packet_changes_in_addresses_and_hop_limit_alone() {
     let mut rig = rig();
     let frame = v6("2001:db8:1::10", "2001:db8:2::20").frame(0, b"some payload");
-    rig.receive(0, &[frame.clone()]);
+    rig.receive(0, std::slice::from_ref(&frame));
     let mut expected = frame;
     expected[..6].copy_from_slice(&host_mac(1));
     expected[6..12].copy_from_slice(&router_mac(1));
@@ -53,7 +53,7 @@ fn every_ttl_keeps_the_header_checksum_right() {
     let mut rig = rig();
     for ttl in 2..=255 {
         let frame = V4 { ttl, ..v4("10.0.1.10", "192.0.2.20") }.frame(0, &[ttl]);
-        rig.receive(0, &[frame.clone()]);
+        rig.receive(0, std::slice::from_ref(&frame));
         assert_eq!(rig.one(1), forwarded4(&frame));
     }
 }
@@ -126,7 +126,7 @@ fn options_are_passed_on_but_source_routes_are_not() {
     let mut rig = rig();
     let with = |options: &'static [u8]| V4 { options, ..v4("10.0.1.10", "192.0.2.20") }.frame(0, b"x");
     let alert = with(&[148, 4, 0, 0]);
-    rig.receive(0, &[alert.clone()]);
+    rig.receive(0, std::slice::from_ref(&alert));
     assert_eq!(rig.one(1), forwarded4(&alert));
     rig.receive(0, &[with(&[1, 131, 3, 4]), with(&[137, 3, 4, 0]), with(&[7, 9, 0, 0]), with(&[7, 1, 0, 0])]);
     assert!(rig.sent().is_empty());

@@ -44,7 +44,7 @@ const BOTH: [Family; 2] = [Family::V4 { flags: 0x4000 }, Family::V6];
 
 /// A chained TCP super-packet with `len` bytes of data, to be cut in pieces of `size`.
 fn super_packet(rig: &mut Rig, family: Family, len: usize, size: u16) -> Packet {
-    let data: Vec<u8> = (0..len).map(|n| (n * 31 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..len).map(|n| ((n * 31) >> 3) as u8).collect();
     let frame = family.frame(6, &frames::tcp(1000, 0x18, &[], &data));
     let mut packet = frames::chain(&mut rig.pool, &frame, &[100, 1400, 7]);
     let gso = Gso { kind: family.kind(), size, ecn: false };
@@ -64,7 +64,7 @@ fn reassembled(sent: &[Sent], l4: usize) -> Vec<u8> {
 }
 
 fn is_data(data: &[u8], len: usize) -> bool {
-    data.len() == len && data.iter().enumerate().all(|(n, &byte)| byte == (n * 31 >> 3) as u8)
+    data.len() == len && data.iter().enumerate().all(|(n, &byte)| byte == ((n * 31) >> 3) as u8)
 }
 
 #[test]

@@ -5,11 +5,10 @@ use crate::Snapshot;
 use crate::sim::*;
 use crate::snapshot::{Advertise, Advertisement};
 use crate::stack::{Duty, Settings};
-use std::boxed::Box;
 use weir_netif::{Drop, IfIndex};
 
 fn replace(rig: &mut Rig, plan: &crate::Plan) {
-    rig.snapshot = Box::new(Snapshot::build(plan).unwrap());
+    *rig.snapshot = Snapshot::build(plan).unwrap();
     rig.turn(|stack, turn| stack.reconfigured(turn));
 }
 

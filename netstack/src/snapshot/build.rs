@@ -1,0 +1,233 @@
+//! From a plan to a snapshot, whole or not at all. At task level.
+
+use super::*;
+use crate::address::{Address, Kind, kind4, kind6, link_local};
+use core::net::IpAddr;
+
+impl Snapshot {
+    /// Builds and checks it. Connected networks win over static routes to the same destination.
+    ///
+    /// # Errors
+    /// The first contradiction found; then there is no snapshot at all.
+    pub fn build(plan: &Plan) -> Result<Snapshot, Conflict> {
+        if plan.interfaces.len() > usize::from(u16::MAX) {
+            return Err(Conflict::TooManyInterfaces);
+        }
+        let interfaces = (0..).zip(&plan.interfaces).map(|(n, wish)| interface(IfIndex(n), wish));
+        let interfaces = interfaces.collect::<Result<Box<[_]>, _>>()?;
+        check_names(&interfaces)?;
+        check_networks(&interfaces)?;
+
+        let (mut routes4, mut routes6) = (Vec::new(), Vec::new());
+        let (mut own4, mut own6) = (Vec::new(), Vec::new());
+        for interface in interfaces.iter().filter(|interface| interface.state == State::Up) {
+            local4(interface, &mut routes4, &mut own4);
+            local6(interface, &mut routes6, &mut own6);
+        }
+        // After the local routes, so that those count where both exist; the lowest metric first.
+        let mut wishes: Vec<&RoutePlan> = plan.routes.iter().collect();
+        wishes.sort_by_key(|route| route.metric);
+        for wish in wishes {
+            static_route(wish, &interfaces, &mut routes4, &mut routes6)?;
+        }
+        Ok(Snapshot {
+            interfaces,
+            fib4: Fib::new(routes4),
+            fib6: Fib::new(routes6),
+            own4: Set::new(own4),
+            own6: Set::new(own6),
+            unconfigured: plan.unconfigured.clone(),
+        })
+    }
+}
+
+fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict> {
+    let [first, ..] = wish.mac;
+    if first & 1 != 0 || wish.mac == [0; 6] {
+        return Err(Conflict::Station(wish.name.clone()));
+    }
+    let has6 = wish.addresses.iter().any(|(address, _)| address.is_ipv6());
+    if wish.mtu < MIN_MTU4 || has6 && wish.mtu < MIN_MTU6 {
+        return Err(Conflict::Mtu(wish.name.clone()));
+    }
+    let (mut addresses4, mut addresses6, mut local) = (Vec::new(), Vec::new(), Vec::new());
+    for &(address, len) in &wish.addresses {
+        let bad = Conflict::NotAHost(address, len);
+        match address {
+            IpAddr::V4(v4) => addresses4.push(host4(v4, len).ok_or(bad)?),
+            IpAddr::V6(v6) if kind6(v6) == Kind::LinkLocal => local.push(v6),
+            IpAddr::V6(v6) => addresses6.push(host6(v6, len).ok_or(bad)?),
+        }
+    }
+    if local.is_empty() && wish.mtu >= MIN_MTU6 {
+        local.push(link_local(wish.mac));
+    }
+    Ok(Interface {
+        index,
+        mac: wish.mac,
+        mtu: wish.mtu,
+        offloads: wish.offloads,
+        state: wish.state,
+        reverse_path: wish.reverse_path,
+        addresses4: addresses4.into(),
+        addresses6: addresses6.into(),
+        link_local: local.into(),
+        advertise: wish.advertise,
+        name: wish.name.clone(),
+        counters: wish.counters.clone(),
+    })
+}
+
+fn host4(address: Ipv4Addr, len: u8) -> Option<Assigned<Ipv4Addr>> {
+    let network = Prefix::new(address, len)?;
+    // RFC 3021: both addresses of a /31 are hosts'.
+    let edge = len < 31 && (address == network.first() || address == network.last());
+    let kind = kind4(address);
+    (matches!(kind, Kind::Unicast | Kind::LinkLocal) && !edge && len > 0)
+        .then_some(Assigned { address, network })
+}
+
+fn host6(address: Ipv6Addr, len: u8) -> Option<Assigned<Ipv6Addr>> {
+    let network = Prefix::new(address, len)?;
+    let anycast = len < 127 && address == network.first();
+    (kind6(address) == Kind::Unicast && !anycast && len > 0).then_some(Assigned { address, network })
+}
+
+fn check_names(interfaces: &[Interface]) -> Result<(), Conflict> {
+    for (n, interface) in interfaces.iter().enumerate() {
+        if interfaces.iter().skip(n + 1).any(|other| other.name == interface.name) {
+            return Err(Conflict::NameTwice(interface.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn check_networks(interfaces: &[Interface]) -> Result<(), Conflict> {
+    let all4 = interfaces.iter().flat_map(|i| i.addresses4.iter().map(move |own| (i.index, own)));
+    check_family(all4)?;
+    let all6 = interfaces.iter().flat_map(|i| i.addresses6.iter().map(move |own| (i.index, own)));
+    check_family(all6)
+}
+
+fn check_family<'a, A: Address>(
+    all: impl Iterator<Item = (IfIndex, &'a Assigned<A>)>,
+) -> Result<(), Conflict> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|(_, own)| own.address);
+    if let Some([(_, twice), _]) = all.array_windows().find(|[(_, a), (_, b)]| a.address == b.address) {
+        return Err(Conflict::AddressTwice(twice.address.into()));
+    }
+    all.sort_by_key(|(_, own)| (own.network.first(), own.network.len()));
+    // Networks nest or are apart; an open one contains all that follow up to its end.
+    let mut open: Vec<(IfIndex, Prefix<A>)> = Vec::new();
+    for (index, own) in all {
+        while open.last().is_some_and(|(_, outer)| !outer.contains(own.network.first())) {
+            open.pop();
+        }
+        if open.iter().any(|&(other, _)| other != index) {
+            return Err(Conflict::Overlap(own.address.into(), own.network.len()));
+        }
+        open.push((index, own.network));
+    }
+    Ok(())
+}
+
+fn local4(
+    interface: &Interface,
+    routes: &mut Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)>,
+    own: &mut Vec<Ipv4Addr>,
+) {
+    let index = interface.index;
+    let host = |address| Prefix::new(address, 32);
+    for Assigned { address, .. } in &interface.addresses4 {
+        routes.extend(host(*address).map(|prefix| (prefix, Route::Local { interface: index })));
+        own.push(*address);
+    }
+    for Assigned { network, .. } in interface.addresses4.iter().filter(|own| own.network.len() < 31) {
+        for edge in [network.first(), network.last()] {
+            routes.extend(host(edge).map(|prefix| (prefix, Route::Broadcast { interface: index })));
+            own.push(edge);
+        }
+    }
+    for Assigned { network, .. } in interface.addresses4.iter() {
+        routes.push((*network, Route::Connected { interface: index }));
+    }
+}
+
+fn local6(
+    interface: &Interface,
+    routes: &mut Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)>,
+    own: &mut Vec<Ipv6Addr>,
+) {
+    let index = interface.index;
+    for assigned in &interface.addresses6 {
+        for address in [Some(assigned.address), subnet_router(assigned)].into_iter().flatten() {
+            let prefix = Prefix::new(address, 128);
+            routes.extend(prefix.map(|prefix| (prefix, Route::Local { interface: index })));
+            own.push(address);
+        }
+    }
+    for Assigned { network, .. } in &interface.addresses6 {
+        routes.push((*network, Route::Connected { interface: index }));
+    }
+}
+
+fn static_route(
+    wish: &RoutePlan,
+    interfaces: &[Interface],
+    routes4: &mut Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)>,
+    routes6: &mut Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)>,
+) -> Result<(), Conflict> {
+    let (to, len) = wish.to;
+    let named = match wish.target {
+        RouteTarget::Via { interface, .. } | RouteTarget::OnLink { interface } => {
+            Some(interfaces.get(interface.index()).ok_or(Conflict::UnknownInterface(to, len))?)
+        }
+        _ => None,
+    };
+    if to.is_ipv6()
+        && matches!(wish.target, RouteTarget::OnLink { .. })
+        && named.is_some_and(|interface| interface.link_local.is_empty())
+    {
+        return Err(Conflict::Gateway(to, len));
+    }
+    let up = named.is_none_or(|interface| interface.state == State::Up);
+    match to {
+        IpAddr::V4(to4) => {
+            let prefix = Prefix::new(to4, len).ok_or(Conflict::NotANetwork(to, len))?;
+            let route = target(wish, |gateway| match (gateway, named) {
+                (IpAddr::V4(via), Some(interface)) => {
+                    let near = interface.addresses4.iter().any(|own| own.network.contains(via));
+                    (near && !interface.owns4(via)).then_some(via)
+                }
+                _ => None,
+            });
+            let route = route.ok_or(Conflict::Gateway(to, len))?;
+            routes4.extend(up.then_some((prefix, route)));
+        }
+        IpAddr::V6(to6) => {
+            let prefix = Prefix::new(to6, len).ok_or(Conflict::NotANetwork(to, len))?;
+            let route = target(wish, |gateway| match (gateway, named) {
+                (IpAddr::V6(via), Some(interface)) => {
+                    let near = interface.addresses6.iter().any(|own| own.network.contains(via));
+                    let local = kind6(via) == Kind::LinkLocal && !interface.link_local.is_empty();
+                    ((near || local) && !interface.owns6(via)).then_some(via)
+                }
+                _ => None,
+            });
+            let route = route.ok_or(Conflict::Gateway(to, len))?;
+            routes6.extend(up.then_some((prefix, route)));
+        }
+    }
+    Ok(())
+}
+
+fn target<A>(wish: &RoutePlan, gateway: impl FnOnce(IpAddr) -> Option<A>) -> Option<Route<A>> {
+    Some(match wish.target {
+        RouteTarget::Via { gateway: via, interface } => Route::Gateway { interface, via: gateway(via)? },
+        RouteTarget::OnLink { interface } => Route::Connected { interface },
+        RouteTarget::Blackhole => Route::Blackhole,
+        RouteTarget::Unreachable => Route::Unreachable,
+        RouteTarget::Prohibit => Route::Prohibit,
+    })
+}

@@ -1,0 +1,213 @@
+//! What the control side wishes for, and what can be wrong with it.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+use weir_netif::{IfCounters, IfIndex, Offloads};
+
+/// Smallest MTU of an IPv4 link (RFC 791 §3.2).
+pub const MIN_MTU4: u16 = 68;
+/// Smallest MTU of an IPv6 link (RFC 8200 §5). IPv6 is off on links below.
+pub const MIN_MTU6: u16 = 1280;
+
+/// What the router shall be: the control side's wish.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Interface *n* gets index *n*.
+    pub interfaces: Vec<InterfacePlan>,
+    /// Static routes; connected and local ones come from the addresses.
+    pub routes: Vec<RoutePlan>,
+    /// Counts packets whose interface is not in this plan.
+    pub unconfigured: Arc<IfCounters>,
+}
+
+/// An interface of a [`Plan`].
+#[derive(Clone, Debug)]
+pub struct InterfacePlan {
+    /// For people. Unique.
+    pub name: String,
+    /// Station address.
+    pub mac: [u8; 6],
+    /// Largest layer-3 packet, in bytes, at least [`MIN_MTU4`].
+    pub mtu: u16,
+    /// What its device does on transmit.
+    pub offloads: Offloads,
+    /// Host addresses with the prefix lengths of their networks. A link-local IPv6 address is added if there is none
+    /// and the MTU allows IPv6.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Source check.
+    pub reverse_path: ReversePath,
+    /// Router advertisements.
+    pub advertise: Advertise,
+    /// Whether it takes part.
+    pub state: State,
+    /// Its statistics; they outlive the snapshot.
+    pub counters: Arc<IfCounters>,
+}
+
+impl InterfacePlan {
+    /// An interface that is up, without addresses or offloads, with MTU 1500.
+    pub fn new(name: impl Into<String>, mac: [u8; 6]) -> Self {
+        Self {
+            name: name.into(),
+            mac,
+            mtu: 1500,
+            offloads: Offloads::default(),
+            addresses: Vec::new(),
+            reverse_path: ReversePath::Off,
+            advertise: Advertise::Off,
+            state: State::Up,
+            counters: Arc::default(),
+        }
+    }
+}
+
+/// Source check of packets received on an interface (RFC 3704 §2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReversePath {
+    /// None.
+    #[default]
+    Off,
+    /// The best route to the source leaves by this interface.
+    Strict,
+    /// There is a route to the source.
+    Loose,
+}
+
+/// Whether an interface takes part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum State {
+    /// It does.
+    #[default]
+    Up,
+    /// It does not: no packets, and neither its addresses nor routes over it exist.
+    Down,
+}
+
+/// Whether routers are advertised on an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Advertise {
+    /// No.
+    #[default]
+    Off,
+    /// Yes: this router, with the interface's global prefixes, its MTU and its station address.
+    On(Advertisement),
+}
+
+/// Variables of RFC 4861 §6.2.1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Advertisement {
+    /// MaxRtrAdvInterval, 4 s to 1800 s.
+    pub max_interval: Duration,
+    /// MinRtrAdvInterval, 3 s to ¾ of the maximum.
+    pub min_interval: Duration,
+    /// AdvDefaultLifetime in seconds; 0: not a default router.
+    pub lifetime_s: u16,
+    /// AdvCurHopLimit.
+    pub hop_limit: u8,
+    /// AdvValidLifetime of every prefix, in seconds.
+    pub valid_s: u32,
+    /// AdvPreferredLifetime of every prefix, in seconds.
+    pub preferred_s: u32,
+}
+
+impl Default for Advertisement {
+    /// The defaults of RFC 4861 §6.2.1.
+    fn default() -> Self {
+        Self {
+            max_interval: Duration::from_secs(600),
+            min_interval: Duration::from_secs(200),
+            lifetime_s: 1800,
+            hop_limit: 64,
+            valid_s: 2_592_000,
+            preferred_s: 604_800,
+        }
+    }
+}
+
+/// A static route of a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePlan {
+    /// Destination and its prefix length; host bits are ignored.
+    pub to: (IpAddr, u8),
+    /// Where to.
+    pub target: RouteTarget,
+    /// Of several routes to the same destination the lowest wins. Connected networks come before all.
+    pub metric: u32,
+}
+
+/// Where a static route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// To the next router, on a network of `interface` or link-local there.
+    Via {
+        /// Its address.
+        gateway: IpAddr,
+        /// The interface whose link it is on.
+        interface: IfIndex,
+    },
+    /// To hosts on the link itself.
+    OnLink {
+        /// The interface with that link.
+        interface: IfIndex,
+    },
+    /// Dropped in silence.
+    Blackhole,
+    /// Dropped, with an unreachable error.
+    Unreachable,
+    /// Dropped, with an administratively prohibited error.
+    Prohibit,
+}
+
+/// What contradicts in a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// More than 65535 interfaces.
+    TooManyInterfaces,
+    /// Two interfaces have this name.
+    NameTwice(String),
+    /// The station address of this interface is a group or zero.
+    Station(String),
+    /// The MTU of this interface is below [`MIN_MTU4`], or below [`MIN_MTU6`] with an IPv6 address.
+    Mtu(String),
+    /// Not an address a host can have, or not a prefix length.
+    NotAHost(IpAddr, u8),
+    /// Two interfaces have this address, or one has it twice.
+    AddressTwice(IpAddr),
+    /// This address's network overlaps one of another interface.
+    Overlap(IpAddr, u8),
+    /// The route to this network names an interface that does not exist.
+    UnknownInterface(IpAddr, u8),
+    /// The route to this network has a gateway of the other family, off the interface's networks, or our own address; or
+    /// leads to a link without IPv6.
+    Gateway(IpAddr, u8),
+    /// Not a network.
+    NotANetwork(IpAddr, u8),
+}
+
+impl core::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooManyInterfaces => write!(f, "too many interfaces"),
+            Self::NameTwice(name) => write!(f, "two interfaces are named {name}"),
+            Self::Station(name) => write!(f, "{name}: not a station address"),
+            Self::Mtu(name) => write!(f, "{name}: the MTU is too small"),
+            Self::NotAHost(address, len) => write!(f, "{address}/{len} is not a host's address"),
+            Self::AddressTwice(address) => write!(f, "{address} exists twice"),
+            Self::Overlap(address, len) => {
+                write!(f, "the network of {address}/{len} overlaps one of another interface")
+            }
+            Self::UnknownInterface(to, len) => {
+                write!(f, "the route to {to}/{len} leaves by an unknown interface")
+            }
+            Self::Gateway(to, len) => {
+                write!(f, "the gateway of the route to {to}/{len} is no neighbour on its interface")
+            }
+            Self::NotANetwork(to, len) => write!(f, "{to}/{len} is not a network"),
+        }
+    }
+}
+
+impl core::error::Error for Conflict {}

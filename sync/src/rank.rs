@@ -1,0 +1,140 @@
+//! All lock ranks, in the order in which locks are taken, and how contended each is.
+//!
+//! A rank is a type; `A: Before<B>` says that a lock of rank B may be taken while one of rank A is held.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A place in the order of locks.
+pub trait Rank: sealed::Sealed {
+    /// What counters are read by.
+    const NAME: &'static str;
+    /// 0 comes first.
+    const NUMBER: usize;
+}
+
+/// Locks of rank `Later` may be taken while one of this rank is held.
+#[diagnostic::on_unimplemented(
+    message = "a lock of rank `{Later}` may not be taken while one of rank `{Self}` is held",
+    note = "ranks stand in order in sync/src/rank.rs"
+)]
+pub trait Before<Later: Rank> {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// No lock is held: before every rank.
+#[derive(Debug)]
+pub struct Nothing;
+
+macro_rules! ranks {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        #[repr(usize)]
+        enum Number { $($name),+ }
+
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub struct $name;
+
+            impl sealed::Sealed for $name {}
+            impl Rank for $name {
+                const NAME: &'static str = stringify!($name);
+                const NUMBER: usize = Number::$name as usize;
+            }
+        )+
+
+        static CONTENTION: [Contention; [$($name::NUMBER),+].len()] = [$(Contention::new($name::NAME)),+];
+
+        ranks!(@before Nothing $($name)+);
+    };
+    (@before $first:ident $($later:ident)*) => {
+        $(impl Before<$later> for $first {})*
+        ranks!(@before $($later)*);
+    };
+    (@before) => {};
+}
+
+ranks! {
+    /// The configuration in force, while a new one is built from it.
+    Configuration,
+    /// The writer's half of the list of interfaces.
+    Interfaces,
+    /// A device's control plane: link state, filters, its end.
+    Device,
+    /// Connections of the management plane.
+    Sessions,
+    /// The console's line discipline. Last, so that everybody can report.
+    Console,
+}
+
+/// What happened at the locks of one rank. `[A]` Counts by any task, relaxed: nothing is ordered by them.
+#[derive(Debug)]
+pub struct Contention {
+    name: &'static str,
+    acquired: AtomicU64,
+    contended: AtomicU64,
+    spins: AtomicU64,
+}
+
+impl Contention {
+    const fn new(name: &'static str) -> Self {
+        Self { name, acquired: AtomicU64::new(0), contended: AtomicU64::new(0), spins: AtomicU64::new(0) }
+    }
+
+    /// The rank's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How often a lock was taken.
+    pub fn acquired(&self) -> u64 {
+        self.acquired.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody else held it then.
+    pub fn contended(&self) -> u64 {
+        self.contended.load(Ordering::Relaxed)
+    }
+
+    /// How many turns of the waiting loop that cost.
+    pub fn spins(&self) -> u64 {
+        self.spins.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_acquired(&self) {
+        self.acquired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_contended(&self) {
+        self.contended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_spins(&self, spins: u64) {
+        self.spins.fetch_add(spins, Ordering::Relaxed);
+    }
+}
+
+/// The counters of all ranks, in order.
+pub fn contention() -> &'static [Contention] {
+    &CONTENTION
+}
+
+/// The counters of the rank of that name.
+pub fn contention_of(name: &str) -> Option<&'static Contention> {
+    CONTENTION.iter().find(|contention| contention.name == name)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_found_by_name_and_number() {
+        for (number, contention) in contention().iter().enumerate() {
+            assert!(core::ptr::eq(contention_of(contention.name()).unwrap(), contention));
+            assert_eq!(number == Console::NUMBER, contention.name() == "Console");
+        }
+        assert!(contention_of("console").is_none());
+    }
+}
