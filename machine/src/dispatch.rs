@@ -42,9 +42,10 @@ static DISPATCHERS: Local<RefCell<Option<Dispatcher>>> = Local::new([const { Ref
 
 /// Runs `softints` and tasks on `cpu` for good. On that CPU. `first` runs once at task level, before any softint: it
 /// spawns the first tasks.
-pub fn run(cpu: Cpu, softints: Box<dyn Softints>, first: impl FnOnce(&Control)) -> ! {
+pub fn run(cpu: Cpu, softints: Box<dyn Softints>, first: impl FnOnce(&mut Control)) -> ! {
     let id = cpu.id();
     body::start(id);
+    mask::install();
     let level = cpu.task_level();
     DISPATCHERS.mine().replace(Some(Dispatcher::new(cpu, softints)));
     body::enter(body::Context::Task);
@@ -128,11 +129,6 @@ pub(crate) fn at_task_level() -> bool {
 pub(crate) fn preempted_ns() -> u64 {
     let _masked = mask::mask();
     with(|dispatcher| dispatcher.preempted_ns)
-}
-
-/// One softint turn of this CPU for a task that has masked softints.
-pub(crate) fn turn<R>(section: impl FnOnce(&Softint) -> R) -> R {
-    with(|dispatcher| dispatcher.cpu.softint(section))
 }
 
 /// The mask count came down to zero in a task: what waited runs now.

@@ -48,8 +48,8 @@ impl core::fmt::Display for Full {
 
 /// The tasks of one CPU. Touched at task level only, which nothing but softints interrupts.
 struct Executor {
-    /// The right to give tasks their tokens.
-    level: OnceCell<TaskLevel>,
+    /// The right to give tasks their tokens, one at a time.
+    level: RefCell<Option<TaskLevel>>,
     /// From [`FIRST`] on by slot number.
     slots: RefCell<Vec<Slot>>,
     /// Slot polled last.
@@ -74,7 +74,7 @@ struct Task {
 static EXECUTORS: Local<Executor> = Local::new(
     [const {
         Executor {
-            level: OnceCell::new(),
+            level: RefCell::new(None),
             slots: RefCell::new(Vec::new()),
             last: Cell::new(0),
             sleepers: RefCell::new(Sleepers::new()),
@@ -92,7 +92,7 @@ static EXECUTORS: Local<Executor> = Local::new(
 /// Outside tasks and the `first` of [`dispatch::run`].
 pub fn spawn(name: &'static str, future: impl Future<Output = ()> + 'static) -> Result<(), Full> {
     let executor = mine();
-    let cpu = control(Control::cpu);
+    let cpu = here();
     let task = Task { future: Box::pin(future), account: account::open(name, cpu) };
     let mut slots = executor.slots.borrow_mut();
     let free = slots.iter().position(|slot| matches!(slot, Slot::Free));
@@ -110,13 +110,13 @@ pub fn spawn(name: &'static str, future: impl Future<Output = ()> + 'static) -> 
     Ok(())
 }
 
-/// Runs `work` with the token of task level. It must not be a softint's.
+/// Runs `work` with the token of task level, which it has to itself.
 ///
 /// # Panics
-/// Outside tasks and the `first` of [`dispatch::run`].
-pub fn control<R>(work: impl FnOnce(&Control) -> R) -> R {
-    match mine().level.get() {
-        Some(level) => level.control(work),
+/// Outside tasks and the `first` of [`dispatch::run`], and inside another `control`.
+pub fn control<R>(work: impl FnOnce(&mut Control) -> R) -> R {
+    match mine().level.borrow_mut().as_mut() {
+        Some(level) => level.task(work),
         None => panic!("no dispatcher runs on this CPU"),
     }
 }
@@ -139,12 +139,18 @@ fn mine() -> &'static Executor {
     EXECUTORS.mine()
 }
 
+fn here() -> CpuId {
+    match dispatch::here() {
+        Some(cpu) => cpu,
+        None => panic!("no dispatcher runs on this thread"),
+    }
+}
+
 /// The dispatcher starts: `first` spawns.
-pub(crate) fn start(level: TaskLevel, first: impl FnOnce(&Control)) {
-    let executor = EXECUTORS.mine();
-    let cpu = level.control(Control::cpu);
-    assert!(executor.level.set(level).is_ok(), "{cpu} has a dispatcher already");
-    executor.log.get_or_init(|| account::open("log", cpu));
+pub(crate) fn start(level: TaskLevel, first: impl FnOnce(&mut Control)) {
+    let executor = mine();
+    executor.level.replace(Some(level));
+    executor.log.get_or_init(|| account::open("log", here()));
     control(first);
 }
 
@@ -163,7 +169,7 @@ pub(crate) fn wake_sleepers(cpu: CpuId) {
 /// the log if asked to. At task level, softints not masked.
 pub(crate) fn turn(print: bool) {
     let executor = mine();
-    let cpu = control(Control::cpu);
+    let cpu = here();
     let ready = &READY[cpu.index()];
     if let Some(slot) = ready.take_next(executor.last.get()) {
         executor.last.set(slot);

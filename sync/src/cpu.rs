@@ -107,15 +107,31 @@ impl Cpu {
         work(&mut Control { cpu: self.id, not_send: PhantomData })
     }
 
+    /// The task half of this right, for whoever runs the CPU's tasks while softints preempt them.
+    pub fn task_level(&self) -> TaskLevel {
+        TaskLevel { cpu: self.id, not_send: PhantomData }
+    }
+
     /// A CPU of a model, where every execution has grace periods of its own.
     #[cfg(all(test, loom))]
     pub(crate) fn of_model(number: usize) -> Cpu {
         Cpu { id: CpuId::new(number).unwrap() }
     }
+}
 
-    /// The task half of this right, for whoever runs the CPU's tasks while softints preempt them.
-    pub fn task_level(&self) -> TaskLevel {
-        TaskLevel { cpu: self.id, not_send: PhantomData }
+/// The right to run task-level work on a CPU between two softint turns, or preempted by them. It stays with its CPU:
+/// it cannot be sent.
+#[derive(Debug)]
+pub struct TaskLevel {
+    cpu: CpuId,
+    not_send: PhantomData<*const ()>,
+}
+
+impl TaskLevel {
+    /// Runs task-level work.
+    #[inline]
+    pub fn task<R>(&mut self, work: impl FnOnce(&mut Control) -> R) -> R {
+        work(&mut Control { cpu: self.cpu, not_send: PhantomData })
     }
 }
 
@@ -136,22 +152,6 @@ impl Drop for Reading {
     #[inline]
     fn drop(&mut self) {
         GRACE.leave(self.cpu.index());
-    }
-}
-
-/// The right to run task-level work on a CPU between two softint turns, or interrupted by them. It stays with its CPU:
-/// it cannot be sent.
-#[derive(Debug)]
-pub struct TaskLevel {
-    cpu: CpuId,
-    not_send: PhantomData<*const ()>,
-}
-
-impl TaskLevel {
-    /// Runs task-level work.
-    #[inline]
-    pub fn control<R>(&self, work: impl FnOnce(&Control) -> R) -> R {
-        work(&Control { cpu: self.cpu, not_send: PhantomData })
     }
 }
 
@@ -278,6 +278,6 @@ mod tests {
         let id = cpu.id();
         assert_eq!(cpu.softint(|cx| cx.cpu()), id);
         assert_eq!(cpu.control(|cx| cx.cpu()), id);
-        assert_eq!(cpu.task_level().control(|cx| cx.cpu()), id);
+        assert_eq!(cpu.task_level().task(|cx| cx.cpu()), id);
     }
 }

@@ -178,7 +178,7 @@ mod models {
     /// The same with a task in the place of sleep.
     #[test]
     fn no_source_waits_behind_a_task() {
-        loom::model(|| {
+        crate::models::check("pending: no source waits behind a task", || {
             let pending = Arc::new(Pending::new());
             let raiser = {
                 let pending = pending.clone();
@@ -193,7 +193,7 @@ mod models {
     /// Work beside the word, such as a task made ready: the owner looks for it after `sleep`.
     #[test]
     fn no_work_beside_the_word_is_slept_over() {
-        loom::model(|| {
+        crate::models::check("pending: no work beside the word is slept over", || {
             let pending = Arc::new((Pending::new(), AtomicU64::new(0)));
             let giver = {
                 let pending = pending.clone();

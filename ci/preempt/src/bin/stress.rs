@@ -293,11 +293,7 @@ async fn heap(mut random: Random) {
 /// all CPUs' tasks.
 async fn locks(cpu: CpuId, mut random: Random) {
     // No pause instruction: QEMU's translator gives up its turn at each.
-    let pause = |n: u64| {
-        (0..n).for_each(|n| {
-            core::hint::black_box(n);
-        })
-    };
+    let pause = |n: u64| (0..n).for_each(|n| _ = core::hint::black_box(n));
     loop {
         for _ in 0..64 {
             let masked = mask::mask();
