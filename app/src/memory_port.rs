@@ -20,6 +20,11 @@ pub(crate) fn router_mac(port: usize) -> [u8; 6] {
     [0x52, 0x54, 0, 0, 0, port as u8 + 1]
 }
 
+/// Makes the next frame for a queue.
+type Make = dyn Fn(usize) -> Option<Vec<u8>> + Send + Sync;
+/// Looks at a frame that a queue sent.
+type Check = dyn Fn(usize, &[u8]) + Send + Sync;
+
 /// What is at the other end of a device: it outlives the device. `[A]` and locks: only tests use it.
 pub(crate) struct Wire {
     pub(crate) port: usize,
@@ -27,11 +32,11 @@ pub(crate) struct Wire {
     /// Devices attached to it right now.
     pub(crate) devices: AtomicUsize,
     /// Makes the next frame for a queue: `None` for now. Called with the queue's number.
-    pub(crate) make: Box<dyn Fn(usize) -> Option<Vec<u8>> + Send + Sync>,
+    pub(crate) make: Box<Make>,
     /// Frames for queue 0, before all others.
     pub(crate) answers: Mutex<Vec<Vec<u8>>>,
     /// Takes a frame that was sent, from a queue.
-    pub(crate) check: Box<dyn Fn(usize, &[u8]) + Send + Sync>,
+    pub(crate) check: Box<Check>,
     /// Frames sent.
     pub(crate) sent: AtomicU64,
 }

@@ -84,7 +84,7 @@ impl Running {
     /// The CPU that a flow belongs to.
     #[inline]
     pub fn cpu_of(&self, hash: u32) -> Option<CpuId> {
-        CpuId::new((u64::from(hash) * self.cpus as u64 >> 32) as usize)
+        CpuId::new(((u64::from(hash) * self.cpus as u64) >> 32) as usize)
     }
 }
 

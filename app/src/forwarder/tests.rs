@@ -175,6 +175,8 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
     Config::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+mod scaling;
+
 const A: &str = "\"10.0.0.1/24\"";
 const B: &str = "\"10.0.1.1/24\"";
 
