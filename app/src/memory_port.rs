@@ -20,8 +20,10 @@ pub(crate) fn router_mac(port: usize) -> [u8; 6] {
     [0x52, 0x54, 0, 0, 0, port as u8 + 1]
 }
 
-/// Looks at a frame that left by a queue: its number and the frame.
-pub(crate) type Check = Box<dyn Fn(usize, &[u8]) + Send + Sync>;
+/// Makes the next frame for a queue.
+type Make = dyn Fn(usize) -> Option<Vec<u8>> + Send + Sync;
+/// Looks at a frame that a queue sent.
+type Check = dyn Fn(usize, &[u8]) + Send + Sync;
 
 /// What is at the other end of a device: it outlives the device. `[A]` and locks: only tests use it.
 pub(crate) struct Wire {
@@ -30,11 +32,11 @@ pub(crate) struct Wire {
     /// Devices attached to it right now.
     pub(crate) devices: AtomicUsize,
     /// Makes the next frame for a queue: `None` for now. Called with the queue's number.
-    pub(crate) make: Box<dyn Fn(usize) -> Option<Vec<u8>> + Send + Sync>,
+    pub(crate) make: Box<Make>,
     /// Frames for queue 0, before all others.
     pub(crate) answers: Mutex<Vec<Vec<u8>>>,
     /// Takes a frame that was sent, from a queue.
-    pub(crate) check: Check,
+    pub(crate) check: Box<Check>,
     /// Frames sent.
     pub(crate) sent: AtomicU64,
 }

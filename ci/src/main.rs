@@ -15,6 +15,7 @@ mod graph;
 mod host;
 mod http;
 mod linux;
+mod locks;
 mod mutate;
 mod netns;
 mod pcap;

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use weir_machine::dispatch::{Softints, raise, round};
 use weir_netif::{Arena, BUFFER, Totals};
 use weir_netstack::stack::{Duty, Settings};
-use weir_sync::Cpu;
+use weir_sync::{Control, Cpu};
 use weir_sync::cpu::{claim, claim_any};
 
 /// CPUs are numbered from 0, so only one of these tests can run at a time.
@@ -169,6 +169,8 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
     }
     Config::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
 }
+
+mod scaling;
 
 const A: &str = "\"10.0.0.1/24\"";
 const B: &str = "\"10.0.1.1/24\"";

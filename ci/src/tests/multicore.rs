@@ -19,6 +19,8 @@ const FLOWS: u16 = 16;
 const WEIR: Needs = Needs { root: false, programs: &[], weir: true, alone: false };
 const NETWORK: Needs = Needs { root: true, programs: &["ip", "ethtool"], weir: true, alone: true };
 
+const LISTING: Needs = Needs { root: false, programs: &["objdump"], weir: true, alone: false };
+
 pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("multicore-software-spreads-flows-in-order", WEIR, software_spreads),
@@ -30,6 +32,7 @@ pub(super) fn tests() -> Vec<Test> {
         }),
         Test::new("config-wrong-on-the-console-changes-nothing", WEIR, wrong_on_the_console),
         Test::new("console-helps", WEIR, helps),
+        Test::new("image-forwards-without-locked-instructions", LISTING, |_| without_locks()),
     ]
 }
 
@@ -279,6 +282,18 @@ fn wrong_on_the_console(cx: &Context) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The path takes no lock and changes nothing that other CPUs change. Beside what the list in `locks` allows, a turn (not a
+/// packet) has the interrupt stub's `lock bts`, the dispatcher's exchange of the pending word, the grace period's fence,
+/// and for each CPU that was sent something a `lock or`.
+fn without_locks() -> Result<()> {
+    let image = crate::router::weir_elf()?.with_extension("debug");
+    ensure!(image.is_file(), "there is no {}: make image", image.display());
+    let report = crate::locks::check(&image)?;
+    ensure!(report.functions > 50, "only {} functions were looked through", report.functions);
+    ensure!(!report.allowed.is_empty(), "not even the fences were found");
+    Ok(())
 }
 
 fn helps(cx: &Context) -> Result<()> {
