@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use weir_machine::dispatch::{Softints, raise, round};
 use weir_netif::{Arena, BUFFER, Totals};
 use weir_netstack::stack::{Duty, Settings};
-use weir_sync::{Control, Cpu};
 use weir_sync::cpu::{claim, claim_any};
+use weir_sync::{Control, Cpu};
 
 /// CPUs are numbered from 0, so only one of these tests can run at a time.
 static CPUS: Mutex<()> = Mutex::new(());
