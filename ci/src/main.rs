@@ -26,6 +26,7 @@ mod recorded;
 mod rig;
 mod router;
 mod run;
+mod soak;
 mod symbolize;
 mod table;
 mod tests;
@@ -128,9 +129,10 @@ but machine, sync and netif. Names each offender; exits with 1 if there is one."
         summary: "many flows over four CPUs, and configuration changes, for as long as you like",
         help: "lab soak [--minutes N] [--packets N]
 
-For N minutes (10), in turn: 16 flows in both families and directions through a router with four CPUs and four queues a
-NIC, N packets of each flow and direction (20000); then 50 changes of configuration on the console while hosts ping. Order within a
-flow must be kept, no ping lost. Needs root.",
+A router with four CPUs and four queues a NIC: for N minutes (10), 16 flows in both families and directions, N packets
+of each flow a time (20000), while its configuration changes twice a second. No datagram may be lost or overtaken, no memory
+leak. Before, a round spread by the device's RSS; after, 100 configurations with an interface that comes and goes while
+hosts ping. Needs root.",
         run: soak,
     },
     Subcommand {
@@ -324,19 +326,15 @@ fn soak(mut arguments: Arguments) -> Result<bool> {
     let (minutes, packets) =
         (arguments.number("--minutes", 10u64)?, arguments.number("--packets", 20_000u64)?);
     arguments.end("soak")?;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60 * minutes);
-    let mut rounds = 0;
-    while rounds == 0 || std::time::Instant::now() < deadline {
-        rounds += 1;
-        let rate = tests::multicore::device_spreads(Image::Weir, "soak", packets)?;
-        println!("round {rounds}: 4 x 16 x {packets} packets in order, {rate:.0} a second");
-        let rig = rig::FrameRig::start(Image::Weir, router::Config::two_ports(), 3, |setup| {
-            setup.cpus = 4;
-            setup.limit = std::time::Duration::from_secs(1200);
-        })?;
-        rig.check("soak", |rig| tests::multicore::replaced_while_pinging(rig, 50))?;
-        println!("round {rounds}: 100 configurations, no ping lost");
-    }
+    let rate = tests::multicore::device_spreads(Image::Weir, "soak", packets.min(20_000))?;
+    println!("spread by the device's hash: in order, {rate:.0} a second");
+    soak::soak(minutes, packets)?;
+    let rig = rig::FrameRig::start(Image::Weir, router::Config::two_ports(), 3, |setup| {
+        setup.cpus = 4;
+        setup.limit = std::time::Duration::from_secs(1200);
+    })?;
+    rig.check("soak", |rig| tests::multicore::replaced_while_pinging(rig, 50))?;
+    println!("100 configurations that add and remove an interface, no ping lost");
     Ok(true)
 }
 

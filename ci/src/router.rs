@@ -302,4 +302,19 @@ impl Router {
     pub(crate) fn ready(&self) -> Result<Line> {
         self.machine.wait(self.image.ready_text(), self.image.patience())
     }
+
+    /// Types a configuration on the console and waits for what is said to it.
+    pub(crate) fn paste(&mut self, text: &str, answer: &str) -> Result<()> {
+        let position = self.machine.console.position();
+        self.machine.type_keys(b"config\n")?;
+        self.machine.console.wait_after(position, "paste the configuration", Duration::from_secs(10))?;
+        self.machine.type_keys(text.as_bytes())?;
+        self.machine.type_keys(b"\n.\n")?;
+        self.machine.console.wait_after(position, answer, Duration::from_secs(10)).map(|_| ())
+    }
+
+    /// Replaces the configuration by the console.
+    pub(crate) fn replace(&mut self, text: &str) -> Result<()> {
+        self.paste(text, "the configuration is replaced")
+    }
 }

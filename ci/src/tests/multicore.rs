@@ -11,7 +11,7 @@ use super::{Context, Needs, Test};
 use crate::flows;
 use crate::frame::{self, Ipv4, UDP};
 use crate::rig::{FrameRig, LinuxPlan, LinuxRig, PATIENCE, SILENCE, identity};
-use crate::router::{Config, Image, Interface, Router};
+use crate::router::{Config, Image, Interface};
 use crate::table;
 
 const CPUS: usize = 4;
@@ -182,16 +182,6 @@ fn neighbours(cx: &Context) -> Result<()> {
     })
 }
 
-/// Types a configuration on the console and waits for what is said to it.
-fn paste(router: &mut Router, text: &str, answer: &str) -> Result<()> {
-    let position = router.machine.console.position();
-    router.machine.type_keys(b"config\n")?;
-    router.machine.console.wait_after(position, "paste the configuration", Duration::from_secs(5))?;
-    router.machine.type_keys(text.as_bytes())?;
-    router.machine.type_keys(b"\n.\n")?;
-    router.machine.console.wait_after(position, answer, Duration::from_secs(10)).map(|_| ())
-}
-
 /// Two networks all the time; a third one, with its device, an address and a route, comes and goes.
 pub(crate) fn replaced_while_pinging(rig: &mut FrameRig, rounds: usize) -> Result<()> {
     rig.router.ready()?;
@@ -231,11 +221,10 @@ pub(crate) fn replaced_while_pinging(rig: &mut FrameRig, rounds: usize) -> Resul
             Ok(sequence - 100)
         });
         let changing = (0..rounds).try_for_each(|round| -> Result<()> {
-            paste(router, &three, "the configuration is replaced")
-                .with_context(|| format!("round {round}"))?;
+            router.replace(&three).with_context(|| format!("round {round}"))?;
             c.ping(c.identity().gateway_v4.into(), round as u16, PATIENCE).context("the new interface")?;
             a.ping(c.identity().v4.into(), round as u16, PATIENCE).context("to the new network")?;
-            paste(router, &two, "the configuration is replaced").with_context(|| format!("round {round}"))?;
+            router.replace(&two).with_context(|| format!("round {round}"))?;
             c.forget();
             ensure!(c.arp(c.identity().gateway_v4, SILENCE).is_err(), "the interface that is gone answered");
             Ok(())
@@ -268,7 +257,7 @@ fn wrong_on_the_console(cx: &Context) -> Result<()> {
             (Config::two_ports().toml().replace("[interface.lan]", "[interface.lan"), "not valid TOML"),
         ] {
             let position = rig.router.machine.console.position();
-            paste(&mut rig.router, &wrong, "the configuration is as it was")?;
+            rig.router.paste(&wrong, "the configuration is as it was")?;
             let said: String = rig
                 .router
                 .machine
