@@ -8,11 +8,11 @@ use weir_machine::trace::Switch;
 pub const HELP: &str = "\
 config   replaces the configuration: paste TOML, end it with a line that is a single dot, or with Ctrl-D;
          Ctrl-C gives up. What is wrong with it is said, and then nothing has changed
+help     this list
 trace on | trace off
          starts or stops noting what every CPU does: softints, tasks, sleep, packets handed over
 trace    prints the last events of every CPU; `lab trace` makes a time line of them
 locks    how often each lock was taken, and waited for
-help     this list
 any other key prints the table of interfaces and CPUs
 ";
 
@@ -91,16 +91,18 @@ impl Line {
             b'\n' => {
                 echo("\r\n");
                 let line = core::mem::take(&mut self.text);
-                match line.trim_ascii() {
-                    b"config" => {
+                let words: Vec<&[u8]> =
+                    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+                match words.as_slice() {
+                    [b"trace", b"on"] => Some(Command::Trace(Switch::On)),
+                    [b"trace", b"off"] => Some(Command::Trace(Switch::Off)),
+                    [b"trace"] => Some(Command::Events),
+                    [b"locks"] => Some(Command::Locks),
+                    [b"config"] => {
                         self.mode = Mode::Paste;
                         echo(PASTE);
                         None
                     }
-                    b"trace on" => Some(Command::Trace(Switch::On)),
-                    b"trace off" => Some(Command::Trace(Switch::Off)),
-                    b"trace" => Some(Command::Events),
-                    b"locks" => Some(Command::Locks),
                     _ => Some(Command::Help),
                 }
             }

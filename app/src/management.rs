@@ -100,13 +100,13 @@ impl Management {
         match self.line.typed(byte, |echo| print!("{echo}")) {
             None => {}
             Some(Command::Table) => self.print_table(now),
-            Some(Command::Help) => print!("{HELP}"),
             Some(Command::Trace(switch)) => match trace::switch(switch) {
                 Ok(()) => println!("trace is {}", if switch == trace::Switch::On { "on" } else { "off" }),
                 Err(wrong) => println!("{wrong}"),
             },
             Some(Command::Events) => self.collect_events(),
             Some(Command::Locks) => print!("{}", Locks(rank::contention())),
+            Some(Command::Help) => print!("{HELP}"),
             Some(Command::Replace(text)) => self.replace(cx, &text),
         }
     }

@@ -1,6 +1,8 @@
 //! All lock ranks, in the order in which locks are taken, and how contended each is.
 //!
-//! A rank is a type; `A: Before<B>` says that a lock of rank B may be taken while one of rank A is held.
+//! A rank is a type; `A: Before<B>` says that a lock of rank B may be taken while one of rank A is held. The compiler
+//! checks it for [`Lock`](crate::Lock), whose users hold a token; the machine layer's own locks, which must work below all
+//! tokens, check it as they are taken.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -63,7 +63,9 @@ fn follows(cx: &Context) -> Result<()> {
         for sequence in 0..4 {
             a.ping(b.identity().v4.into(), sequence, PATIENCE)?;
         }
-        let text = ask(&mut rig.router, "trace", "end of trace")?;
+        // The first answer takes management a few turns, which the second tells of.
+        let text = [(); 2].map(|()| ask(&mut rig.router, "trace", "end of trace"));
+        let text = text.into_iter().collect::<Result<String>>()?;
         ask(&mut rig.router, "trace off", "trace is off")?;
         let trace = Trace::read(&text);
         let timeline = trace.timeline();
