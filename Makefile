@@ -27,7 +27,7 @@ test: image test-images doctor ## unit, property, doc and boot tests
 	@$(lab) boot-tests
 
 .PHONY: preflight
-preflight: ## what CI runs: format, clippy, crate graph, all tests
+preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy $(router) $(flags) --quiet -- -D warnings

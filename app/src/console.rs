@@ -2,12 +2,17 @@
 
 use crate::config::MAX_BYTES;
 use alloc::vec::Vec;
+use weir_machine::trace::Switch;
 
 /// What the router can be told.
 pub const HELP: &str = "\
 config   replaces the configuration: paste TOML, end it with a line that is a single dot, or with Ctrl-D;
          Ctrl-C gives up. What is wrong with it is said, and then nothing has changed
 help     this list
+trace on | trace off
+         starts or stops noting what every CPU does: softints, tasks, sleep, packets handed over
+trace    prints the last events of every CPU; `lab trace` makes a time line of them
+locks    how often each lock was taken, and waited for
 any other key prints the table of interfaces and CPUs
 ";
 
@@ -15,7 +20,7 @@ any other key prints the table of interfaces and CPUs
 const PASTE: &str = "paste the configuration, then a line with a single dot or Ctrl-D; Ctrl-C gives up\r\n";
 
 /// Words that are waited for to be whole; every other key acts at once.
-const WORDS: [&[u8]; 2] = [b"config", b"help"];
+const WORDS: [&[u8]; 4] = [b"config", b"help", b"trace", b"locks"];
 /// Longest line that is no configuration.
 const LONGEST: usize = 64;
 
@@ -30,6 +35,12 @@ pub enum Command {
     Table,
     /// Print [`HELP`].
     Help,
+    /// Start or stop noting events.
+    Trace(Switch),
+    /// Print the events that were noted.
+    Events,
+    /// Print the locks' counters.
+    Locks,
     /// Replace the configuration by this text.
     Replace(Vec<u8>),
 }
@@ -80,8 +91,14 @@ impl Line {
             b'\n' => {
                 echo("\r\n");
                 let line = core::mem::take(&mut self.text);
-                match line.trim_ascii() {
-                    b"config" => {
+                let words: Vec<&[u8]> =
+                    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+                match words.as_slice() {
+                    [b"trace", b"on"] => Some(Command::Trace(Switch::On)),
+                    [b"trace", b"off"] => Some(Command::Trace(Switch::Off)),
+                    [b"trace"] => Some(Command::Events),
+                    [b"locks"] => Some(Command::Locks),
+                    [b"config"] => {
                         self.mode = Mode::Paste;
                         echo(PASTE);
                         None
@@ -180,6 +197,19 @@ mod tests {
     fn an_unknown_word_and_help_print_help() {
         assert_eq!(type_all(&mut Line::default(), b"help\nconfgi\n").0, vec![Command::Help; 2]);
         assert_eq!(type_all(&mut Line::default(), b"hel\x7f\x08elp\n").0, vec![Command::Help]);
+    }
+
+    #[test]
+    fn words_become_commands() {
+        let typed = b"trace on\rlocks \ntrace\ntrace off\ntrace of\n";
+        let expected = [
+            Command::Trace(Switch::On),
+            Command::Locks,
+            Command::Events,
+            Command::Trace(Switch::Off),
+            Command::Help,
+        ];
+        assert_eq!(type_all(&mut Line::default(), typed).0, expected);
     }
 
     #[test]

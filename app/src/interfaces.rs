@@ -12,10 +12,10 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use weir_machine::interrupt::MESSAGE;
-use weir_machine::{dispatch, error, info};
+use weir_machine::{dispatch, error, info, trace};
 use weir_netif::{IfCounters, IfIndex, Link, Queue};
 use weir_netstack::Conflict;
-use weir_sync::{Control, CpuId};
+use weir_sync::{Control, CpuId, Event};
 
 /// The interfaces in service, those on their way out, and the devices there are. `[C]` management
 pub struct Interfaces {
@@ -264,8 +264,11 @@ impl Interfaces {
     fn publish(&mut self, cx: &Control, running: Running) {
         self.generation += 1;
         let running = Running { generation: self.generation, ..running };
+        let retired = self.shared.running.publish(cx, Box::new(running));
+        trace::note(Event::Publish, || [self.generation, 0, 0]);
         // The grace period: one turn of the slowest CPU.
-        drop(self.shared.running.publish(cx, Box::new(running)));
+        drop(retired);
+        trace::note(Event::Grace, || [self.generation, 0, 0]);
         (0..self.cpus).filter_map(CpuId::new).for_each(|cpu| dispatch::raise(cpu, MESSAGE));
     }
 

@@ -4,18 +4,22 @@ use crate::config::Config;
 use crate::console::{Command, HELP, Line};
 use crate::interfaces::{self, Interfaces};
 use crate::shared::Shared;
-use crate::show::{CpuStatus, Means, Ready, Table};
+use crate::show::{CpuStatus, Locks, Means, Ready, Table};
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::vec::{self, Vec};
 use core::time::Duration;
-use weir_machine::{clock, console, dispatch, frames, print, task};
+use weir_machine::{clock, console, dispatch, frames, print, println, task, trace};
 use weir_netstack::Instant;
-use weir_sync::{Control, CpuId};
+use weir_sync::trace::Record;
+use weir_sync::{Control, CpuId, rank};
 
 /// How often devices and console are looked at that announce nothing. A look reads registers: an exit from the VM each.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the table is printed while packets flow.
 const TABLE_EVERY: Duration = Duration::from_secs(10);
+
+/// Events printed before other tasks have their turn.
+const EVENTS_AT_ONCE: usize = 8;
 
 /// What runs below the packet work. `[C]` boot CPU
 pub struct Management {
@@ -26,6 +30,8 @@ pub struct Management {
     table_at: Instant,
     /// Packets received at the last automatic table.
     seen: u64,
+    /// Events still to be printed.
+    events: vec::IntoIter<Record>,
 }
 
 impl Management {
@@ -38,6 +44,7 @@ impl Management {
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
             seen: 0,
+            events: Vec::new().into_iter(),
         }
     }
 
@@ -45,6 +52,10 @@ impl Management {
     pub async fn run(mut self) {
         loop {
             task::control(|cx| self.turn(cx, Instant::from_nanos(clock::now())));
+            if self.print_events() {
+                task::yield_now().await;
+                continue;
+            }
             self.shared.news.wait_until(self.table_at.min(self.look_at).as_nanos()).await;
         }
     }
@@ -89,6 +100,12 @@ impl Management {
         match self.line.typed(byte, |echo| print!("{echo}")) {
             None => {}
             Some(Command::Table) => self.print_table(now),
+            Some(Command::Trace(switch)) => match trace::switch(switch) {
+                Ok(()) => println!("trace is {}", if switch == trace::Switch::On { "on" } else { "off" }),
+                Err(wrong) => println!("{wrong}"),
+            },
+            Some(Command::Events) => self.collect_events(),
+            Some(Command::Locks) => print!("{}", Locks(rank::contention())),
             Some(Command::Help) => print!("{HELP}"),
             Some(Command::Replace(text)) => self.replace(cx, &text),
         }
@@ -106,6 +123,33 @@ impl Management {
                 }
             },
         }
+    }
+
+    /// Takes what was noted until now, to be printed.
+    fn collect_events(&mut self) {
+        let records = trace::records();
+        println!(
+            "trace of {} events, {} lost; {} ticks a second",
+            records.len(),
+            trace::lost(),
+            clock::tsc_hz()
+        );
+        self.events = records.into_iter();
+        if self.events.len() == 0 {
+            println!("end of trace");
+        }
+    }
+
+    /// Prints some events: the console is slow, and other tasks wait. Whether there were any.
+    fn print_events(&mut self) -> bool {
+        let any = self.events.len() > 0;
+        for record in self.events.by_ref().take(EVENTS_AT_ONCE) {
+            println!("{}", trace::Line(&record));
+        }
+        if any && self.events.len() == 0 {
+            println!("end of trace");
+        }
+        any
     }
 
     fn print_table(&self, now: Instant) {

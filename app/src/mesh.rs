@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use weir_machine::dispatch;
 use weir_machine::interrupt::MESSAGE;
+use weir_machine::trace;
 use weir_netif::{BATCH, IfIndex, Packet};
 use weir_netstack::stack::Event;
 use weir_sync::CpuId;
@@ -91,7 +92,10 @@ impl Exchange {
         let Some(Some(outgoing)) = self.to.get_mut(to.index()) else { return 0 };
         // Even with the ring full: who filled it may not have raised the receiver yet.
         self.owed |= 1 << to.index();
-        outgoing.parcels.push_many(parcels)
+        let offered = parcels.len();
+        let went = outgoing.parcels.push_many(parcels);
+        trace::note(weir_sync::Event::HandOver, || [to.index() as u64, offered as u64, went as u64]);
+        went
     }
 
     /// Tells all other CPUs.

@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_machine::task::Signal;
+use weir_machine::trace;
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
 use weir_sync::{Counter, CpuId, PerCpu, Published};
@@ -150,6 +151,8 @@ impl Shared {
 
     /// Leaves a notice and wakes management. Any context.
     pub fn notify(&self, notice: Notice) {
+        let Notice::Broken { interface, .. } = notice;
+        trace::note(weir_sync::Event::Broken, || [interface.index() as u64, 0, 0]);
         // Full only if more ports broke than there are; nothing waits for a lost notice.
         let _ = self.notices.push(notice);
         self.news.set();

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use weir_machine::task::Report;
 use weir_netif::{Drop, Link, Totals};
 use weir_sync::CpuId;
+use weir_sync::rank::Contention;
 
 /// An interface as an operator sees it.
 #[derive(Clone, Debug)]
@@ -161,6 +162,19 @@ impl fmt::Display for Table<'_> {
     }
 }
 
+/// What happened at the locks: a row a rank, in the order in which they are taken.
+pub struct Locks<'a>(pub &'a [Contention]);
+
+impl fmt::Display for Locks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<15} {:>12} {:>12} {:>12}", "lock", "acquired", "contended", "spins")?;
+        self.0.iter().try_for_each(|rank| {
+            let (acquired, contended, spins) = (rank.acquired(), rank.contended(), rank.spins());
+            writeln!(f, "{:<15} {acquired:>12} {contended:>12} {spins:>12}", rank.name())
+        })
+    }
+}
+
 /// Nanoseconds as seconds with three decimals.
 struct Seconds(u64);
 
@@ -270,6 +284,20 @@ management      cpu0               12               1         1234
 memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn locks_have_a_row_each() {
+        let heap = Contention::new("Heap");
+        (0..3).for_each(|_| heap.count_acquired());
+        heap.count_contended();
+        heap.count_spins(40);
+        let expected = "\
+lock                acquired    contended        spins
+Heap                       3            1           40
+Frames                     0            0            0
+";
+        assert_eq!(Locks(&[heap, Contention::new("Frames")]).to_string(), expected);
     }
 
     #[test]

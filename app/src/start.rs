@@ -15,7 +15,9 @@ use crossbeam_queue::ArrayQueue;
 use spin::Once;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
-use weir_machine::{clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, smp};
+use weir_machine::{
+    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp,
+};
 use weir_netif::{Arena, BUFFER, Queue};
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
@@ -36,7 +38,7 @@ impl Crew {
     fn forwarder(&self, cpu: CpuId) -> Forwarder {
         let Some(exchange) = self.exchanges.of(cpu).pop() else { panic!("{cpu} forwards already") };
         let duty = if cpu == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
-        let stack = Stack::new(Settings { seed: clock::tsc(), duty, ..Settings::default() });
+        let stack = Stack::new(Settings { seed: random::seed(), duty, ..Settings::default() });
         Forwarder::new(self.shared, stack, exchange)
     }
 }

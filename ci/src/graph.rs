@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-netif", &["weir-sync"]),
     ("weir-machine", &["weir-sync"]),
     ("weir-sync", &[]),
-    ("weir-ci", &[]),
+    ("weir-ci", &["weir-sync"]),
     ("weir-preempt", &["weir-app", "weir-machine", "weir-netif", "weir-sync"]),
 ];
 

@@ -14,6 +14,7 @@ mod frame;
 mod graph;
 mod host;
 mod http;
+mod ledger;
 mod linux;
 mod locks;
 mod mutate;
@@ -30,6 +31,7 @@ mod soak;
 mod symbolize;
 mod table;
 mod tests;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -116,12 +118,22 @@ inlined callers. Exits with 1 if there was no backtrace.",
         run: symbolize_console,
     },
     Subcommand {
+        name: "trace",
+        summary: "make a time line of the trace on a console",
+        help: "lab trace [FILE]
+
+Reads a console's text from FILE or standard input, with what the router's command `trace` or a fatal report printed,
+and prints the events of all CPUs in the order of time. Exits with 1 if there were none.",
+        run: show_trace,
+    },
+    Subcommand {
         name: "graph",
-        summary: "check the arrows between the crates, and where unsafe may stand",
+        summary: "check the arrows between the crates, where unsafe may stand, what is not MP-safe",
         help: "lab graph
 
 Compares the workspace's dependencies with the design's arrows and looks for #![forbid(unsafe_code)] in every crate
-but machine, sync and netif. Names each offender; exits with 1 if there is one.",
+but machine, sync and netif. Lists the NOT_MP_SAFE: comments in the source, of which there may be as many as
+ci/src/ledger.rs says. Names each offender; exits with 1 if there is one.",
         run: check_graph,
     },
     Subcommand {
@@ -274,9 +286,30 @@ fn symbolize_console(mut arguments: Arguments) -> Result<bool> {
     Ok(symbolize::has_backtrace(&text))
 }
 
+fn show_trace(mut arguments: Arguments) -> Result<bool> {
+    let file = arguments.word();
+    arguments.end("trace")?;
+    let bytes = match file {
+        Some(path) => std::fs::read(&path).with_context(|| format!("reading {path}"))?,
+        None => {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes)
+                .context("reading the console's text")?;
+            bytes
+        }
+    };
+    let trace = trace::Trace::read(&String::from_utf8_lossy(&bytes));
+    print!("{}", trace.timeline());
+    Ok(!trace.records.is_empty())
+}
+
 fn check_graph(arguments: Arguments) -> Result<bool> {
     arguments.end("graph")?;
-    let violations = graph::violations(&router::workspace()?)?;
+    let workspace = router::workspace()?;
+    let mut violations = graph::violations(&workspace)?;
+    let ledger = ledger::read(&workspace)?;
+    print!("{}", ledger::text(&ledger));
+    violations.extend(ledger::violation(ledger.len()));
     violations.iter().for_each(|violation| println!("{violation}"));
     if violations.is_empty() {
         println!("ok: the crates' arrows and the places of unsafe are as designed");

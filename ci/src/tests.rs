@@ -12,6 +12,7 @@ mod own;
 mod policy;
 mod preempt;
 mod refusals;
+mod tracing;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -85,6 +86,7 @@ fn table() -> Vec<Test> {
     all.extend(configuration::tests());
     all.extend(hardware::tests());
     all.extend(operation::tests());
+    all.extend(tracing::tests());
     all.extend(preempt::tests());
     all.extend(linux_hosts::tests());
     all.extend(multicore::tests());

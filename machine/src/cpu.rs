@@ -2,6 +2,7 @@
 //!
 //! The boot CPU loads these first thing, the others on their way in; whoever asks "which CPU is this" reads GS.
 
+use crate::dispatch::Slept;
 use crate::stacks::{self, Stack};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -71,8 +72,10 @@ pub(crate) struct Block {
     pub(crate) stacks: AtomicU64,
     /// `[I]` Where its run stack begins; read by the entry code.
     run_top: AtomicU64,
-    /// `[A]` TSC ticks it has slept. Written by itself, read by anyone.
-    pub(crate) slept: Counter,
+    /// `[A]` TSC ticks it has slept.
+    pub(crate) slept: Slept,
+    /// `[C]` Ranks of the locks of the machine layer that it holds, a bit each. Touched with softints masked.
+    pub(crate) held_ranks: AtomicU32,
     /// `[A]` Tasks it has preempted. Written by itself, read by anyone.
     pub(crate) preemptions: Counter,
     /// `[A]` The CPU runs; set by itself (Release), read by whoever sends to it or waits for it (Acquire).
@@ -112,7 +115,8 @@ impl Block {
             apic: AtomicU32::new(0),
             stacks: AtomicU64::new(0),
             run_top: AtomicU64::new(0),
-            slept: Counter::new(),
+            slept: Slept::new(),
+            held_ranks: AtomicU32::new(0),
             preemptions: Counter::new(),
             running: AtomicBool::new(false),
         }

@@ -4,12 +4,15 @@
 //! the task ([`Dispatcher::preempt`]). Who owns the CPU is the mask count: above zero the dispatcher, a softint or a
 //! masked section; at zero a task.
 
+#[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "only CPUs sleep"))]
+mod slept;
+
 use crate::interrupt::TIMER;
 use crate::local::Local;
-use crate::{clock, log, mask, task, timer};
+use crate::{clock, log, mask, task, timer, trace};
 use alloc::boxed::Box;
 use core::cell::RefCell;
-use weir_sync::{Control, Cpu, CpuId, MAX_CPUS, Pending, Softint};
+use weir_sync::{Control, Cpu, CpuId, Event, MAX_CPUS, Pending, Softint};
 
 pub use weir_sync::More;
 
@@ -17,6 +20,8 @@ pub use weir_sync::More;
 use crate::host::dispatch as body;
 #[cfg(feature = "image")]
 use image as body;
+#[cfg(feature = "image")]
+pub(crate) use slept::Slept;
 
 /// Rounds of softints in a row after which a task that is ready, or was preempted, gets a slice all the same.
 const ROUNDS: usize = 32;
@@ -90,12 +95,13 @@ pub fn round(cpu: &mut Cpu, softints: &mut dyn Softints) -> More {
 /// context.
 #[inline]
 pub fn raise(cpu: CpuId, bit: u8) {
+    trace::note(Event::Raise, || [bit.into(), cpu.index() as u64, 0]);
     if body::pending(cpu).raise(bit) {
         body::wake(cpu);
     }
 }
 
-/// TSC ticks since entry that `cpu` was awake: all of them less those it slept in the dispatcher. 0 on the host.
+/// TSC ticks since entry that `cpu` was awake: all of them less those it slept in the dispatcher, this moment included. 0 on the host.
 pub fn busy_ticks(cpu: CpuId) -> u64 {
     body::busy_ticks(cpu)
 }
@@ -211,7 +217,10 @@ impl Dispatcher {
             let bit = (waiting & !served).trailing_zeros() as u8;
             waiting &= !(1 << bit);
             served |= 1 << bit;
-            if self.softint(bit) == More::Yes {
+            trace::note(Event::Softint, || [bit.into(), 0, 0]);
+            let more = self.softint(bit);
+            trace::note(Event::SoftintEnd, || [bit.into(), (more == More::Yes).into(), 0]);
+            if more == More::Yes {
                 again |= 1 << bit;
             }
             waiting |= pending.take();
@@ -273,6 +282,7 @@ impl Dispatcher {
         }
         self.slice_end = None;
         self.pending().attend();
+        trace::note(Event::Preempt, || [0; 3]);
         body::enter(body::Context::Softint);
         let mut quiet = false;
         while !quiet && *rounds > 0 {
@@ -281,6 +291,7 @@ impl Dispatcher {
         }
         let took = clock::now() - began;
         self.preempted_ns += took;
+        trace::note(Event::Resume, || [took, 0, 0]);
         if !quiet {
             self.start_slice(took);
         }
@@ -293,6 +304,7 @@ impl Dispatcher {
         let len = (softints_took_ns / SLICE_PART).clamp(*SLICE.start(), *SLICE.end());
         let end = clock::now() + len;
         self.slice_end = Some(end);
+        trace::note(Event::Slice, || [len, 0, 0]);
         timer::set_slice(end);
     }
 }
@@ -304,9 +316,9 @@ pub(crate) use image::preempted;
 mod image {
     use super::{Dispatcher, ROUNDS, Slice, with};
     pub(super) use crate::cpu::Context;
-    use crate::{apic, clock, cpu, log};
+    use crate::{apic, clock, cpu, log, trace};
     use core::sync::atomic::Ordering;
-    use weir_sync::{CpuId, Pending};
+    use weir_sync::{CpuId, Event, Pending};
     use x86_64::instructions::interrupts;
 
     #[inline]
@@ -349,15 +361,18 @@ mod image {
             interrupts::enable();
         } else {
             block.enter(Context::Idle);
-            let before = clock::tsc();
+            trace::note(Event::Sleep, || [0; 3]);
+            block.slept.begin(clock::tsc());
             interrupts::enable_and_hlt();
-            block.slept.add(clock::tsc().wrapping_sub(before));
+            block.slept.end(clock::tsc());
+            trace::note(Event::Wake, || [block.pending.word(), 0, 0]);
         }
         block.pending.attend();
     }
 
     pub(super) fn busy_ticks(cpu: CpuId) -> u64 {
-        clock::since_entry().saturating_sub(cpu::block(cpu).slept.get())
+        let slept = cpu::block(cpu).slept.ticks(clock::tsc());
+        clock::since_entry().saturating_sub(slept)
     }
 
     pub(super) fn preemptions(cpu: CpuId) -> u64 {

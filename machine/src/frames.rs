@@ -141,8 +141,9 @@ mod image {
     use crate::lock::Lock;
     use core::ops::Range;
     use core::sync::atomic::{AtomicU64, Ordering};
+    use weir_sync::rank::Frames;
 
-    static FRAMES: Lock<Option<Bitmap<'static>>> = Lock::new(None);
+    static FRAMES: Lock<Frames, Option<Bitmap<'static>>> = Lock::new(None);
     /// `[A]` Copies of the allocator's figures, for reports that must not take its lock. Relaxed.
     static FREE: AtomicU64 = AtomicU64::new(0);
     static TOTAL: AtomicU64 = AtomicU64::new(0);

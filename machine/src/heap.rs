@@ -10,12 +10,13 @@ use talc::TalcLock;
 use talc::base::Talc;
 use talc::base::binning::Binning;
 use talc::source::Source;
+use weir_sync::rank::Heap;
 
 /// Frames asked for at a time, if there are so many.
 const CHUNK: usize = 256;
 
 #[global_allocator]
-static HEAP: TalcLock<Spin, Frames> = TalcLock::new(Frames { end: None });
+static HEAP: TalcLock<Spin<Heap>, Frames> = TalcLock::new(Frames { end: None });
 
 /// Where the heap's memory comes from.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 #[cfg(feature = "image")]
 use core::sync::atomic::Ordering;
 use weir_sync::CpuId;
+use weir_sync::rank;
 
 /// Register select and window, offsets from the base.
 const SELECT: usize = 0x00;
@@ -59,7 +60,7 @@ impl Controller {
 }
 
 /// `[L]` The controllers; filled by [`init`].
-static CONTROLLERS: Lock<Vec<Controller>> = Lock::new(Vec::new());
+static CONTROLLERS: Lock<rank::IoApic, Vec<Controller>> = Lock::new(Vec::new());
 
 /// Maps the IOAPICs and masks all their pins. Boot CPU, once.
 pub fn init(acpi: &Info) {

@@ -40,6 +40,7 @@ pub mod pci;
 #[cfg(feature = "image")]
 mod port;
 pub mod power;
+pub mod random;
 #[cfg(feature = "image")]
 mod report;
 #[cfg(feature = "image")]
@@ -49,6 +50,7 @@ mod stacks;
 pub mod start_info;
 pub mod task;
 pub mod timer;
+pub mod trace;
 
 /// The bodies of this crate's modules on the host.
 #[cfg(not(feature = "image"))]
@@ -56,9 +58,11 @@ mod host {
     pub(crate) mod clock;
     pub(crate) mod console;
     pub(crate) mod dispatch;
+    pub(crate) mod lock;
     pub(crate) mod mask;
     pub(crate) mod pci;
     pub(crate) mod power;
+    pub(crate) mod random;
     pub(crate) mod timer;
 }
 

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_lock_of_the_machine_masks() {
-        static LOCK: crate::lock::Lock<u32> = crate::lock::Lock::new(0);
+        static LOCK: crate::lock::Lock<weir_sync::rank::IoApic, u32> = crate::lock::Lock::new(0);
         let seen = in_task(|count| {
             let guard = LOCK.lock();
             raise_here();

@@ -216,6 +216,7 @@ mod image {
     use crate::lock::Lock;
     use core::ops::Range;
     use core::ptr::NonNull;
+    use weir_sync::rank::PageTables;
     use x86_64::instructions::tlb;
     use x86_64::registers::control::{Cr3, Cr3Flags};
     use x86_64::structures::paging::PhysFrame;
@@ -223,7 +224,7 @@ mod image {
 
     /// The top table, below 4 GiB with the image: what CR3 holds on every CPU.
     pub(crate) static ROOT: Table = Table::new();
-    static MAP: Lock<Option<Map>> = Lock::new(None);
+    static MAP: Lock<PageTables, Option<Map>> = Lock::new(None);
 
     /// The image's parts, as the linker script laid them out on page borders.
     #[derive(Debug)]

@@ -21,6 +21,7 @@ use core::fmt;
 pub use pci_types::PciAddress;
 use pci_types::{CommandRegister, StatusRegister};
 use spin::Once;
+use weir_sync::rank::PciBars;
 
 pub use crate::msix::Msix;
 
@@ -125,7 +126,7 @@ pub struct Function {
     pub class: u32,
     space: &'static dyn Space,
     /// `[L]` What [`bar::size`] found.
-    sized: &'static Lock<Option<bar::Bars>>,
+    sized: &'static Lock<PciBars, Option<bar::Bars>>,
 }
 
 /// A wired interrupt as firmware noted it.

@@ -1,10 +1,10 @@
-//! The last words of the image: cause, CPU, context, backtrace; then halt or reboot.
+//! The last words of the image: cause, CPU, context, backtrace, the last events; then halt or reboot.
 //!
 //! Works in any context: no heap, no lock that is waited for. One CPU reports, the others are stopped.
 
 use crate::backtrace::{self, LONGEST_CALL, Start, Sure};
 use crate::stacks::{self, Stack};
-use crate::{apic, boot, clock, console, cpu, frames, log, mask, power};
+use crate::{apic, boot, clock, console, cpu, frames, log, mask, power, trace};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -79,6 +79,7 @@ pub(crate) fn report(cause: &dyn fmt::Display, at: u64, start: Start) -> ! {
     }
     let (free, total) = (frames::free_bytes() >> 10, frames::total_bytes() >> 10);
     console::write_panic(format_args!("  memory: {free} KiB free of {total} KiB\n"));
+    trace::last_words(me, &mut |line| console::write_panic(format_args!("  {line}\n")));
     end();
 }
 

@@ -15,7 +15,7 @@ pub use signal::{Signal, Woken};
 pub use sleep::{Sleep, sleep, sleep_until};
 
 use crate::local::Local;
-use crate::{clock, dispatch, log, timer};
+use crate::{clock, dispatch, log, timer, trace};
 use account::Account;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,7 +26,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use ready::READY;
 use sleep::Sleepers;
-use weir_sync::{Control, CpuId, MAX_CPUS, TaskLevel};
+use weir_sync::{Control, CpuId, Event, MAX_CPUS, TaskLevel};
 
 /// Tasks a CPU can have at once.
 pub const MAX_TASKS: usize = ready::SLOTS - FIRST;
@@ -200,7 +200,9 @@ fn poll(executor: &Executor, cpu: CpuId, slot: usize) {
         }
     };
     let waker = ready::waker(cpu, slot);
+    trace::note(Event::Task, || [slot as u64, 0, 0]);
     let poll = task.account.measure(|| task.future.as_mut().poll(&mut Context::from_waker(&waker)));
+    trace::note(Event::TaskEnd, || [slot as u64, poll.is_ready().into(), 0]);
     match poll {
         Poll::Pending => drop(take(Slot::Waiting(task))),
         Poll::Ready(()) => {

@@ -1,5 +1,5 @@
 //! All trace events: numbers, names and how a decoder prints them. `{}` takes the next of an event's three words in
-//! decimal, `{x}` in hexadecimal.
+//! decimal, `{x}` in hexadecimal, `{rank}` as a lock's name.
 
 macro_rules! events {
     ($($number:literal $name:ident $format:literal)+) => {
@@ -38,24 +38,19 @@ macro_rules! events {
 events! {
     1 Softint "source {} begins"
     2 SoftintEnd "source {} ends, more {}"
-    3 Task "task turn"
-    4 Preempted "task preempted at {x}"
-    5 Sleep "sleeps until {} ns"
-    6 Wake "wakes, pending {x}"
-    7 Raise "raises source {} of cpu {}, interrupt {}"
-    8 Timer "timer set to {} ns"
-    9 Receive "interface {} gave {} packets, more {}"
-    10 Transmit "interface {} took {} packets, left {}"
-    11 Drop "interface {} dropped {} packets, reason {}"
-    12 HandOff "cpu {} is sent {} packets, {} fit"
-    13 Publish "published {x}, epoch {}"
-    14 Reclaim "freed {x} after {} ticks"
-    15 Contended "rank {} taken after {} spins"
-    16 MailboxFull "mailbox of cpu {} is full"
-    17 Fault "interface {} broke its protocol, reason {}"
-    18 Link "interface {} has carrier {}"
-    19 Interrupt "vector {} interrupts {x}"
-    20 Exception "exception {} at {x}, code {x}"
+    3 Task "task {} polled"
+    4 TaskEnd "task {} leaves, ended {}"
+    5 Preempt "task preempted"
+    6 Resume "task goes on after {} ns"
+    7 Slice "task has {} ns to itself"
+    8 Sleep "sleeps"
+    9 Wake "wakes, pending {x}"
+    10 Raise "raises source {} of cpu {}"
+    11 HandOver "cpu {} is sent {} packets, {} went"
+    12 Publish "configuration {} published"
+    13 Grace "nobody reads the configuration before {} any more"
+    14 Broken "interface {} broke its protocol"
+    15 Contended "{rank} taken after {} spins"
 }
 
 #[cfg(all(test, not(loom)))]

@@ -6,15 +6,15 @@
 use crate::atomic::{AtomicBool, Ordering, UnsafeCell, spin_loop};
 use crate::cpu::Control;
 use crate::mask::Masked;
-use crate::rank::{Before, Nothing, Rank, contention};
+use crate::rank::{self, Before, Nothing, Rank};
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 /// A value behind a lock of rank `R`.
 ///
 /// ```
-/// # use weir_sync::{Lock, cpu, rank::{Configuration, Device}};
-/// let (outer, inner) = (Lock::<Configuration, _>::new(1), Lock::<Device, _>::new(2));
+/// # use weir_sync::{Lock, cpu, rank::{PciBars, PciAccess}};
+/// let (outer, inner) = (Lock::<PciBars, _>::new(1), Lock::<PciAccess, _>::new(2));
 /// let mut cpu = cpu::claim_any().unwrap();
 /// cpu.task(|cx| {
 ///     let mut held = cx.locks();
@@ -25,8 +25,8 @@ use core::ops::{Deref, DerefMut};
 /// ```
 /// Not the other way round:
 /// ```compile_fail,E0277
-/// # use weir_sync::{Lock, cpu, rank::{Configuration, Device}};
-/// # let (outer, inner) = (Lock::<Configuration, _>::new(1), Lock::<Device, _>::new(2));
+/// # use weir_sync::{Lock, cpu, rank::{PciBars, PciAccess}};
+/// # let (outer, inner) = (Lock::<PciBars, _>::new(1), Lock::<PciAccess, _>::new(2));
 /// # let mut cpu = cpu::claim_any().unwrap();
 /// cpu.task(|cx| {
 ///     let mut held = cx.locks();
@@ -37,8 +37,8 @@ use core::ops::{Deref, DerefMut};
 /// ```
 /// nor two of one rank:
 /// ```compile_fail,E0277
-/// # use weir_sync::{Lock, cpu, rank::Device};
-/// # let (one, two) = (Lock::<Device, _>::new(1), Lock::<Device, _>::new(2));
+/// # use weir_sync::{Lock, cpu, rank::PciAccess};
+/// # let (one, two) = (Lock::<PciAccess, _>::new(1), Lock::<PciAccess, _>::new(2));
 /// # let mut cpu = cpu::claim_any().unwrap();
 /// cpu.task(|cx| {
 ///     let mut held = cx.locks();
@@ -49,8 +49,8 @@ use core::ops::{Deref, DerefMut};
 /// ```
 /// nor with the right that led to the lock already held, nor with a second one:
 /// ```compile_fail,E0499
-/// # use weir_sync::{Lock, cpu, rank::{Configuration, Device}};
-/// # let (outer, inner) = (Lock::<Configuration, _>::new(1), Lock::<Device, _>::new(2));
+/// # use weir_sync::{Lock, cpu, rank::{PciBars, PciAccess}};
+/// # let (outer, inner) = (Lock::<PciBars, _>::new(1), Lock::<PciAccess, _>::new(2));
 /// # let mut cpu = cpu::claim_any().unwrap();
 /// cpu.task(|cx| {
 ///     let mut held = cx.locks();
@@ -60,8 +60,8 @@ use core::ops::{Deref, DerefMut};
 /// });
 /// ```
 /// ```compile_fail,E0499
-/// # use weir_sync::{Lock, cpu, rank::{Configuration, Device}};
-/// # let (outer, inner) = (Lock::<Configuration, _>::new(1), Lock::<Device, _>::new(2));
+/// # use weir_sync::{Lock, cpu, rank::{PciBars, PciAccess}};
+/// # let (outer, inner) = (Lock::<PciBars, _>::new(1), Lock::<PciAccess, _>::new(2));
 /// # let mut cpu = cpu::claim_any().unwrap();
 /// cpu.task(|cx| {
 ///     let (mut one, mut two) = (cx.locks(), cx.locks());
@@ -71,14 +71,14 @@ use core::ops::{Deref, DerefMut};
 /// ```
 /// nor in a softint:
 /// ```compile_fail,E0599
-/// # use weir_sync::{Lock, cpu, rank::Device};
-/// # let lock = Lock::<Device, _>::new(1);
+/// # use weir_sync::{Lock, cpu, rank::PciAccess};
+/// # let lock = Lock::<PciAccess, _>::new(1);
 /// # let mut cpu = cpu::claim_any().unwrap();
 /// cpu.softint(|cx| *lock.lock(&mut cx.locks()));
 /// ```
 /// ```compile_fail,E0308
-/// # use weir_sync::{Lock, cpu, rank::Device};
-/// # let lock = Lock::<Device, _>::new(1);
+/// # use weir_sync::{Lock, cpu, rank::PciAccess};
+/// # let lock = Lock::<PciAccess, _>::new(1);
 /// # let mut cpu = cpu::claim_any().unwrap();
 /// cpu.softint(|cx| *lock.lock(cx));
 /// ```
@@ -134,7 +134,7 @@ impl<R: Rank, T> Lock<R, T> {
     /// Takes the lock, spinning as long as another CPU holds it.
     pub fn lock<'a, H: Before<R>>(&'a self, held: &'a mut Held<'_, H>) -> Guard<'a, R, T> {
         let masked = Masked::new(held.cx.cpu());
-        let counts = &contention()[R::NUMBER];
+        let counts = rank::of::<R>();
         if !self.take() {
             counts.count_contended();
             counts.count_spins(self.wait());
@@ -148,7 +148,7 @@ impl<R: Rank, T> Lock<R, T> {
         if self.take() {
             return Some(self.guard(held.cx, masked));
         }
-        contention()[R::NUMBER].count_contended();
+        rank::of::<R>().count_contended();
         None
     }
 
@@ -172,7 +172,7 @@ impl<R: Rank, T> Lock<R, T> {
     }
 
     fn guard<'a>(&'a self, cx: &'a Control, masked: Masked) -> Guard<'a, R, T> {
-        contention()[R::NUMBER].count_acquired();
+        rank::of::<R>().count_acquired();
         Guard { lock: self, held: Held { cx, rank: PhantomData }, _masked: masked }
     }
 }
@@ -225,13 +225,13 @@ mod tests {
     use super::*;
     use crate::cpu::{CpuId, claim_any};
     use crate::mask::{self, Mask};
-    use crate::rank::{Configuration, Console, Device, Sessions, contention_of};
+    use crate::rank::{Frames, PciAccess, PciBars, Tasks, contention_of};
     use std::sync::atomic::AtomicI64;
 
     #[test]
     fn one_holder_at_a_time_and_all_are_counted() {
         const EACH: u64 = if cfg!(miri) { 20 } else { 2_000 };
-        let lock = Lock::<Sessions, _>::new(0);
+        let lock = Lock::<Tasks, _>::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
@@ -242,16 +242,16 @@ mod tests {
         });
         let total = claim_any().unwrap().task(|cx| *lock.lock(&mut cx.locks()));
         assert_eq!(total, 3 * EACH);
-        let counts = contention_of("Sessions").unwrap();
+        let counts = contention_of("Tasks").unwrap();
         assert_eq!(counts.acquired(), 3 * EACH + 1);
         assert!(counts.contended() <= counts.spins());
     }
 
     #[test]
     fn waiting_is_counted() {
-        let lock = Lock::<Device, _>::new(());
+        let lock = Lock::<PciAccess, _>::new(());
         let (mut holder, mut waiter) = (claim_any().unwrap(), claim_any().unwrap());
-        let counts = contention_of("Device").unwrap();
+        let counts = contention_of("PciAccess").unwrap();
         std::thread::scope(|scope| {
             holder.task(|cx| {
                 let mut held = cx.locks();
@@ -291,7 +291,7 @@ mod tests {
         let depth = || DEPTH[cpu.id().index()].load(Ordering::SeqCst);
         let depth_of = |cx: &Control| DEPTH[cx.cpu().index()].load(Ordering::SeqCst);
         assert_eq!(depth(), 0);
-        let (outer, inner) = (Lock::<Configuration, _>::new(()), Lock::<Console, _>::new(()));
+        let (outer, inner) = (Lock::<PciBars, _>::new(()), Lock::<Frames, _>::new(()));
         cpu.task(|cx| {
             let mut held = cx.locks();
             let mut outer = outer.lock(&mut held);
@@ -312,12 +312,12 @@ mod models {
     use super::*;
     use crate::cpu::Cpu;
     use crate::models::check;
-    use crate::rank::Device;
+    use crate::rank::PciAccess;
     use loom::sync::Arc;
     use loom::thread;
 
     /// Tries `times`; returns how often it got the lock. Waiting is trying again, without an end to loom's search.
-    fn tries(lock: &Lock<Device, (u32, u32)>, cpu: usize, times: u32) -> u32 {
+    fn tries(lock: &Lock<PciAccess, (u32, u32)>, cpu: usize, times: u32) -> u32 {
         let mut cpu = Cpu::of_model(cpu);
         let turn = |cx: &mut Control| {
             let mut held = cx.locks();
@@ -334,7 +334,7 @@ mod models {
     #[test]
     fn holders_exclude_each_other_and_see_what_the_last_one_did() {
         check("lock: two tasks, two tries each", || {
-            let lock = Arc::new(Lock::<Device, _>::new((0, 0)));
+            let lock = Arc::new(Lock::<PciAccess, _>::new((0, 0)));
             let other = {
                 let lock = lock.clone();
                 thread::spawn(move || tries(&lock, 0, 2))

@@ -68,6 +68,11 @@ impl Pending {
         self.word.load(Ordering::Relaxed) != 0
     }
 
+    /// What is pending, a bit each: to be shown.
+    pub fn word(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+
     /// Takes all pending sources at once. Owner only.
     #[inline]
     pub fn take(&self) -> u64 {

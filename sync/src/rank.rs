@@ -1,6 +1,8 @@
 //! All lock ranks, in the order in which locks are taken, and how contended each is.
 //!
-//! A rank is a type; `A: Before<B>` says that a lock of rank B may be taken while one of rank A is held.
+//! A rank is a type; `A: Before<B>` says that a lock of rank B may be taken while one of rank A is held. The compiler
+//! checks it for [`Lock`](crate::Lock), whose users hold a token; the machine layer's own locks, which must work below all
+//! tokens, check it as they are taken.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,16 +58,20 @@ macro_rules! ranks {
 }
 
 ranks! {
-    /// The configuration in force, while a new one is built from it.
-    Configuration,
-    /// The writer's half of the list of interfaces.
-    Interfaces,
-    /// A device's control plane: link state, filters, its end.
-    Device,
-    /// Connections of the management plane.
-    Sessions,
-    /// The console's line discipline. Last, so that everybody can report.
-    Console,
+    /// I/O interrupt controllers: select and window registers belong together.
+    IoApic,
+    /// What a PCI function's address registers were found to need, while they hold the probe's ones.
+    PciBars,
+    /// PCI configuration space: the port pair, or the list of mapped buses.
+    PciAccess,
+    /// The list of tasks' accounts.
+    Tasks,
+    /// The page tables.
+    PageTables,
+    /// The heap.
+    Heap,
+    /// The map of free frames, which feeds page tables and heap. Last: it needs nothing.
+    Frames,
 }
 
 /// What happened at the locks of one rank. `[A]` Counts by any task, relaxed: nothing is ordered by them.
@@ -78,7 +84,8 @@ pub struct Contention {
 }
 
 impl Contention {
-    const fn new(name: &'static str) -> Self {
+    /// Nothing happened yet.
+    pub const fn new(name: &'static str) -> Self {
         Self { name, acquired: AtomicU64::new(0), contended: AtomicU64::new(0), spins: AtomicU64::new(0) }
     }
 
@@ -102,17 +109,29 @@ impl Contention {
         self.spins.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_acquired(&self) {
+    /// A lock of the rank was taken.
+    #[inline]
+    pub fn count_acquired(&self) {
         self.acquired.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_contended(&self) {
+    /// Somebody else held it.
+    #[inline]
+    pub fn count_contended(&self) {
         self.contended.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_spins(&self, spins: u64) {
+    /// Waiting took that many turns.
+    #[inline]
+    pub fn count_spins(&self, spins: u64) {
         self.spins.fetch_add(spins, Ordering::Relaxed);
     }
+}
+
+/// The counters of one rank.
+#[inline]
+pub fn of<R: Rank>() -> &'static Contention {
+    &CONTENTION[R::NUMBER]
 }
 
 /// The counters of all ranks, in order.
@@ -133,8 +152,8 @@ mod tests {
     fn counters_are_found_by_name_and_number() {
         for (number, contention) in contention().iter().enumerate() {
             assert!(core::ptr::eq(contention_of(contention.name()).unwrap(), contention));
-            assert_eq!(number == Console::NUMBER, contention.name() == "Console");
+            assert_eq!(number == Frames::NUMBER, contention.name() == "Frames");
         }
-        assert!(contention_of("console").is_none());
+        assert!(contention_of("frames").is_none());
     }
 }

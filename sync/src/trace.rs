@@ -3,9 +3,10 @@
 //! Each record is a seqlock. Whoever writes claims its record, so a softint may interrupt a task in the middle of one;
 //! should the ring come round to that very record meanwhile, the newer event is lost and counted.
 
-use crate::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::atomic::{AtomicU64, Ordering, fence};
 use crate::event::Event;
-use alloc::string::{String, ToString};
+use crate::rank;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use crossbeam_utils::CachePadded;
@@ -13,17 +14,15 @@ use crossbeam_utils::CachePadded;
 /// Bytes of a record in a dump.
 pub const RECORD_BYTES: usize = 40;
 
-/// The last `RECORDS` events of one CPU, off at first. `[A]` Written on that CPU in any context, read by any.
+/// The last events of one CPU. `[A]` Written on that CPU in any context, read by any.
 #[derive(Debug)]
-pub struct Trace<const RECORDS: usize> {
+pub struct Trace {
     head: CachePadded<Head>,
-    slots: [Slot; RECORDS],
+    slots: Box<[Slot]>,
 }
 
 #[derive(Debug)]
 struct Head {
-    /// `[A]` Written by control, read by the CPU, no order needed.
-    on: AtomicBool,
     /// `[A]` The next ticket. Ticket *t* goes to slot *t* modulo the size.
     next: AtomicU64,
     /// `[A]` Events that found their slot claimed.
@@ -53,55 +52,19 @@ pub struct Record {
     pub words: [u64; 3],
 }
 
-impl<const RECORDS: usize> Trace<RECORDS> {
-    /// Empty and off. All zeroes, so that it costs no image space.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            head: CachePadded::new(Head {
-                on: AtomicBool::new(false),
-                next: AtomicU64::new(0),
-                lost: AtomicU64::new(0),
-            }),
-            slots: [const { Slot { sequence: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; 5] } };
-                RECORDS],
-        }
-    }
-
-    /// Empty and off.
-    #[cfg(loom)]
-    pub fn new() -> Self {
+impl Trace {
+    /// Room for the last `records` events, 64 bytes each. `None`: there is no memory for it.
+    pub fn new(records: usize) -> Option<Self> {
         let zero = || AtomicU64::new(0);
-        Self {
-            head: CachePadded::new(Head { on: AtomicBool::new(false), next: zero(), lost: zero() }),
-            slots: core::array::from_fn(|_| Slot {
-                sequence: zero(),
-                words: core::array::from_fn(|_| zero()),
-            }),
-        }
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(records).ok()?;
+        slots.resize_with(records, || Slot { sequence: zero(), words: core::array::from_fn(|_| zero()) });
+        let head = CachePadded::new(Head { next: zero(), lost: zero() });
+        Some(Self { head, slots: slots.into() })
     }
 
-    /// Starts or stops recording.
-    pub fn switch(&self, to: Switch) {
-        self.head.on.store(to == Switch::On, Ordering::Relaxed);
-    }
-
-    /// Whether events are recorded.
-    #[inline(always)]
-    pub fn is_on(&self) -> bool {
-        self.head.on.load(Ordering::Relaxed)
-    }
-
-    /// Notes an event. Off, this is a load and a branch; `time` and `words` are not evaluated.
-    #[inline(always)]
-    pub fn note(&self, event: Event, time: impl FnOnce() -> u64, words: impl FnOnce() -> [u64; 3]) {
-        if self.is_on() {
-            self.record(event, time(), words());
-        }
-    }
-
-    #[cold]
-    fn record(&self, event: Event, time: u64, words: [u64; 3]) {
+    /// Notes an event. On the CPU whose trace it is, in any context but interrupts; `time` is in TSC ticks.
+    pub fn record(&self, event: Event, time: u64, words: [u64; 3]) {
         let ticket = self.head.next.fetch_add(1, Ordering::Relaxed);
         let Some(slot) = self.slot(ticket) else { return };
         let before = slot.sequence.load(Ordering::Relaxed);
@@ -125,7 +88,7 @@ impl<const RECORDS: usize> Trace<RECORDS> {
     }
 
     fn slot(&self, ticket: u64) -> Option<&Slot> {
-        self.slots.get((ticket % RECORDS.max(1) as u64) as usize)
+        self.slots.get(ticket.checked_rem(self.slots.len() as u64)? as usize)
     }
 
     /// Event `ticket` if it is there, whole and not overwritten.
@@ -147,29 +110,20 @@ impl<const RECORDS: usize> Trace<RECORDS> {
     /// The records that are there, oldest first; those overwritten meanwhile are left out. From any CPU, in any
     /// context, a panic's too. `cpu` is whose trace it is.
     pub fn records(&self, cpu: u32) -> impl Iterator<Item = Record> {
+        self.last(cpu, self.slots.len())
+    }
+
+    /// The same of the newest `count` events.
+    pub fn last(&self, cpu: u32, count: usize) -> impl Iterator<Item = Record> {
         let next = self.head.next.load(Ordering::Acquire);
-        (next.saturating_sub(RECORDS as u64)..next).filter_map(move |ticket| self.read(ticket, cpu))
+        let count = count.min(self.slots.len()) as u64;
+        (next.saturating_sub(count)..next).filter_map(move |ticket| self.read(ticket, cpu))
     }
 
     /// How many events found their record claimed by a writer that they interrupted.
     pub fn lost(&self) -> u64 {
         self.head.lost.load(Ordering::Relaxed)
     }
-}
-
-impl<const RECORDS: usize> Default for Trace<RECORDS> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Whether a trace records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Switch {
-    /// Every event.
-    On,
-    /// Nothing.
-    Off,
 }
 
 impl Record {
@@ -189,25 +143,52 @@ impl Record {
             core::array::from_fn(|n| u64::from_le_bytes(core::array::from_fn(|byte| bytes[8 * n + byte])));
         Record { time, cpu: head as u32, event: (head >> 32) as u32, words }
     }
+
+    /// Back from [`Hex`]; `None` if the text is anything else.
+    pub fn from_hex(text: &str) -> Option<Record> {
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+        let mut bytes = [0; RECORD_BYTES];
+        if pairs.is_empty() || pairs.len() > RECORD_BYTES {
+            return None;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
+        }
+        Some(Record::from_bytes(&bytes))
+    }
 }
 
 /// `123456789 cpu0 Softint: source 3 begins`. Allocates nothing.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cpu{} ", self.time, self.cpu)?;
-        let Some(event) = Event::numbered(self.event) else {
-            return write!(f, "event {}: {:x?}", self.event, self.words);
+        write!(f, "{} cpu{} {}", self.time, self.cpu, What(self))
+    }
+}
+
+/// A record without time and CPU: `Softint: source 3 begins`.
+#[derive(Debug)]
+pub struct What<'a>(pub &'a Record);
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { event, words, .. } = self.0;
+        let Some(event) = Event::numbered(*event) else {
+            return write!(f, "event {event}: {words:x?}");
         };
         write!(f, "{}: ", event.name())?;
-        let mut words = self.words.iter();
+        let mut words = words.iter();
         let mut rest = event.format();
         while let Some((text, tail)) = rest.split_once('{') {
             let (style, tail) = tail.split_once('}').unwrap_or(("", ""));
             f.write_str(text)?;
-            match (words.next(), style) {
-                (Some(word), "x") => write!(f, "{word:#x}")?,
-                (Some(word), _) => write!(f, "{word}")?,
-                (None, _) => f.write_str("?")?,
+            let word = words.next();
+            let rank = word.and_then(|&word| rank::contention().get(usize::try_from(word).ok()?));
+            match (word, style, rank) {
+                (Some(word), "x", _) => write!(f, "{word:#x}")?,
+                (Some(_), "rank", Some(rank)) => f.write_str(rank.name())?,
+                (Some(word), ..) => write!(f, "{word}")?,
+                (None, ..) => f.write_str("?")?,
             }
             rest = tail;
         }
@@ -215,54 +196,51 @@ impl fmt::Display for Record {
     }
 }
 
-/// The lines of a dump: records one after another, of any CPUs, in the order of time. Bytes that make no whole record
-/// are said to be left over.
-pub fn decode(bytes: &[u8]) -> Vec<String> {
-    let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
-    let mut records: Vec<_> = records.iter().map(Record::from_bytes).collect();
-    records.sort_by_key(|record| record.time);
-    let mut lines: Vec<_> = records.iter().map(Record::to_string).collect();
-    if !rest.is_empty() {
-        lines.push(alloc::format!("{} bytes left over", rest.len()));
+/// A record's bytes in hexadecimal, trailing zeroes left out: what a line of text carries.
+#[derive(Debug)]
+pub struct Hex<'a>(pub &'a Record);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.to_bytes();
+        let len = bytes.iter().rposition(|&byte| byte != 0).map_or(1, |last| last + 1);
+        bytes.iter().take(len).try_for_each(|byte| write!(f, "{byte:02x}"))
     }
-    lines
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
     use proptest::prelude::*;
     use std::sync::atomic::AtomicBool as Flag;
 
     #[test]
-    fn records_nothing_while_off() {
-        let trace = Trace::<4>::new();
-        trace.note(Event::Task, || panic!("evaluated"), || [0; 3]);
-        assert_eq!(trace.records(0).count(), 0);
-    }
-
-    #[test]
     fn keeps_the_newest_in_order() {
-        let trace = Trace::<4>::new();
-        trace.switch(Switch::On);
+        let trace = Trace::new(4).unwrap();
         for n in 0..7 {
             assert_eq!(trace.records(0).count(), 4.min(n as usize));
-            trace.note(Event::Timer, || n, || [n, 0, 0]);
+            trace.record(Event::Sleep, n, [n, 0, 0]);
         }
-        trace.switch(Switch::Off);
-        trace.note(Event::Timer, || 9, || [9, 0, 0]);
         assert!(trace.records(0).map(|record| record.time).eq(3..7));
+        assert!(trace.last(0, 2).map(|record| record.time).eq(5..7));
         assert_eq!(trace.lost(), 0);
     }
 
     #[test]
+    fn without_room_nothing_is_kept() {
+        let trace = Trace::new(0).unwrap();
+        trace.record(Event::Sleep, 1, [0; 3]);
+        assert_eq!(trace.records(0).count(), 0);
+    }
+
+    #[test]
     fn an_interrupted_writer_keeps_its_record() {
-        let trace = Trace::<2>::new();
-        trace.switch(Switch::On);
+        let trace = Trace::new(2).unwrap();
         // As if a writer were interrupted within its record, and the ring came round.
         trace.head.next.store(1, Ordering::Relaxed);
         trace.slots[0].sequence.store(1, Ordering::Relaxed);
-        (0..3).for_each(|n| trace.note(Event::Timer, || n, || [n, 0, 0]));
+        (0..3).for_each(|n| trace.record(Event::Sleep, n, [n, 0, 0]));
         assert_eq!(trace.lost(), 1);
         assert!(trace.records(0).map(|record| record.time).eq([2]));
     }
@@ -270,9 +248,8 @@ mod tests {
     #[test]
     fn readers_see_whole_records_only() {
         const EVENTS: u64 = if cfg!(miri) { 200 } else { 200_000 };
-        let trace = Trace::<8>::new();
+        let trace = Trace::new(8).unwrap();
         let stop = Flag::new(false);
-        trace.switch(Switch::On);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -284,29 +261,23 @@ mod tests {
                     }
                 }
             });
-            (0..EVENTS).for_each(|n| trace.note(Event::Raise, || n, || [n, n * 3, !n]));
+            (0..EVENTS).for_each(|n| trace.record(Event::Raise, n, [n, n * 3, !n]));
             stop.store(true, Ordering::Relaxed);
         });
     }
 
     #[test]
-    fn a_dump_becomes_lines_in_the_order_of_time() {
-        let records = [
-            Record { time: 30, cpu: 1, event: Event::Wake as u32, words: [0xff, 0, 0] },
-            Record { time: 20, cpu: 0, event: Event::Raise as u32, words: [5, 1, 1] },
-            Record { time: 40, cpu: 0, event: 9999, words: [1, 2, 3] },
-        ];
-        let mut bytes: Vec<u8> = records.iter().flat_map(Record::to_bytes).collect();
-        bytes.push(0);
+    fn a_record_is_a_line() {
+        let record = |event, words| Record { time: 20, cpu: 1, event, words }.to_string();
+        assert_eq!(record(Event::Raise as u32, [5, 2, 0]), "20 cpu1 Raise: raises source 5 of cpu 2");
+        assert_eq!(record(Event::Wake as u32, [0xff, 0, 0]), "20 cpu1 Wake: wakes, pending 0xff");
+        let heap = <rank::Heap as rank::Rank>::NUMBER as u64;
         assert_eq!(
-            decode(&bytes),
-            [
-                "20 cpu0 Raise: raises source 5 of cpu 1, interrupt 1",
-                "30 cpu1 Wake: wakes, pending 0xff",
-                "40 cpu0 event 9999: [1, 2, 3]",
-                "1 bytes left over",
-            ]
+            record(Event::Contended as u32, [heap, 7, 0]),
+            "20 cpu1 Contended: Heap taken after 7 spins"
         );
+        assert_eq!(record(Event::Contended as u32, [99, 7, 0]), "20 cpu1 Contended: 99 taken after 7 spins");
+        assert_eq!(record(9999, [1, 2, 3]), "20 cpu1 event 9999: [1, 2, 3]");
     }
 
     proptest! {
@@ -317,8 +288,17 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_decode(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(decode(&bytes).len(), bytes.len().div_ceil(RECORD_BYTES));
+        fn records_survive_a_line(time: u64, cpu: u32, event: u32, words: [u64; 3], zeroes in 0usize..4) {
+            let words = core::array::from_fn(|n| if n < zeroes { words[n] } else { 0 });
+            let record = Record { time, cpu, event, words };
+            prop_assert_eq!(Record::from_hex(&Hex(&record).to_string()), Some(record));
+        }
+
+        #[test]
+        fn any_text_is_a_record_or_none(text in ".{0,90}") {
+            let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let fits = text.len() % 2 == 0 && (2..=2 * RECORD_BYTES).contains(&text.len());
+            prop_assert_eq!(Record::from_hex(&text).is_some(), hex && fits);
         }
     }
 }
@@ -334,14 +314,14 @@ mod models {
         assert_eq!(record.words, [record.time + 1, record.time + 2, record.time + 3]);
     }
 
-    fn note(trace: &Trace<1>, time: u64) {
-        trace.record(Event::Timer, time, [time + 1, time + 2, time + 3]);
+    fn note(trace: &Trace, time: u64) {
+        trace.record(Event::Sleep, time, [time + 1, time + 2, time + 3]);
     }
 
     #[test]
     fn a_reader_gets_whole_records_or_none() {
         bounded("trace: two events over one record against a reader", Some(3), || {
-            let trace = Arc::new(Trace::<1>::new());
+            let trace = Arc::new(Trace::new(1).unwrap());
             note(&trace, 10);
             let reader = {
                 let trace = trace.clone();
@@ -356,7 +336,7 @@ mod models {
     #[test]
     fn writers_that_interrupt_each_other_leave_whole_records() {
         bounded("trace: two writers on one record", Some(4), || {
-            let trace = Arc::new(Trace::<1>::new());
+            let trace = Arc::new(Trace::new(1).unwrap());
             let other = {
                 let trace = trace.clone();
                 thread::spawn(move || note(&trace, 10))

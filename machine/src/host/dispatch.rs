@@ -1,10 +1,11 @@
 //! Sleeping and waking of dispatchers that are threads of a host program: park and unpark. Nothing preempts here: what
 //! becomes pending while a task runs waits for its next unmasking, or its next `await`.
 
+use crate::trace;
 use std::cell::Cell;
 use std::sync::Mutex;
 use std::thread::{self, Thread};
-use weir_sync::{CpuId, MAX_CPUS, Pending};
+use weir_sync::{CpuId, Event, MAX_CPUS, Pending};
 
 /// What a dispatcher's thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,9 @@ pub(crate) fn sleep(cpu: CpuId, work: impl FnOnce() -> bool) {
     let pending = pending(cpu);
     if pending.sleep() {
         if !work() {
+            trace::note(Event::Sleep, || [0; 3]);
             thread::park();
+            trace::note(Event::Wake, || [pending.word(), 0, 0]);
         }
         pending.attend();
     }

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use pci_types::PciAddress;
+use weir_sync::rank::PciAccess;
 
 const CONFIG_ADDRESS: u16 = 0xCF8;
 const CONFIG_DATA: u16 = 0xCFC;
@@ -44,7 +45,7 @@ fn answers(space: &dyn Space) -> bool {
 struct Memory {
     window: Ecam,
     /// `[L]` The buses that were asked for: 1 MiB each, few are ever used.
-    mapped: Lock<Vec<(u8, Window)>>,
+    mapped: Lock<PciAccess, Vec<(u8, Window)>>,
 }
 
 impl fmt::Debug for Memory {
@@ -97,7 +98,7 @@ impl Space for Memory {
 /// By ports.
 struct Ports {
     /// `[L]` The address and the data register belong together.
-    pair: Lock<()>,
+    pair: Lock<PciAccess, ()>,
 }
 
 impl fmt::Debug for Ports {

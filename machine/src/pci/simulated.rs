@@ -5,6 +5,7 @@ use crate::lock::Lock;
 use core::fmt;
 use pci_types::PciAddress;
 use std::collections::BTreeMap;
+use weir_sync::rank::PciAccess;
 
 /// One function's configuration space and which BAR bits it implements.
 #[derive(Clone)]
@@ -39,7 +40,7 @@ impl Device {
 }
 
 /// A machine's functions.
-struct Bus(Lock<BTreeMap<PciAddress, Device>>);
+struct Bus(Lock<PciAccess, BTreeMap<PciAddress, Device>>);
 
 /// Configuration space with these functions.
 pub(super) fn bus<const N: usize>(devices: [(PciAddress, Device); N]) -> &'static dyn Space {

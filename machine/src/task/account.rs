@@ -4,6 +4,7 @@ use crate::lock::Lock;
 use crate::{clock, dispatch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use weir_sync::rank::Tasks;
 use weir_sync::{Counter, CpuId};
 
 /// A poll longer than this, in nanoseconds, is counted: other tasks of the CPU waited for it.
@@ -21,7 +22,7 @@ pub(super) struct Account {
 }
 
 /// Accounts of all tasks that live, in the order they were spawned.
-static OPEN: Lock<Vec<Arc<Account>>> = Lock::new(Vec::new());
+static OPEN: Lock<Tasks, Vec<Arc<Account>>> = Lock::new(Vec::new());
 
 /// What a task has cost so far. Time that softints took by preempting it is not in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
