@@ -183,7 +183,7 @@ fn neighbours(cx: &Context) -> Result<()> {
 }
 
 /// Types a configuration on the console and waits for what is said to it.
-fn paste(router: &mut Router, text: &str, answer: &str) -> Result<()> {
+pub(super) fn paste(router: &mut Router, text: &str, answer: &str) -> Result<()> {
     let position = router.machine.console.position();
     router.machine.type_keys(b"config\n")?;
     router.machine.console.wait_after(position, "paste the configuration", Duration::from_secs(5))?;
