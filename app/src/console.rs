@@ -8,6 +8,8 @@ use weir_machine::trace::Switch;
 pub const HELP: &str = "\
 config   replaces the configuration: paste TOML, end it with a line that is a single dot, or with Ctrl-D;
          Ctrl-C gives up. What is wrong with it is said, and then nothing has changed
+config modules   lists the boot modules
+config module N  replaces the configuration by boot module N; the first is in force from the start
 help     this list
 trace on | trace off
          starts or stops noting what every CPU does: softints, tasks, sleep, packets handed over
@@ -43,6 +45,10 @@ pub enum Command {
     Locks,
     /// Replace the configuration by this text.
     Replace(Vec<u8>),
+    /// List the boot modules.
+    Modules,
+    /// Replace the configuration by this boot module, counted from 1.
+    Module(usize),
 }
 
 /// What was typed so far.
@@ -102,6 +108,11 @@ impl Line {
                         self.mode = Mode::Paste;
                         echo(PASTE);
                         None
+                    }
+                    [b"config", b"modules"] => Some(Command::Modules),
+                    [b"config", b"module", number] => {
+                        let number = core::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
+                        Some(number.map_or(Command::Help, Command::Module))
                     }
                     _ => Some(Command::Help),
                 }
@@ -185,6 +196,16 @@ mod tests {
             assert!(shown.starts_with("config\r\npaste"));
             assert!(line.is_idle());
         }
+    }
+
+    #[test]
+    fn a_boot_module_is_named_by_its_number() {
+        let commands = |text: &[u8]| type_all(&mut Line::default(), text).0;
+        assert_eq!(commands(b"config modules\n"), [Command::Modules]);
+        assert_eq!(commands(b"config  module 12 \r\n"), [Command::Module(12)]);
+        let wrong: [&[u8]; 4] =
+            [b"config module\n", b"config module x\n", b"config module -1\n", b"config 1\n"];
+        wrong.iter().for_each(|text| assert_eq!(commands(text), [Command::Help]));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod management;
 #[cfg(test)]
 mod memory_port;
 pub mod mesh;
+pub mod modules;
 pub mod port;
 pub mod router;
 pub mod shared;

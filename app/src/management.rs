@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::console::{Command, HELP, Line};
 use crate::interfaces::{self, Interfaces};
+use crate::modules::Modules;
 use crate::shared::Shared;
 use crate::show::{CpuStatus, Locks, Means, Ready, Table};
 use alloc::string::{String, ToString};
@@ -25,6 +26,7 @@ const EVENTS_AT_ONCE: usize = 8;
 pub struct Management {
     shared: &'static Shared,
     interfaces: Interfaces,
+    modules: Modules,
     line: Line,
     look_at: Instant,
     table_at: Instant,
@@ -36,10 +38,11 @@ pub struct Management {
 
 impl Management {
     /// Takes over the interfaces of a router that forwards.
-    pub fn new(shared: &'static Shared, interfaces: Interfaces, now: Instant) -> Self {
+    pub fn new(shared: &'static Shared, interfaces: Interfaces, modules: Modules, now: Instant) -> Self {
         Self {
             shared,
             interfaces,
+            modules,
             line: Line::default(),
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
@@ -107,21 +110,26 @@ impl Management {
             Some(Command::Events) => self.collect_events(),
             Some(Command::Locks) => print!("{}", Locks(rank::contention())),
             Some(Command::Help) => print!("{HELP}"),
-            Some(Command::Replace(text)) => self.replace(cx, &text),
+            Some(Command::Replace(text)) => {
+                let config = Config::parse(&text).map_err(|errors| errors.in_file("console").to_string());
+                self.replace(cx, config);
+            }
+            Some(Command::Modules) => print!("{}", self.modules),
+            Some(Command::Module(number)) => {
+                let config = self.modules.config(number, frames::free_bytes());
+                self.replace(cx, config);
+            }
         }
     }
 
-    /// Replaces the configuration by a text, or says what is wrong with it.
-    fn replace(&mut self, cx: &Control, text: &[u8]) {
-        match Config::parse(text) {
-            Err(errors) => print!("{}the configuration is as it was\n", errors.in_file("console")),
-            Ok(config) => match self.interfaces.replace(cx, config) {
-                Err(wrong) => print!("{wrong}the configuration is as it was\n"),
-                Ok(change) => {
-                    interfaces::log(&change);
-                    print!("the configuration is replaced\n");
-                }
-            },
+    /// Replaces the configuration, or says what is wrong with the new one.
+    fn replace(&mut self, cx: &Control, config: Result<Config, String>) {
+        match config.and_then(|config| self.interfaces.replace(cx, config)) {
+            Err(wrong) => print!("{wrong}the configuration is as it was\n"),
+            Ok(change) => {
+                interfaces::log(&change);
+                print!("the configuration is replaced\n");
+            }
         }
     }
 

@@ -1,15 +1,14 @@
 //! From a booted machine to a router: devices, configuration, snapshot, the other CPUs. Boot CPU, once.
 
 use crate::attach::{self, Bay};
-use crate::config::Config;
 use crate::forwarder::Forwarder;
 use crate::interfaces::Interfaces;
 use crate::management::Management;
 use crate::mesh::{Exchange, mesh};
+use crate::modules::Modules;
 use crate::router::Router;
 use crate::shared::Shared;
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
@@ -64,12 +63,13 @@ pub fn start(
         info!("{}", attach::describe(port, bay.info()));
     }
     let mut interfaces = Interfaces::new(shared, cpus, bays).dressed(dress);
-    let configured = configure(boot).and_then(|config| interfaces.replace(cx, config));
+    let modules = Modules::new(boot.modules);
+    let configured = modules.at_boot(frames::free_bytes()).and_then(|config| interfaces.replace(cx, config));
     if let Err(wrong) = &configured {
         print!("{wrong}");
         error!("no interface is configured; give a weir.toml as the boot module and start again");
     }
-    let management = Management::new(shared, interfaces, Instant::from_nanos(clock::now()));
+    let management = Management::new(shared, interfaces, modules, Instant::from_nanos(clock::now()));
     let router = Router::new(crew.forwarder(cx.cpu()));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {
@@ -124,25 +124,4 @@ fn bays(cx: &Control, cpus: usize) -> Vec<Bay> {
         }
     }
     bays
-}
-
-/// The configuration in the boot module.
-///
-/// # Errors
-/// What is wrong with it, as text for the console.
-fn configure(boot: &Boot) -> Result<Config, String> {
-    let Some(text) = boot.module else {
-        return Err("weir.toml: there is no boot module (QEMU: -initrd weir.toml)\n".into());
-    };
-    // Parsing takes up to 128 times the text for a moment.
-    let needed = text.len() as u64 * 128;
-    if needed > frames::free_bytes() {
-        return Err(alloc::format!(
-            "weir.toml: {} bytes take up to {} MiB to read and {} MiB are free: give the machine more memory\n",
-            text.len(),
-            needed >> 20,
-            frames::free_bytes() >> 20
-        ));
-    }
-    Config::parse(text).map_err(|errors| alloc::format!("{}", errors.in_file("weir.toml")))
 }

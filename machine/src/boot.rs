@@ -8,6 +8,7 @@ use crate::start_info::{self, Areas, StartInfo};
 use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices, pci};
 use crate::{power, report, smp, timer};
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use spin::Once;
@@ -19,8 +20,8 @@ use weir_sync::cpu::set_count;
 pub struct Boot {
     /// The loader's command line; what is not UTF-8 shows as U+FFFD.
     pub command_line: &'static str,
-    /// The first module (`-initrd`, `ramdisk=`), read-only.
-    pub module: Option<&'static [u8]>,
+    /// The modules (`-initrd`, `ramdisk=`), read-only, in the loader's order; `None` for one that cannot be read.
+    pub modules: &'static [Option<&'static [u8]>],
     /// Bytes of RAM.
     pub memory: u64,
     /// CPUs that can be started, this one included.
@@ -141,7 +142,13 @@ extern "C" fn enter(start_info: u64) -> ! {
     block.running.store(true, Ordering::Release);
     let boot = BOOT.call_once(|| Boot {
         command_line,
-        module: start.module.clone().map(loaded),
+        modules: start
+            .modules
+            .as_slice()
+            .iter()
+            .map(|module| module.clone().map(loaded))
+            .collect::<Vec<_>>()
+            .leak(),
         memory: start.ram.as_slice().iter().map(|area| area.end - area.start).sum(),
         cpus: smp::named(),
         platform: cpu::hypervisor(),
@@ -174,6 +181,9 @@ fn memory(start: &StartInfo, read: start_info::Memory) -> &'static str {
 
 /// Bytes the loader left, which the page tables map read-only and the allocator never hands out.
 fn loaded(range: Range<u64>) -> &'static [u8] {
+    if range.is_empty() {
+        return &[];
+    }
     // SAFETY: `start_info::parse` listed the range among the loader's areas; `memory` kept it out of the
     // allocator and mapped it, whole pages, read-only.
     unsafe { core::slice::from_raw_parts(range.start as *const u8, (range.end - range.start) as usize) }

@@ -1,4 +1,4 @@
-//! What a PVH loader hands over (Xen's public `arch-x86/hvm/start_info.h`): memory map, command line, module,
+//! What a PVH loader hands over (Xen's public `arch-x86/hvm/start_info.h`): memory map, command line, modules,
 //! RSDP address. Read once at boot, before page tables and allocators exist; every length is checked.
 
 use core::ops::Range;
@@ -6,6 +6,8 @@ use pvh::start_info::{MemmapType, START_MAGIC_VALUE};
 
 /// Areas of RAM and of other memory that are kept; the rest of a longer map is ignored.
 pub const MAX_AREAS: usize = 64;
+/// Modules that are kept; a longer list's others are ignored.
+pub const MAX_MODULES: usize = 8;
 /// Longest command line, in bytes.
 pub const MAX_COMMAND_LINE: usize = 4096;
 
@@ -62,6 +64,20 @@ impl Default for Areas {
     }
 }
 
+/// What the loader brought beside the image, in its order, at most [`MAX_MODULES`].
+#[derive(Clone, Debug, Default)]
+pub struct Modules {
+    list: [Option<Range<u64>>; MAX_MODULES],
+    len: usize,
+}
+
+impl Modules {
+    /// The modules' places; `None` for one that lies where there is nothing to read. A module may be empty.
+    pub fn as_slice(&self) -> &[Option<Range<u64>>] {
+        &self.list[..self.len]
+    }
+}
+
 /// The start info, as physical byte ranges.
 #[derive(Clone, Debug)]
 pub struct StartInfo {
@@ -71,8 +87,8 @@ pub struct StartInfo {
     pub loader: Areas,
     /// The command line, without its terminating zero.
     pub command_line: Option<Range<u64>>,
-    /// The first module, if there is one and it is not empty.
-    pub module: Option<Range<u64>>,
+    /// The modules.
+    pub modules: Modules,
     /// Physical address of the RSDP.
     pub rsdp: Option<u64>,
 }
@@ -115,20 +131,22 @@ pub fn parse<'a>(at: u64, memory: Memory<'a>) -> Result<StartInfo, Bad> {
     };
     loader.push(command_line.clone().unwrap_or(0..0));
 
-    let module = if modules > 0 && module_list != 0 {
-        loader.push(module_list..module_list.saturating_add(MODULE));
-        let entry = read(module_list, MODULE)?;
-        let (start, len) = (u64_at(entry, 0), u64_at(entry, 8));
-        let end = start.checked_add(len).ok_or(Bad::Unreadable)?;
-        Some(start..end).filter(|range| range.start != 0 && !range.is_empty())
-    } else {
-        None
-    };
-    loader.push(module.clone().unwrap_or(0..0));
+    let mut found = Modules::default();
+    if modules > 0 && module_list != 0 {
+        let count = u64::from(modules).min(MAX_MODULES as u64);
+        loader.push(module_list..module_list.saturating_add(count * MODULE));
+        let entries = read(module_list, count * MODULE)?.chunks_exact(MODULE as usize);
+        for (place, entry) in found.list.iter_mut().zip(entries) {
+            let (start, len) = (u64_at(entry, 0), u64_at(entry, 8));
+            *place = memory(start, len).map(|_| start..start + len);
+            loader.push(place.clone().unwrap_or(0..0));
+            found.len += 1;
+        }
+    }
 
     let rsdp = Some(rsdp).filter(|&at| at != 0);
     loader.push(rsdp.map_or(0..0, |at| at..at.saturating_add(RSDP)));
-    Ok(StartInfo { ram, loader, command_line, module, rsdp })
+    Ok(StartInfo { ram, loader, command_line, modules: found, rsdp })
 }
 
 /// The RAM areas of a memory map, sorted and joined, minus every area of another type that overlaps them.
@@ -189,11 +207,11 @@ mod tests {
 
     impl Memory {
         /// A start info at 0x100, its map at 0x200, `command_line` at 0x1000, a module list at 0x2000.
-        fn new(map: &[(u64, u64, u32)], command_line: &[u8], module: Option<(u64, u64)>) -> Memory {
+        fn new(map: &[(u64, u64, u32)], command_line: &[u8], modules: &[(u64, u64)]) -> Memory {
             let mut memory = Memory(vec![0; 0x4000]);
             let header = [
                 (0, u64::from(START_MAGIC_VALUE) | 1 << 32),
-                (8, u64::from(module.is_some()) << 32),
+                (8, (modules.len() as u64) << 32),
                 (16, 0x2000),
                 (24, 0x1000),
                 (32, 0xf_5000),
@@ -210,9 +228,10 @@ mod tests {
                 memory.put(entry + 16, &kind.to_le_bytes());
             }
             memory.put(0x1000, command_line);
-            let (start, len) = module.unwrap_or((0, 0));
-            memory.put(0x2000, &start.to_le_bytes());
-            memory.put(0x2008, &len.to_le_bytes());
+            for (i, (start, len)) in modules.iter().enumerate() {
+                memory.put(0x2000 + i * MODULE as usize, &start.to_le_bytes());
+                memory.put(0x2008 + i * MODULE as usize, &len.to_le_bytes());
+            }
             memory
         }
 
@@ -230,32 +249,54 @@ mod tests {
 
     #[test]
     fn finds_all_that_a_loader_leaves() {
-        let info = Memory::new(&MAP, b"log=debug\0rest", Some((0x700_0000, 100))).parse().unwrap();
+        let info = Memory::new(&MAP, b"log=debug\0rest", &[(0x3000, 100)]).parse().unwrap();
         assert_eq!(info.ram.as_slice(), [0..0x9_fc00, 0x10_0000..0x7fe_0000]);
         assert_eq!(info.command_line, Some(0x1000..0x1009));
-        assert_eq!(info.module, Some(0x700_0000..0x700_0064));
+        assert_eq!(info.modules.as_slice(), [Some(0x3000..0x3064)]);
         assert_eq!(info.rsdp, Some(0xf_5000));
-        let expected = [
-            0x100..0x138,
-            0x200..0x248,
-            0x1000..0x1009,
-            0x2000..0x2020,
-            0x700_0000..0x700_0064,
-            0xf_5000..0xf_5024,
-        ];
+        let expected =
+            [0x100..0x138, 0x200..0x248, 0x1000..0x1009, 0x2000..0x2020, 0x3000..0x3064, 0xf_5000..0xf_5024];
         assert_eq!(info.loader.as_slice(), expected);
     }
 
     #[test]
     fn goes_without_module_and_command_line() {
-        let info = Memory::new(&MAP, b"\0", None).parse().unwrap();
-        assert_eq!((info.command_line, info.module), (None, None));
-        assert_eq!(Memory::new(&MAP, b"\0", Some((0x1000, 0))).parse().unwrap().module, None);
+        let info = Memory::new(&MAP, b"\0", &[]).parse().unwrap();
+        assert_eq!((info.command_line, info.modules.as_slice()), (None, &[][..]));
+        let empty = Memory::new(&MAP, b"\0", &[(0x1000, 0)]).parse().unwrap();
+        assert_eq!(empty.modules.as_slice(), [Some(0x1000..0x1000)]);
+    }
+
+    #[test]
+    fn keeps_every_module_in_its_place() {
+        let list = [(0x3000, 0x10), (u64::MAX, 2), (0x3010, 0), (1 << 40, 1), (0x3ff0, 0x10), (0x3ff1, 0x10)];
+        let info = Memory::new(&MAP, b"\0", &list).parse().unwrap();
+        let expected = [Some(0x3000..0x3010), None, Some(0x3010..0x3010), None, Some(0x3ff0..0x4000), None];
+        assert_eq!(info.modules.as_slice(), expected);
+        let loader = info.loader.as_slice();
+        assert!(loader.contains(&(0x2000..0x20c0)), "the list stays");
+        assert!(loader.contains(&(0x3000..0x3010)) && loader.contains(&(0x3ff0..0x4000)));
+        assert_eq!(loader.len(), 6, "{loader:x?}");
+    }
+
+    #[test]
+    fn keeps_the_first_of_many_modules() {
+        let list: Vec<(u64, u64)> = (0..20).map(|n| (0x3000 + n * 0x10, 0x10)).collect();
+        let mut memory = Memory::new(&MAP, b"\0", &list);
+        let info = memory.parse().unwrap();
+        assert_eq!(info.modules.as_slice().len(), MAX_MODULES);
+        assert_eq!(info.modules.as_slice()[7], Some(0x3070..0x3080));
+        assert!(info.loader.as_slice().contains(&(0x2000..0x2100)));
+        // However many they are said to be.
+        memory.put(0x10c, &u32::MAX.to_le_bytes());
+        assert_eq!(memory.parse().unwrap().modules.as_slice().len(), MAX_MODULES);
+        memory.put(0x110, &0x3ff0u64.to_le_bytes());
+        assert_eq!(memory.parse().unwrap_err(), Bad::Unreadable);
     }
 
     #[test]
     fn cuts_a_command_line_that_does_not_end() {
-        let mut memory = Memory::new(&MAP, &[b'a'; 0x3000], None);
+        let mut memory = Memory::new(&MAP, &[b'a'; 0x3000], &[]);
         assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x2000));
         memory.0.truncate(0x1004);
         assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x1004));
@@ -272,29 +313,24 @@ mod tests {
             (0x80_0000, 0, RAM),
             (u64::MAX - 1, 100, RAM),
         ];
-        let info = Memory::new(&map, b"\0", None).parse().unwrap();
+        let info = Memory::new(&map, b"\0", &[]).parse().unwrap();
         let expected = [0x10_0000..0x20_0000, 0x20_1000..0x5f_f000, u64::MAX - 1..u64::MAX];
         assert_eq!(info.ram.as_slice(), expected);
     }
 
     #[test]
     fn says_what_is_wrong() {
-        let memory = Memory::new(&MAP, b"\0", None);
+        let memory = Memory::new(&MAP, b"\0", &[]);
         let mut bad = Memory(memory.0.clone());
         bad.0[0x100] = 0;
         assert_eq!(bad.parse().unwrap_err(), Bad::Magic);
         let mut old = Memory(memory.0.clone());
         old.0[0x104] = 0;
         assert_eq!(old.parse().unwrap_err(), Bad::NoMemoryMap);
-        assert_eq!(Memory::new(&[], b"\0", None).parse().unwrap_err(), Bad::NoMemoryMap);
-        assert_eq!(
-            Memory::new(&[(0, 1 << 20, RESERVED)], b"\0", None).parse().unwrap_err(),
-            Bad::NoMemoryMap
-        );
+        assert_eq!(Memory::new(&[], b"\0", &[]).parse().unwrap_err(), Bad::NoMemoryMap);
+        assert_eq!(Memory::new(&[(0, 1 << 20, RESERVED)], b"\0", &[]).parse().unwrap_err(), Bad::NoMemoryMap);
         let cut = Memory(memory.0[..0x210].to_vec());
         assert_eq!(cut.parse().unwrap_err(), Bad::Unreadable);
-        let module = Memory::new(&MAP, b"\0", Some((u64::MAX, 2)));
-        assert_eq!(module.parse().unwrap_err(), Bad::Unreadable);
     }
 
     proptest! {
@@ -303,7 +339,7 @@ mod tests {
         fn any_memory_map_gives_sound_ram(
             map in proptest::collection::vec((0u64..1 << 20, 0u64..1 << 18, 1u32..4), 1..40),
         ) {
-            if let Ok(info) = Memory::new(&map, b"\0", None).parse() {
+            if let Ok(info) = Memory::new(&map, b"\0", &[]).parse() {
                 let ram = info.ram.as_slice();
                 prop_assert!(ram.windows(2).all(|pair| pair[0].end <= pair[1].start));
                 for address in (0..1 << 20).step_by(997) {
@@ -319,7 +355,7 @@ mod tests {
         /// Any bytes at all: no panic, no endless loop.
         #[test]
         fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let mut memory = Memory::new(&MAP, b"\0", Some((1, 1)));
+            let mut memory = Memory::new(&MAP, b"\0", &[(1, 1)]);
             memory.put(0x104, &bytes);
             let _ = memory.parse();
         }

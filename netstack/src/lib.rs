@@ -38,6 +38,7 @@ mod sim;
 pub mod snapshot;
 pub mod stack;
 pub mod time;
+mod timers;
 
 pub use egress::{Carrier, Egress};
 pub use snapshot::{Conflict, Plan, Snapshot};

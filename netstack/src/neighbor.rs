@@ -97,7 +97,7 @@ pub enum Override {
 
 /// What became of a packet that had to wait.
 #[derive(Debug)]
-pub struct Admission {
+pub(crate) struct Admission {
     /// Whether a first solicitation is due.
     pub solicit: Solicit,
     /// Packets that went for it, perhaps itself.
@@ -106,7 +106,7 @@ pub struct Admission {
 
 /// Whether to send a solicitation now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Solicit {
+pub(crate) enum Solicit {
     /// Yes, to all.
     Now,
     /// No: it was sent, or the packet was not admitted.
@@ -115,7 +115,7 @@ pub enum Solicit {
 
 /// What a timer asks for.
 #[derive(Debug)]
-pub enum Due<A> {
+pub(crate) enum Due<A> {
     /// A solicitation for `address`, to all or to one station.
     Solicit {
         /// By this interface.
@@ -127,10 +127,6 @@ pub enum Due<A> {
     },
     /// Nobody answered: the packets that waited are undeliverable.
     Failed {
-        /// By this interface.
-        interface: IfIndex,
-        /// Who did not answer.
-        address: A,
         /// What waited.
         packets: Waiting,
     },

@@ -2,9 +2,12 @@
 //!
 //! Stages return verdicts; what follows from them is done here. Runs in softint context, to completion.
 
+mod announce;
 mod output;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use announce::Announced;
 
 use crate::arp;
 use crate::ethernet::{self, Cast, HEADER, Payload};
@@ -19,6 +22,7 @@ use crate::segment;
 use crate::snapshot::{Interface, Route, State};
 use crate::stack::{Duty, Event, Stack, Turn};
 use crate::time::Instant;
+use crate::timers::Timed;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use output::source6;
 use weir_netif::{Batch, Drop, IfIndex, Packet};
@@ -65,28 +69,18 @@ impl Stack {
 
     /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.
     pub fn tick(&mut self, turn: &mut Turn<'_>) -> Instant {
-        while let Some(due) = self.neighbors4.due(turn.now) {
-            match due {
-                Due::Solicit { interface, address, to } => self.solicit4(turn, interface, address, to),
-                Due::Failed { packets, .. } => {
-                    packets.into_iter().for_each(|packet| self.undeliverable4(turn, packet))
+        while let Some(timed) = self.timers.due(turn.now) {
+            match timed {
+                Timed::Neighbor4(number) => self.expired4(turn, number),
+                Timed::Neighbor6(number) => self.expired6(turn, number),
+                Timed::Advertisement(index) => {
+                    let due = self.advertiser.due(index, turn.now, &mut self.timers);
+                    if let Some((interface, variables)) = up(turn, index).zip(due) {
+                        let packet = nd::router_advertisement(turn.pool, interface, &variables);
+                        self.originate(turn, interface, packet);
+                    }
                 }
-            }
-        }
-        while let Some(due) = self.neighbors6.due(turn.now) {
-            match due {
-                Due::Solicit { interface, address, to } => self.solicit6(turn, interface, address, to),
-                Due::Failed { packets, .. } => {
-                    packets.into_iter().for_each(|packet| self.undeliverable6(turn, packet))
-                }
-            }
-        }
-        if self.duty == Duty::Speaker {
-            while let Some((index, variables)) = self.advertiser.due(turn.snapshot, turn.now) {
-                if let Some(interface) = up(turn, index) {
-                    let packet = nd::router_advertisement(turn.pool, interface, &variables);
-                    self.originate(turn, interface, packet);
-                }
+                Timed::Advertisers => self.advertiser.follow(turn.snapshot, turn.now, &mut self.timers),
             }
         }
         self.lanes.flush(turn);
@@ -104,23 +98,23 @@ impl Stack {
                 let known = self.neighbors6.get(event.interface, event.address).is_some();
                 self.note6(turn, &event.heard(known));
             }
-            Event::RouterSolicited(interface) => self.advertiser.solicited(interface, turn.now),
+            Event::RouterSolicited(interface) => {
+                self.advertiser.solicited(interface, turn.now, &mut self.timers)
+            }
         }
         self.lanes.flush(turn);
     }
 
     /// To be called when [`Turn::snapshot`] is another one than before: forgets neighbours on links that are gone, and
-    /// on the CPU that speaks for the router tells the links our addresses.
+    /// on the CPU that speaks for the router tells the links addresses that are new to them.
     pub fn reconfigured(&mut self, turn: &mut Turn<'_>) {
         let snapshot = turn.snapshot;
         let gone = |index| snapshot.interface(index).is_none_or(|interface| interface.state == State::Down);
-        self.neighbors4.forget(gone, |packet| discard(turn, packet, Drop::InterfaceDown));
-        self.neighbors6.forget(gone, |packet| discard(turn, packet, Drop::InterfaceDown));
-        self.advertiser.reconsider();
+        self.neighbors4.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
+        self.neighbors6.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         if self.duty == Duty::Speaker {
-            for interface in snapshot.interfaces().filter(|interface| interface.state == State::Up) {
-                self.announce(turn, interface);
-            }
+            self.advertiser.follow(snapshot, turn.now, &mut self.timers);
+            self.announce(turn);
         }
         self.lanes.flush(turn);
     }
@@ -186,13 +180,13 @@ impl Stack {
     /// Sends an IPv4 frame to a neighbour, or has it wait for its address.
     #[inline]
     fn hop4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, out: &Interface, next: Ipv4Addr) {
-        match self.neighbors4.hop(out.index, next, turn.now) {
+        match self.neighbors4.hop(out.index, next, turn.now, &mut self.timers) {
             Some(mac) => {
                 ethernet::readdress(&mut packet, mac, out.mac);
                 self.lanes.send(turn, out, packet);
             }
             None => {
-                let admission = self.neighbors4.wait(out.index, next, packet, turn.now);
+                let admission = self.neighbors4.wait(out.index, next, packet, turn.now, &mut self.timers);
                 if admitted(turn, admission) == Solicit::Now {
                     self.tell(Event::Neighbor4(neighbor::Event::sought(out.index, next)));
                     self.solicit4(turn, out.index, next, None);
@@ -251,13 +245,13 @@ impl Stack {
     /// Sends an IPv6 frame to a neighbour, or has it wait for its address.
     #[inline]
     fn hop6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, out: &Interface, next: Ipv6Addr) {
-        match self.neighbors6.hop(out.index, next, turn.now) {
+        match self.neighbors6.hop(out.index, next, turn.now, &mut self.timers) {
             Some(mac) => {
                 ethernet::readdress(&mut packet, mac, out.mac);
                 self.lanes.send(turn, out, packet);
             }
             None => {
-                let admission = self.neighbors6.wait(out.index, next, packet, turn.now);
+                let admission = self.neighbors6.wait(out.index, next, packet, turn.now, &mut self.timers);
                 if admitted(turn, admission) == Solicit::Now {
                     self.tell(Event::Neighbor6(neighbor::Event::sought(out.index, next)));
                     self.solicit6(turn, out.index, next, None);
@@ -377,7 +371,7 @@ impl Stack {
                     self.learn6(turn, event);
                 }
                 match self.duty {
-                    Duty::Speaker => self.advertiser.solicited(interface.index, turn.now),
+                    Duty::Speaker => self.advertiser.solicited(interface.index, turn.now, &mut self.timers),
                     Duty::Worker => self.tell(Event::RouterSolicited(interface.index)),
                 }
             }
@@ -397,14 +391,34 @@ impl Stack {
         self.note6(turn, &event);
     }
 
+    fn expired4(&mut self, turn: &mut Turn<'_>, number: u32) {
+        match self.neighbors4.expire(number, turn.now, &mut self.timers) {
+            Some(Due::Solicit { interface, address, to }) => self.solicit4(turn, interface, address, to),
+            Some(Due::Failed { packets }) => {
+                packets.into_iter().for_each(|packet| self.undeliverable4(turn, packet));
+            }
+            None => {}
+        }
+    }
+
     fn note4(&mut self, turn: &mut Turn<'_>, event: &neighbor::Event<Ipv4Addr>) {
-        if let Some((mac, waiting)) = self.neighbors4.learn(event, turn.now) {
+        if let Some((mac, waiting)) = self.neighbors4.learn(event, turn.now, &mut self.timers) {
             self.release(turn, event.interface, mac, waiting);
         }
     }
 
+    fn expired6(&mut self, turn: &mut Turn<'_>, number: u32) {
+        match self.neighbors6.expire(number, turn.now, &mut self.timers) {
+            Some(Due::Solicit { interface, address, to }) => self.solicit6(turn, interface, address, to),
+            Some(Due::Failed { packets }) => {
+                packets.into_iter().for_each(|packet| self.undeliverable6(turn, packet));
+            }
+            None => {}
+        }
+    }
+
     fn note6(&mut self, turn: &mut Turn<'_>, event: &neighbor::Event<Ipv6Addr>) {
-        if let Some((mac, waiting)) = self.neighbors6.learn(event, turn.now) {
+        if let Some((mac, waiting)) = self.neighbors6.learn(event, turn.now, &mut self.timers) {
             self.release(turn, event.interface, mac, waiting);
         }
     }

@@ -215,9 +215,10 @@ impl core::ops::Drop for Rig {
         }
         assert_eq!(begun, ended, "packets that began and packets that ended");
         let gone = |_| true;
-        let Self { stack, pool, .. } = self;
-        stack.neighbors4.forget(gone, |packet| pool.free(packet));
-        stack.neighbors6.forget(gone, |packet| pool.free(packet));
+        let Self { stack, snapshot, pool, .. } = self;
+        stack.neighbors4.forget(&mut stack.timers, gone, |packet| pool.free(packet));
+        stack.neighbors6.forget(&mut stack.timers, gone, |packet| pool.free(packet));
+        assert!(stack.timers.len() <= snapshot.interfaces().count() + 1, "a timer of nobody's is set");
         frames::assert_nothing_leaked(pool);
     }
 }

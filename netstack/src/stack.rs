@@ -4,8 +4,10 @@ use crate::egress::{Egress, Lanes};
 use crate::limit::{Limiter, Rate};
 use crate::nd::Advertiser;
 use crate::neighbor;
+use crate::path::Announced;
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
+use crate::timers::{Timed, Timers};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -76,12 +78,14 @@ pub struct Turn<'a> {
 #[derive(Debug)]
 pub struct Stack {
     pub(crate) lanes: Lanes,
+    pub(crate) timers: Timers,
     pub(crate) neighbors4: neighbor::Table<Ipv4Addr>,
     pub(crate) neighbors6: neighbor::Table<Ipv6Addr>,
     pub(crate) errors: Box<Limiter>,
     /// When an address of ours may be defended again.
     pub(crate) next_defence: Instant,
     pub(crate) advertiser: Advertiser,
+    pub(crate) announced: Announced,
     pub(crate) duty: Duty,
     events: VecDeque<Event>,
     /// Packets the router made itself.
@@ -92,13 +96,22 @@ impl Stack {
     /// An idle stack. Allocates all it will ever need.
     pub fn new(settings: Settings) -> Self {
         let Settings { interfaces, neighbors, seed, duty } = settings;
+        let neighbors4 = neighbor::Table::new(neighbors, seed, Timed::Neighbor4);
+        let neighbors6 = neighbor::Table::new(neighbors, seed.rotate_left(17), Timed::Neighbor6);
+        // One each, and the first look.
+        let mut timers = Timers::new(neighbors4.capacity() + neighbors6.capacity() + interfaces + 1);
+        if duty == Duty::Speaker {
+            timers.set(Timed::Advertisers, Instant::ZERO, Instant::ZERO);
+        }
         Self {
             lanes: Lanes::new(interfaces),
-            neighbors4: neighbor::Table::new(neighbors, seed),
-            neighbors6: neighbor::Table::new(neighbors, seed.rotate_left(17)),
+            timers,
+            neighbors4,
+            neighbors6,
             errors: Box::new(Limiter::new(ERRORS, ERRORS_EACH, seed.rotate_left(31))),
             next_defence: Instant::ZERO,
             advertiser: Advertiser::new(interfaces, seed.rotate_left(47)),
+            announced: Announced::new(if duty == Duty::Speaker { interfaces } else { 0 }),
             duty,
             events: VecDeque::with_capacity(EVENTS),
             originated: 0,
@@ -127,12 +140,9 @@ impl Stack {
     }
 
     /// When [`tick`](Self::tick) is wanted next. Any input can bring it forward.
+    #[inline]
     pub fn deadline(&self) -> Instant {
-        let neighbors = self.neighbors4.deadline().min(self.neighbors6.deadline());
-        match self.duty {
-            Duty::Speaker => neighbors.min(self.advertiser.deadline()),
-            Duty::Worker => neighbors,
-        }
+        self.timers.deadline()
     }
 
     /// What other CPUs should know since the last call, oldest first; the oldest are lost if nobody asks.

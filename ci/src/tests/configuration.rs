@@ -1,11 +1,13 @@
 //! What the router makes of its boot module: right, wrong, absent.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::forwarding::everything_works;
 use super::{Context, Needs, Test};
 use crate::rig::{FrameRig, SILENCE};
-use crate::router::{Config, Image};
+use crate::router::{Config, Image, Router};
 
 const WEIR: Needs = Needs { root: false, programs: &[], weir: true, alone: false };
 
@@ -38,6 +40,8 @@ pub(super) fn tests() -> Vec<Test> {
         }),
         Test::new("config-by-mac", WEIR, by_mac),
         Test::new("config-names-absent-device", WEIR, absent_device),
+        Test::new("config-module-again", WEIR, module_again),
+        Test::new("config-module-is-wrong", WEIR, module_is_wrong),
     ]
 }
 
@@ -88,4 +92,52 @@ fn absent_device(cx: &Context) -> Result<()> {
         }
         crate::table::read(&mut rig.router).map(|_| ())
     })
+}
+
+/// Types a line on the console and waits for what is said to it.
+fn command(router: &mut Router, line: &str, answer: &str) -> Result<()> {
+    let position = router.machine.console.position();
+    router.machine.type_keys(line.as_bytes())?;
+    router.machine.type_keys(b"\n")?;
+    router.machine.console.wait_after(position, answer, Duration::from_secs(10)).map(|_| ())
+}
+
+/// What was pasted gives way to the boot module again, at run time.
+fn module_again(cx: &Context) -> Result<()> {
+    let first = Config::two_ports();
+    let text = format!("# two networks\n{}", first.toml());
+    let listed = format!("module 1: {} bytes: # two networks", text.len());
+    let other = first.toml().replace("192.0.2.1/24", "198.51.100.1/24");
+    FrameRig::start(cx.image, first, 2, |setup| setup.module = Some(text.into_bytes()))?.check(
+        &cx.name,
+        |rig| {
+            rig.router.ready()?;
+            everything_works(rig)?;
+            rig.router.replace(&other)?;
+            let gateway = rig.hosts[0].identity().gateway_v4;
+            ensure!(rig.hosts[0].arp(gateway, SILENCE).is_err(), "an address that is gone answered");
+            command(&mut rig.router, "config modules", &listed)?;
+            command(&mut rig.router, "config module 2", "there is no module 2; the loader brought 1")?;
+            ensure!(rig.hosts[0].arp(gateway, SILENCE).is_err(), "a missing module changed something");
+            command(&mut rig.router, "config module 1", "the configuration is replaced")?;
+            everything_works(rig)
+        },
+    )
+}
+
+/// A module that is wrong is so at run time too, and changes nothing then.
+fn module_is_wrong(cx: &Context) -> Result<()> {
+    let right = Config::two_ports();
+    let text = right.toml().replace("10.0.1.1/24", "10.0.1.1/240");
+    let line = 1 + text.lines().position(|line| line.contains("/240")).unwrap_or_default();
+    FrameRig::start(cx.image, right.clone(), 2, |setup| setup.module = Some(text.into_bytes()))?.check(
+        &cx.name,
+        |rig| {
+            rig.router.machine.wait("no interface is configured", cx.image.patience())?;
+            rig.router.replace(&right.toml())?;
+            everything_works(rig)?;
+            command(&mut rig.router, "config module 1", &format!("module 1:{line}:"))?;
+            everything_works(rig)
+        },
+    )
 }

@@ -2,9 +2,11 @@
 
 use crate::snapshot::{Advertise, Advertisement, Snapshot, State};
 use crate::time::Instant;
+use crate::timers::{Timed, Timers};
 use alloc::boxed::Box;
 use core::time::Duration;
 use weir_netif::IfIndex;
+use weir_sync::wheel::Timer;
 
 /// MAX_INITIAL_RTR_ADVERTISEMENTS, and MAX_INITIAL_RTR_ADVERT_INTERVAL between them.
 const INITIAL: u8 = 3;
@@ -18,17 +20,25 @@ const MIN_DELAY_BETWEEN: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     next: Instant,
+    /// Set for then.
+    timer: Option<Timer>,
     last: Option<Instant>,
     initial_left: u8,
-    /// What was advertised last, for the farewell.
     variables: Advertisement,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Advertising,
+    /// A farewell is due.
+    Ceasing,
 }
 
 /// The schedules of all interfaces.
 #[derive(Debug)]
 pub struct Advertiser {
     schedules: Box<[Option<Schedule>]>,
-    deadline: Instant,
     random: u64,
 }
 
@@ -36,38 +46,13 @@ impl Advertiser {
     /// Nothing is advertised yet.
     pub fn new(interfaces: usize, seed: u64) -> Self {
         let schedules = core::iter::repeat_n(None, interfaces).collect();
-        // Due at once, to find the interfaces that advertise.
-        Self { schedules, deadline: Instant::ZERO, random: seed | 1 }
+        Self { schedules, random: seed | 1 }
     }
 
-    /// When [`due`](Self::due) should be asked again.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Has [`due`](Self::due) look at the interfaces anew: the snapshot changed.
-    pub fn reconsider(&mut self) {
-        self.deadline = Instant::ZERO;
-    }
-
-    /// A host asked: the next advertisement comes soon, though not sooner than 3 s after the last.
-    pub fn solicited(&mut self, interface: IfIndex, now: Instant) {
-        let delay = self.random_below(MAX_DELAY);
-        if let Some(Some(schedule)) = self.schedules.get_mut(interface.index()) {
-            let earliest = schedule.last.map_or(now, |last| last + MIN_DELAY_BETWEEN);
-            schedule.next = schedule.next.min(now.max(earliest) + delay);
-            self.deadline = self.deadline.min(schedule.next);
-        }
-    }
-
-    /// The next interface that has an advertisement due at `now`, with what to say; to be called until there is none.
-    /// Who ceases to advertise says so once, with lifetime 0 (RFC 4861 §6.2.5).
-    pub fn due(&mut self, snapshot: &Snapshot, now: Instant) -> Option<(IfIndex, Advertisement)> {
-        if now < self.deadline {
-            return None;
-        }
-        let mut deadline = Instant::FAR_FUTURE;
-        for index in (0..self.schedules.len() as u16).map(IfIndex) {
+    /// Goes over to another snapshot: who is to advertise begins at once, who is not to any more says so once, with
+    /// lifetime 0 (RFC 4861 §6.2.5).
+    pub(crate) fn follow(&mut self, snapshot: &Snapshot, now: Instant, timers: &mut Timers) {
+        for (index, place) in (0..).map(IfIndex).zip(&mut self.schedules) {
             let wanted = snapshot.interface(index).and_then(|interface| match interface.advertise {
                 Advertise::On(variables)
                     if interface.state == State::Up && !interface.link_local.is_empty() =>
@@ -76,32 +61,66 @@ impl Advertiser {
                 }
                 _ => None,
             });
-            let Some(place) = self.schedules.get_mut(index.index()) else { break };
-            let Some(variables) = wanted else {
-                if let Some(ceased) = place.take() {
-                    return Some((index, Advertisement { lifetime_s: 0, ..ceased.variables }));
+            let begun = match (wanted, *place) {
+                (Some(variables), Some(going)) if going.phase == Phase::Advertising => {
+                    *place = Some(Schedule { variables, ..going });
+                    continue;
                 }
-                continue;
+                (None, Some(going)) if going.phase == Phase::Ceasing => continue,
+                (None, None) => continue,
+                (Some(variables), before) => Schedule {
+                    next: now,
+                    timer: before.and_then(|before| before.timer),
+                    last: None,
+                    initial_left: INITIAL,
+                    variables,
+                    phase: Phase::Advertising,
+                },
+                (None, Some(going)) => {
+                    let variables = Advertisement { lifetime_s: 0, ..going.variables };
+                    Schedule { next: now, variables, phase: Phase::Ceasing, ..going }
+                }
             };
-            let fresh = Schedule { next: now, last: None, initial_left: INITIAL, variables };
-            let mut schedule = place.unwrap_or(fresh);
-            schedule.variables = variables;
-            let due = schedule.next <= now;
-            if due {
-                schedule.initial_left = schedule.initial_left.saturating_sub(1);
-                schedule.last = Some(now);
-                schedule.next = now + self.interval(&variables, schedule.initial_left);
-            }
-            deadline = deadline.min(schedule.next);
-            if let Some(place) = self.schedules.get_mut(index.index()) {
-                *place = Some(schedule);
-            }
-            if due {
-                return Some((index, variables));
+            timers.cancel(begun.timer);
+            let timer = timers.set(Timed::Advertisement(index), now, now);
+            *place = Some(Schedule { timer, ..begun });
+        }
+    }
+
+    /// A host asked: the next advertisement comes soon, though not sooner than 3 s after the last.
+    pub(crate) fn solicited(&mut self, interface: IfIndex, now: Instant, timers: &mut Timers) {
+        let delay = self.random_below(MAX_DELAY);
+        if let Some(Some(schedule)) = self.schedules.get_mut(interface.index()) {
+            let earliest = schedule.last.map_or(now, |last| last + MIN_DELAY_BETWEEN);
+            let soon = now.max(earliest) + delay;
+            if soon < schedule.next {
+                timers.cancel(schedule.timer);
+                schedule.next = soon;
+                schedule.timer = timers.set(Timed::Advertisement(interface), soon, now);
             }
         }
-        self.deadline = deadline;
-        None
+    }
+
+    /// What `interface` is to say, whose timer has just fired.
+    pub(crate) fn due(
+        &mut self,
+        interface: IfIndex,
+        now: Instant,
+        timers: &mut Timers,
+    ) -> Option<Advertisement> {
+        let place = self.schedules.get_mut(interface.index())?;
+        let schedule = (*place)?;
+        let variables = schedule.variables;
+        if schedule.phase == Phase::Ceasing {
+            *place = None;
+            return Some(variables);
+        }
+        let initial_left = schedule.initial_left.saturating_sub(1);
+        let next = now + self.interval(&variables, initial_left);
+        let timer = timers.set(Timed::Advertisement(interface), next, now);
+        *self.schedules.get_mut(interface.index())? =
+            Some(Schedule { next, timer, last: Some(now), initial_left, ..schedule });
+        Some(variables)
     }
 
     /// Uniform between the interval's bounds (RFC 4861 §6.2.4).

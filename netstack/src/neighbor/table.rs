@@ -1,13 +1,15 @@
-//! The table: a hash from address to entry, timer lists of entries, and places for packets to wait.
+//! The table: a hash from address to entry, a timer for each entry, and places for packets to wait.
 
 use super::{Admission, Discards, Due, Event, Evidence, Override, Solicit, State, Waiting};
 use crate::address::{Address, Bits};
 use crate::limit::Bucket;
 use crate::time::Instant;
+use crate::timers::{Timed, Timers};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::time::Duration;
 use weir_netif::{Drop, IfIndex, Packet};
+use weir_sync::wheel::Timer;
 
 /// RETRANS_TIMER (RFC 4861 §10).
 const RETRANSMIT: Duration = Duration::from_secs(1);
@@ -22,11 +24,6 @@ const STALE: Duration = Duration::from_secs(600);
 /// New resolutions a second, and at once: what a scan of a network can make the router broadcast (RFC 6583 §6.2).
 const RESOLUTIONS: (u32, u32) = (2000, 1000);
 
-/// Slots of the timer wheel, each 2^28 ns (268 ms) wide. Later deadlines stay in their slot for another round.
-const WHEEL: usize = 64;
-const GRANULE: u32 = 28;
-/// The list of entries that are due, beside the wheel's.
-const DUE: usize = WHEEL;
 /// Entries looked at for one that may be evicted.
 const HAND_STEPS: usize = 32;
 
@@ -40,13 +37,12 @@ struct Entry<A> {
     state: State,
     /// Solicitations sent in this state.
     probes: u8,
-    /// List it is on: a slot of the wheel, or `DUE`.
-    list: u8,
     /// Its place in `waiting` while `Incomplete`.
     waiting: u32,
+    /// When its state ends.
     due: Instant,
-    previous: u32,
-    next: u32,
+    /// Set for then: each entry has one.
+    timer: Option<Timer>,
 }
 
 impl<A> Entry<A> {
@@ -89,20 +85,16 @@ pub struct Table<A> {
     waiting_hand: usize,
     /// Where the search for an entry to evict goes on.
     evict_hand: usize,
-    /// Heads of the timer lists.
-    lists: [u32; WHEEL + 1],
-    /// Granule up to which the wheel was looked at.
-    turned: u64,
-    /// Nothing is due before.
-    deadline: Instant,
+    /// Names an entry of this table to the timers.
+    timed: fn(u32) -> Timed,
     resolutions: Bucket,
     random: u64,
 }
 
 impl<A: Address> Table<A> {
     /// An empty table for `capacity` neighbours, of which a quarter may be unresolved. `seed` is secret: who could
-    /// guess it could choose addresses that collide.
-    pub fn new(capacity: usize, seed: u64) -> Self {
+    /// guess it could choose addresses that collide. `timed` names an entry to the timers.
+    pub(crate) fn new(capacity: usize, seed: u64, timed: fn(u32) -> Timed) -> Self {
         let capacity = capacity.clamp(16, 1 << 20);
         let entry_numbers = (0..capacity as u32).rev();
         Self {
@@ -114,12 +106,15 @@ impl<A: Address> Table<A> {
             waiting: core::iter::repeat_with(Line::default).take(capacity / 4).collect(),
             waiting_hand: 0,
             evict_hand: 0,
-            lists: [NONE; WHEEL + 1],
-            turned: 0,
-            deadline: Instant::FAR_FUTURE,
+            timed,
             resolutions: Bucket::new(RESOLUTIONS.0, RESOLUTIONS.1),
             random: seed | 1,
         }
+    }
+
+    /// Neighbours it has room for: as many timers may be set.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.len()
     }
 
     /// Neighbours known or asked for.
@@ -150,7 +145,13 @@ impl<A: Address> Table<A> {
 
     /// The station to send a packet for `address` to. `None`: it has to [`wait`](Self::wait).
     #[inline]
-    pub fn hop(&mut self, interface: IfIndex, address: A, now: Instant) -> Option<[u8; 6]> {
+    pub(crate) fn hop(
+        &mut self,
+        interface: IfIndex,
+        address: A,
+        now: Instant,
+        timers: &mut Timers,
+    ) -> Option<[u8; 6]> {
         let (_, number) = self.find(interface, address)?;
         let entry = self.entry(number)?;
         match entry.state {
@@ -158,22 +159,29 @@ impl<A: Address> Table<A> {
             State::Incomplete => None,
             State::Stale => {
                 let mac = entry.mac;
-                self.enter(number, State::Delay, now + DELAY_FIRST_PROBE);
+                self.enter(number, State::Delay, DELAY_FIRST_PROBE, now, timers);
                 Some(mac)
             }
         }
     }
 
     /// Keeps a packet for an unresolved neighbour until it answers.
-    pub fn wait(&mut self, interface: IfIndex, address: A, packet: Packet, now: Instant) -> Admission {
+    pub(crate) fn wait(
+        &mut self,
+        interface: IfIndex,
+        address: A,
+        packet: Packet,
+        now: Instant,
+        timers: &mut Timers,
+    ) -> Admission {
         let mut admission = Admission { solicit: Solicit::No, discards: Discards::new() };
         let known = self.find(interface, address).map(|(_, number)| number);
         let place = match known {
             Some(number) if self.entry(number).is_some_and(Entry::is_sought_elsewhere) => {
-                self.give_place(number, &mut admission)
+                self.give_place(number, &mut admission, timers)
             }
             Some(number) => self.entry(number).map(|entry| entry.waiting),
-            None => self.begin(interface, address, now, &mut admission),
+            None => self.begin(interface, address, now, timers, &mut admission),
         };
         let line = place.and_then(|place| self.waiting.get_mut(place as usize));
         match line {
@@ -190,16 +198,22 @@ impl<A: Address> Table<A> {
     }
 
     /// Takes note of what a neighbour said. Returns the packets that can go to it now, with its station address.
-    pub fn learn(&mut self, event: &Event<A>, now: Instant) -> Option<([u8; 6], Waiting)> {
+    pub(crate) fn learn(
+        &mut self,
+        event: &Event<A>,
+        now: Instant,
+        timers: &mut Timers,
+    ) -> Option<([u8; 6], Waiting)> {
         let Event { interface, address, mac, evidence } = *event;
         let Some((_, number)) = self.find(interface, address) else {
             match (evidence, mac) {
                 (Evidence::Asked, Some(mac)) => {
-                    self.insert(interface, address, mac, State::Stale, now + STALE);
+                    self.insert(interface, address, mac, (State::Stale, STALE), now, timers);
                 }
                 // What others ask for leaves half of the table to what is used here.
                 (Evidence::Sought, _) if self.free_len > self.entries.len() / 2 => {
-                    self.insert(interface, address, [0; 6], State::Incomplete, now + RETRANSMIT);
+                    let begun = (State::Incomplete, RETRANSMIT);
+                    self.insert(interface, address, [0; 6], begun, now, timers);
                 }
                 _ => {}
             }
@@ -208,7 +222,7 @@ impl<A: Address> Table<A> {
         if evidence == Evidence::Sought {
             return None;
         }
-        let reachable = now + self.reachable_time();
+        let reachable = self.reachable_time();
         let entry = self.entries.get_mut(number as usize)?.as_mut()?;
         if entry.state == State::Incomplete {
             // RFC 4861 §7.2.5: without a station address there is nothing to note.
@@ -216,9 +230,9 @@ impl<A: Address> Table<A> {
             let (mac, place) = (entry.mac, entry.waiting);
             entry.waiting = NONE;
             match evidence {
-                Evidence::Answered(_) => self.enter(number, State::Reachable, reachable),
+                Evidence::Answered(_) => self.enter(number, State::Reachable, reachable, now, timers),
                 // It would be stale, and is used at once (RFC 4861 §7.3.3).
-                _ => self.enter(number, State::Delay, now + DELAY_FIRST_PROBE),
+                _ => self.enter(number, State::Delay, DELAY_FIRST_PROBE, now, timers),
             }
             let line = self.waiting.get_mut(place as usize)?;
             line.owner = 0;
@@ -228,98 +242,107 @@ impl<A: Address> Table<A> {
         match evidence {
             Evidence::Answered(Override::No) | Evidence::Announced(Override::No) if differs => {
                 if entry.state == State::Reachable {
-                    self.enter(number, State::Stale, now + STALE);
+                    self.enter(number, State::Stale, STALE, now, timers);
                 }
             }
             // An answer that nobody asked for lately, with another address: believed, but to be verified.
             Evidence::Answered(_) if differs && entry.state == State::Reachable => {
                 entry.mac = mac.unwrap_or(entry.mac);
-                self.enter(number, State::Stale, now + STALE);
+                self.enter(number, State::Stale, STALE, now, timers);
             }
             Evidence::Answered(_) => {
                 entry.mac = mac.unwrap_or(entry.mac);
-                self.enter(number, State::Reachable, reachable);
+                self.enter(number, State::Reachable, reachable, now, timers);
             }
             Evidence::Announced(_) | Evidence::Asked if differs => {
                 entry.mac = mac.unwrap_or(entry.mac);
-                self.enter(number, State::Stale, now + STALE);
+                self.enter(number, State::Stale, STALE, now, timers);
             }
             Evidence::Announced(_) | Evidence::Asked | Evidence::Sought => {}
         }
         None
     }
 
-    /// The next thing that is due at `now`; to be called until there is nothing.
-    pub fn due(&mut self, now: Instant) -> Option<Due<A>> {
-        self.turn(now);
-        // Bounded by the entries that were on the list: each leaves it.
-        while let Some(number) = self.lists.get(DUE).copied().filter(|&head| head != NONE) {
-            let entry = *self.entry(number)?;
-            let Entry { interface, address, mac, state, probes, .. } = entry;
-            match state {
-                State::Reachable => self.enter(number, State::Stale, now + STALE),
-                State::Stale => drop(self.remove(number)),
-                // Another CPU's question, that nobody here has an interest in.
-                State::Incomplete if entry.is_sought_elsewhere() => drop(self.remove(number)),
-                State::Incomplete | State::Probe if probes >= MAX_SOLICIT => {
-                    let packets = self.remove(number);
-                    return Some(Due::Failed { interface, address, packets });
+    /// What follows from the timer of entry `number`, which has just fired.
+    pub(crate) fn expire(&mut self, number: u32, now: Instant, timers: &mut Timers) -> Option<Due<A>> {
+        let entry = *self.entry(number)?;
+        let Entry { interface, address, mac, state, probes, .. } = entry;
+        match state {
+            State::Reachable => {
+                self.enter(number, State::Stale, STALE, now, timers);
+                None
+            }
+            State::Stale => {
+                drop(self.remove(number, timers));
+                None
+            }
+            // Another CPU's question, that nobody here has an interest in.
+            State::Incomplete if entry.is_sought_elsewhere() => {
+                drop(self.remove(number, timers));
+                None
+            }
+            State::Incomplete | State::Probe if probes >= MAX_SOLICIT => {
+                let packets = self.remove(number, timers);
+                Some(Due::Failed { packets })
+            }
+            State::Incomplete | State::Delay | State::Probe => {
+                let asked = if state == State::Delay { 1 } else { probes + 1 };
+                let next = if state == State::Incomplete { State::Incomplete } else { State::Probe };
+                self.enter(number, next, RETRANSMIT, now, timers);
+                if let Some(entry) = self.entry_mut(number) {
+                    entry.probes = asked;
                 }
-                State::Incomplete | State::Delay | State::Probe => {
-                    let asked = if state == State::Delay { 1 } else { probes + 1 };
-                    let next = if state == State::Incomplete { State::Incomplete } else { State::Probe };
-                    self.enter(number, next, now + RETRANSMIT);
-                    if let Some(entry) = self.entry_mut(number) {
-                        entry.probes = asked;
-                    }
-                    let to = (state != State::Incomplete).then_some(mac);
-                    return Some(Due::Solicit { interface, address, to });
-                }
+                let to = (state != State::Incomplete).then_some(mac);
+                Some(Due::Solicit { interface, address, to })
             }
         }
-        self.deadline = self.next_turn(now);
-        None
-    }
-
-    /// When [`due`](Self::due) should be asked again; for distant deadlines it may be early.
-    #[inline]
-    pub fn deadline(&self) -> Instant {
-        self.deadline
     }
 
     /// Forgets the neighbours on links that are `gone`; what waited for one goes to `lost`.
-    pub fn forget(&mut self, gone: impl Fn(IfIndex) -> bool, mut lost: impl FnMut(Packet)) {
+    pub(crate) fn forget(
+        &mut self,
+        timers: &mut Timers,
+        gone: impl Fn(IfIndex) -> bool,
+        mut lost: impl FnMut(Packet),
+    ) {
         for number in 0..self.entries.len() as u32 {
             if self.entry(number).is_some_and(|entry| gone(entry.interface)) {
-                self.remove(number).into_iter().for_each(&mut lost);
+                self.remove(number, timers).into_iter().for_each(&mut lost);
             }
         }
     }
 
     /// An entry for a neighbour to ask for, if there is room; its place to wait.
-    fn begin(&mut self, interface: IfIndex, address: A, now: Instant, out: &mut Admission) -> Option<u32> {
+    fn begin(
+        &mut self,
+        interface: IfIndex,
+        address: A,
+        now: Instant,
+        timers: &mut Timers,
+        out: &mut Admission,
+    ) -> Option<u32> {
         if !self.resolutions.take(now) {
             return None;
         }
-        let place = self.vacant_place(out)?;
-        let number = self.insert(interface, address, [0; 6], State::Incomplete, now + RETRANSMIT)?;
+        let place = self.vacant_place(out, timers)?;
+        let number = self.insert(interface, address, [0; 6], (State::Incomplete, RETRANSMIT), now, timers)?;
         self.entry_mut(number)?.probes = 1;
         out.solicit = Solicit::Now;
         self.seat(number, place)
     }
 
     /// A place for packets that wait for a neighbour another CPU has asked for.
-    fn give_place(&mut self, number: u32, out: &mut Admission) -> Option<u32> {
-        let place = self.vacant_place(out)?;
+    fn give_place(&mut self, number: u32, out: &mut Admission, timers: &mut Timers) -> Option<u32> {
+        let place = self.vacant_place(out, timers)?;
         self.seat(number, place)
     }
 
     /// Clears the next place: given out in a circle, so who has this one waits the longest.
-    fn vacant_place(&mut self, out: &mut Admission) -> Option<usize> {
+    fn vacant_place(&mut self, out: &mut Admission, timers: &mut Timers) -> Option<usize> {
         let place = self.waiting_hand;
         self.waiting_hand = (place + 1) % self.waiting.len().max(1);
         if let Some(owner) = self.waiting.get(place)?.owner.checked_sub(1) {
-            let evicted = self.remove(owner);
+            let evicted = self.remove(owner, timers);
             out.discards.extend(evicted.into_iter().map(|packet| (packet, Drop::NeighborTableFull)));
         }
         Some(place)
@@ -337,11 +360,12 @@ impl<A: Address> Table<A> {
         interface: IfIndex,
         address: A,
         mac: [u8; 6],
-        state: State,
-        due: Instant,
+        (state, lasts): (State, Duration),
+        now: Instant,
+        timers: &mut Timers,
     ) -> Option<u32> {
         if self.free_len == 0 {
-            self.evict();
+            self.evict(timers);
         }
         let number = *self.free.get(self.free_len.checked_sub(1)?)?;
         let hash = self.hash(interface, address);
@@ -350,27 +374,18 @@ impl<A: Address> Table<A> {
             .map(|step| (hash as usize).wrapping_add(step) & mask)
             .find(|&at| self.slots.get(at).is_some_and(|slot| slot.entry == NONE))?;
         *self.slots.get_mut(vacant)? = Slot { tag: (hash >> 32) as u32, entry: number };
-        *self.entries.get_mut(number as usize)? = Some(Entry {
-            address,
-            interface,
-            mac,
-            state,
-            probes: 0,
-            list: DUE as u8,
-            waiting: NONE,
-            due,
-            previous: NONE,
-            next: NONE,
-        });
+        let due = now + lasts;
+        let timer = timers.set((self.timed)(number), due, now);
+        *self.entries.get_mut(number as usize)? =
+            Some(Entry { address, interface, mac, state, probes: 0, waiting: NONE, due, timer });
         self.free_len -= 1;
-        self.link(number, due);
         Some(number)
     }
 
     /// Makes room: of some entries looked at, the stale one that was unused the longest goes. Neighbours in use and
     /// those asked for stay, so neither a scan nor a flood of forged requests costs a working neighbour its entry.
     #[cold]
-    fn evict(&mut self) {
+    fn evict(&mut self, timers: &mut Timers) {
         let len = self.entries.len();
         let first = self.evict_hand;
         self.evict_hand = (first + HAND_STEPS) % len.max(1);
@@ -380,14 +395,14 @@ impl<A: Address> Table<A> {
             (entry.state == State::Stale).then_some((entry.due, n as u32))
         });
         if let Some((_, oldest)) = stale.min() {
-            drop(self.remove(oldest));
+            drop(self.remove(oldest, timers));
         }
     }
 
     /// Takes an entry out; what waited for it.
-    fn remove(&mut self, number: u32) -> Waiting {
+    fn remove(&mut self, number: u32, timers: &mut Timers) -> Waiting {
         let Some(entry) = self.entry(number).copied() else { return Waiting::new() };
-        self.unlink(number);
+        timers.cancel(entry.timer);
         if let Some((at, _)) = self.find(entry.interface, entry.address) {
             self.vacate(at);
         }
@@ -464,80 +479,16 @@ impl<A: Address> Table<A> {
         self.entries.get_mut(number as usize)?.as_mut()
     }
 
-    /// Changes an entry's state and deadline.
-    fn enter(&mut self, number: u32, state: State, due: Instant) {
-        self.unlink(number);
+    /// Changes an entry's state, for as long as that `lasts`.
+    fn enter(&mut self, number: u32, state: State, lasts: Duration, now: Instant, timers: &mut Timers) {
+        let what = (self.timed)(number);
         if let Some(entry) = self.entry_mut(number) {
             entry.state = state;
             entry.probes = 0;
+            entry.due = now + lasts;
+            timers.cancel(entry.timer);
+            entry.timer = timers.set(what, entry.due, now);
         }
-        self.link(number, due);
-    }
-
-    fn link(&mut self, number: u32, due: Instant) {
-        let granule = due.as_nanos() >> GRANULE;
-        self.push(granule as usize % WHEEL, number);
-        self.deadline = self.deadline.min(end_of(granule));
-        if let Some(entry) = self.entry_mut(number) {
-            entry.due = due;
-        }
-    }
-
-    fn push(&mut self, list: usize, number: u32) {
-        let head = self.lists.get(list).copied().unwrap_or(NONE);
-        if let Some(entry) = self.entry_mut(number) {
-            entry.list = list as u8;
-            entry.previous = NONE;
-            entry.next = head;
-        }
-        if let Some(first) = self.entry_mut(head) {
-            first.previous = number;
-        }
-        if let Some(place) = self.lists.get_mut(list) {
-            *place = number;
-        }
-    }
-
-    fn unlink(&mut self, number: u32) {
-        let Some(&Entry { list, previous, next, .. }) = self.entry(number) else { return };
-        match self.entry_mut(previous) {
-            Some(before) => before.next = next,
-            None => {
-                if let Some(head) = self.lists.get_mut(usize::from(list)) {
-                    *head = next;
-                }
-            }
-        }
-        if let Some(after) = self.entry_mut(next) {
-            after.previous = previous;
-        }
-    }
-
-    /// Moves what is due at `now` from the wheel to the due list.
-    fn turn(&mut self, now: Instant) {
-        let granule = now.as_nanos() >> GRANULE;
-        // The last one again: it may not have been over.
-        let first = self.turned.max(granule.saturating_sub(WHEEL as u64 - 1));
-        for list in (first..=granule).map(|granule| granule as usize % WHEEL) {
-            let mut at = self.lists.get(list).copied().unwrap_or(NONE);
-            while let Some(&Entry { due, next, .. }) = self.entry(at) {
-                if due <= now {
-                    self.unlink(at);
-                    self.push(DUE, at);
-                }
-                at = next;
-            }
-        }
-        self.turned = granule;
-    }
-
-    /// The end of the first granule from `now` on whose slot is in use: by then what is in it is due, or will be in a
-    /// later round.
-    fn next_turn(&self, now: Instant) -> Instant {
-        let first = now.as_nanos() >> GRANULE;
-        let in_use =
-            |granule: &u64| self.lists.get(*granule as usize % WHEEL).is_some_and(|&head| head != NONE);
-        (first..first + WHEEL as u64).find(in_use).map_or(Instant::FAR_FUTURE, end_of)
     }
 
     /// Uniform between 0.5 and 1.5 of the base (RFC 4861 §6.3.2), so that entries do not all expire together.
@@ -548,8 +499,4 @@ impl<A: Address> Table<A> {
         self.random ^= self.random << 17;
         Duration::from_nanos(REACHABLE_NANOS / 2 + self.random % REACHABLE_NANOS)
     }
-}
-
-fn end_of(granule: u64) -> Instant {
-    Instant::from_nanos((granule + 1) << GRANULE)
 }

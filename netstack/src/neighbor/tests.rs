@@ -3,6 +3,7 @@
 use super::*;
 use crate::frames;
 use crate::time::Instant;
+use crate::timers::{Timed, Timers};
 use core::net::Ipv4Addr;
 use core::time::Duration;
 use proptest::prelude::*;
@@ -10,6 +11,47 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 const LINK: IfIndex = IfIndex(3);
+
+/// A table with timers of its own.
+struct Known {
+    table: Table<Ipv4Addr>,
+    timers: Timers,
+}
+
+impl Known {
+    fn new(capacity: usize, seed: u64) -> Known {
+        let table = Table::new(capacity, seed, Timed::Neighbor4);
+        Known { timers: Timers::new(table.capacity()), table }
+    }
+
+    fn learn(&mut self, event: &Event<Ipv4Addr>, now: Instant) -> Option<([u8; 6], Waiting)> {
+        self.table.learn(event, now, &mut self.timers)
+    }
+
+    fn hop(&mut self, interface: IfIndex, address: Ipv4Addr, now: Instant) -> Option<[u8; 6]> {
+        self.table.hop(interface, address, now, &mut self.timers)
+    }
+
+    fn wait(&mut self, interface: IfIndex, address: Ipv4Addr, packet: Packet, now: Instant) -> Admission {
+        self.table.wait(interface, address, packet, now, &mut self.timers)
+    }
+
+    /// The next thing that timers ask for.
+    fn due(&mut self, now: Instant) -> Option<Due<Ipv4Addr>> {
+        while let Some(timed) = self.timers.due(now) {
+            let Timed::Neighbor4(number) = timed else { panic!("{timed:?}") };
+            if let Some(due) = self.table.expire(number, now, &mut self.timers) {
+                return Some(due);
+            }
+        }
+        None
+    }
+
+    /// Each neighbour has one timer.
+    fn assert_sound(&self) {
+        assert_eq!(self.timers.len(), self.table.len());
+    }
+}
 
 fn host(n: u16) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0000 + u32::from(n))
@@ -21,7 +63,7 @@ fn said(n: u16, mac: u8, evidence: Evidence) -> Event<Ipv4Addr> {
 
 #[test]
 fn the_same_address_on_two_links_is_two_neighbors() {
-    let mut table = Table::new(16, 1);
+    let mut table = Known::new(16, 1);
     let now = Instant::from_secs(1);
     table.learn(&said(1, 1, Evidence::Asked), now);
     let other = Event { interface: IfIndex(4), ..said(1, 2, Evidence::Asked) };
@@ -34,27 +76,27 @@ fn the_same_address_on_two_links_is_two_neighbors() {
 #[test]
 fn reachability_lasts_between_a_half_and_one_and_a_half_of_thirty_seconds() {
     for seed in 0..50 {
-        let mut table = Table::new(16, seed);
+        let mut table = Known::new(16, seed);
         let now = Instant::from_secs(100);
         table.learn(&said(1, 1, Evidence::Asked), now);
         table.learn(&said(1, 1, Evidence::Answered(Override::Yes)), now);
         assert!(table.due(now + Duration::from_millis(14_900)).is_none());
-        assert_eq!(table.get(LINK, host(1)).unwrap().0, State::Reachable);
+        assert_eq!(table.table.get(LINK, host(1)).unwrap().0, State::Reachable);
         assert!(table.due(now + Duration::from_millis(45_100)).is_none());
-        assert_eq!(table.get(LINK, host(1)).unwrap().0, State::Stale);
+        assert_eq!(table.table.get(LINK, host(1)).unwrap().0, State::Stale);
     }
 }
 
 #[test]
 fn the_deadline_is_never_late() {
     let mut pool = frames::pool(8);
-    let mut table = Table::<Ipv4Addr>::new(16, 7);
+    let mut table = Known::new(16, 7);
     let mut now = Instant::from_millis(123_456);
-    assert_eq!(table.deadline(), Instant::FAR_FUTURE);
+    assert_eq!(table.timers.deadline(), Instant::FAR_FUTURE);
     table.wait(LINK, host(1), pool.alloc().unwrap(), now);
     let mut asked = 1;
     let packets = loop {
-        let deadline = table.deadline();
+        let deadline = table.timers.deadline();
         assert!(
             deadline > now && deadline <= now + Duration::from_millis(1600),
             "{deadline:?} after {now:?}"
@@ -66,14 +108,14 @@ fn the_deadline_is_never_late() {
                 asked += 1;
                 assert!(table.due(now).is_none());
             }
-            Some(Due::Failed { packets, .. }) => break packets,
+            Some(Due::Failed { packets }) => break packets,
             None => {}
         }
     };
     assert_eq!((asked, packets.len()), (3, 1));
     packets.into_iter().for_each(|packet| pool.free(packet));
     assert!(table.due(now).is_none());
-    assert_eq!(table.deadline(), Instant::FAR_FUTURE);
+    assert_eq!(table.timers.deadline(), Instant::FAR_FUTURE);
     frames::assert_nothing_leaked(&mut pool);
 }
 
@@ -106,7 +148,7 @@ proptest! {
     #[test]
     fn the_table_is_a_map(steps in prop::collection::vec(step(), 1..300)) {
         let mut pool = frames::pool(64);
-        let mut table = Table::<Ipv4Addr>::new(32, 42);
+        let mut table = Known::new(32, 42);
         let mut now = Instant::from_secs(5);
         for step in steps {
             match step {
@@ -115,7 +157,7 @@ proptest! {
                     released.into_iter().flat_map(|(_, waiting)| waiting).for_each(|packet| pool.free(packet));
                 }
                 Step::Hop(n) => {
-                    let expected = table.get(LINK, host(n)).filter(|(state, _)| *state != State::Incomplete);
+                    let expected = table.table.get(LINK, host(n)).filter(|(state, _)| *state != State::Incomplete);
                     prop_assert_eq!(table.hop(LINK, host(n), now), expected.map(|(_, mac)| mac));
                 }
                 Step::Wait(n) if table.hop(LINK, host(n), now).is_none() => {
@@ -126,24 +168,26 @@ proptest! {
                 Step::Sleep(ms) => {
                     now += Duration::from_millis(ms);
                     while let Some(due) = table.due(now) {
-                        if let Due::Failed { packets, .. } = due {
+                        if let Due::Failed { packets } = due {
                             packets.into_iter().for_each(|packet| pool.free(packet));
                         }
                     }
                 }
             }
-            let listed: BTreeMap<_, _> = table.iter().map(|(_, address, state, _)| (address, state)).collect();
-            prop_assert_eq!(listed.len(), table.len());
+            let listed: BTreeMap<_, _> = table.table.iter().map(|(_, address, state, _)| (address, state)).collect();
+            prop_assert_eq!(listed.len(), table.table.len());
             for n in 0..60 {
-                prop_assert_eq!(table.get(LINK, host(n)).map(|(state, _)| state), listed.get(&host(n)).copied());
+                prop_assert_eq!(table.table.get(LINK, host(n)).map(|(state, _)| state), listed.get(&host(n)).copied());
             }
+            table.assert_sound();
             let waiting = listed.values().filter(|state| **state == State::Incomplete).count();
-            prop_assert!(waiting <= 8 && table.queued() >= waiting && table.queued() <= waiting * QUEUE);
+            prop_assert!(waiting <= 8 && table.table.queued() >= waiting && table.table.queued() <= waiting * QUEUE);
         }
         let mut left = Vec::new();
-        table.forget(|_| true, |packet| left.push(packet));
+        table.table.forget(&mut table.timers, |_| true, |packet| left.push(packet));
         left.into_iter().for_each(|packet| pool.free(packet));
-        prop_assert!(table.is_empty());
+        prop_assert!(table.table.is_empty());
+        table.assert_sound();
         frames::assert_nothing_leaked(&mut pool);
     }
 }

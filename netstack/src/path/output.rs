@@ -47,18 +47,6 @@ impl Stack {
         }
     }
 
-    pub(super) fn announce(&mut self, turn: &mut Turn<'_>, interface: &Interface) {
-        for own in &interface.addresses4 {
-            let announcement = arp::announcement(interface.mac, own.address);
-            self.arp_frame(turn, interface, announcement.frame(ethernet::BROADCAST));
-        }
-        let global = interface.addresses6.iter().map(|own| own.address);
-        for address in interface.link_local.iter().copied().chain(global) {
-            let packet = nd::advertisement(turn.pool, interface, &nd::Reply::to_all(address));
-            self.originate(turn, interface, packet);
-        }
-    }
-
     pub(super) fn arp_frame(&mut self, turn: &mut Turn<'_>, interface: &Interface, frame: [u8; arp::FRAME]) {
         let packet = turn.pool.alloc_from(&frame);
         self.originate(turn, interface, packet);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Snapshot;
 use crate::sim::*;
-use crate::snapshot::{Advertise, Advertisement};
+use crate::snapshot::{Advertise, Advertisement, State};
 use crate::stack::{Duty, Settings};
 use weir_netif::{Drop, IfIndex};
 
@@ -43,6 +43,44 @@ fn new_addresses_are_announced_to_the_link() {
     let mut silent = Rig::with(&plan(&[&[LAN, LAN6]]), worker);
     silent.turn(|stack, turn| stack.reconfigured(turn));
     assert!(silent.sent().is_empty(), "one CPU speaks for all");
+}
+
+#[test]
+fn what_a_link_was_told_is_not_told_again() {
+    let mut plan = plan(&[&[LAN, LAN6], &[WAN]]);
+    let mut rig = Rig::new(&plan);
+    replace(&mut rig, &plan);
+    assert_eq!(rig.sent().len(), 5, "two of IPv4, one of IPv6, two of links");
+    replace(&mut rig, &plan);
+    assert!(rig.sent().is_empty(), "nothing is new");
+
+    plan.interfaces[1].addresses.push(prefix("203.0.113.1/24"));
+    replace(&mut rig, &plan);
+    let sent = rig.one(1);
+    assert_eq!(sent, arp_request(router_mac(1), a4("203.0.113.1"), a4("203.0.113.1")));
+
+    plan.interfaces[1].mac = [2, 0, 0, 0, 9, 9];
+    replace(&mut rig, &plan);
+    let sent = rig.sent();
+    assert_eq!(sent.len(), 3, "another station has all of them");
+    assert!(sent.iter().all(|s| s.out == 1 && s.bytes[6..12] == plan.interfaces[1].mac));
+
+    down(&mut plan, 0);
+    replace(&mut rig, &plan);
+    assert!(rig.sent().is_empty());
+    plan.interfaces[0].state = State::Up;
+    replace(&mut rig, &plan);
+    let sent = rig.sent();
+    assert_eq!(sent.len(), 3, "the link came up");
+    assert!(sent.iter().all(|s| s.out == 0));
+
+    // Taken away and given again.
+    let removed = plan.interfaces[1].addresses.remove(0);
+    replace(&mut rig, &plan);
+    assert!(rig.sent().is_empty());
+    plan.interfaces[1].addresses.push(removed);
+    replace(&mut rig, &plan);
+    assert_eq!(rig.one(1)[28..32], a4("192.0.2.1").octets());
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! Telling links which addresses the router has on them, once each: on the CPU that speaks for the router.
+
+use super::*;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// Addresses remembered for each interface there can be. A router with more announces the rest with every change.
+const EACH: usize = 34;
+
+/// An address that a link was told: on which interface, at which station.
+type Told = (IfIndex, [u8; 6], IpAddr);
+
+/// What links were told that is still true. Sorted; made with room for all, it never grows.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    told: Vec<Told>,
+    /// Empty between uses.
+    next: Vec<Told>,
+}
+
+impl Announced {
+    /// Nothing was announced yet on any of `interfaces` interfaces.
+    pub(crate) fn new(interfaces: usize) -> Self {
+        let room = || Vec::with_capacity(interfaces * EACH);
+        Self { told: room(), next: room() }
+    }
+}
+
+impl Stack {
+    /// Announces addresses of links that are up unless it did so before: with that station address, and the link and
+    /// the address in all configurations since.
+    pub(super) fn announce(&mut self, turn: &mut Turn<'_>) {
+        let snapshot = turn.snapshot;
+        for interface in snapshot.interfaces().filter(|interface| interface.state == State::Up) {
+            for own in &interface.addresses4 {
+                if self.is_news(interface, own.address.into()) {
+                    let announcement = arp::announcement(interface.mac, own.address);
+                    self.arp_frame(turn, interface, announcement.frame(ethernet::BROADCAST));
+                }
+            }
+            let global = interface.addresses6.iter().map(|own| own.address);
+            for address in interface.link_local.iter().copied().chain(global) {
+                if self.is_news(interface, address.into()) {
+                    let packet = nd::advertisement(turn.pool, interface, &nd::Reply::to_all(address));
+                    self.originate(turn, interface, packet);
+                }
+            }
+        }
+        let Announced { told, next } = &mut self.announced;
+        next.sort_unstable();
+        core::mem::swap(told, next);
+        next.clear();
+    }
+
+    /// Takes note of an address; whether its link was not told of it.
+    fn is_news(&mut self, interface: &Interface, address: IpAddr) -> bool {
+        let Announced { told, next } = &mut self.announced;
+        let what = (interface.index, interface.mac, address);
+        if next.len() < next.capacity() {
+            next.push(what);
+        }
+        told.binary_search(&what).is_err()
+    }
+}
