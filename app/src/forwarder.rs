@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use weir_machine::interrupt::{CONSOLE, MESSAGE, TIMER};
 use weir_netif::{BATCH, Batch, Drop, IfIndex, More, Packet, Pool};
+use weir_netstack::snapshot::State;
 use weir_netstack::stack::Turn;
 use weir_netstack::{Carrier, Egress, Instant, Stack, flow};
 use weir_sync::{CpuId, Softint};
@@ -101,7 +102,8 @@ impl Forwarder {
         running
     }
 
-    /// Goes over to another configuration: takes new ports over, gives old ones back.
+    /// Goes over to another configuration: takes new ports over, gives old ones back, and takes back what devices that
+    /// were stopped had been lent.
     #[cold]
     fn follow(&mut self, cx: &Softint, running: &Running, now: Instant) {
         self.generation = running.generation;
@@ -114,6 +116,7 @@ impl Forwarder {
         while let Some(port) = self.ports.get_mut(number) {
             let place = running.place(port.interface);
             if place.is_some_and(|place| place.attachment == port.attachment) {
+                self.recover(cx, running, number);
                 number += 1;
                 continue;
             }
@@ -123,6 +126,18 @@ impl Forwarder {
             let _ = self.shared.returned.push(port);
         }
         self.with_turn(cx, running, now, |stack, turn, _| stack.reconfigured(turn));
+    }
+
+    /// Calls the queue of a port whose interface is down: if its device broke on whatever CPU, nobody else does any more,
+    /// and a queue gives its buffers back when it is called after management has stopped its device.
+    fn recover(&mut self, cx: &Softint, running: &Running, number: usize) {
+        let Some(port) = self.ports.get_mut(number) else { return };
+        let interface = running.snapshot.interface(port.interface);
+        if interface.is_none_or(|interface| interface.state == State::Down)
+            && let Err(fault) = port.queue.reap(cx, &mut self.pool)
+        {
+            port.fail(self.shared, fault);
+        }
     }
 
     /// Serves the device that raised `source`: one batch of each of its queues.

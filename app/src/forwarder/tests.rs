@@ -170,6 +170,7 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
     Config::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+mod faults;
 mod scaling;
 
 const A: &str = "\"10.0.0.1/24\"";
