@@ -18,7 +18,7 @@ use weir_netstack::{Conflict, Plan, Snapshot};
 use weir_sync::Control;
 
 /// Finds out again what is at a device's place.
-type Probe = Box<dyn Fn(&Control) -> Result<Box<dyn Device>, String>>;
+pub type Probe = Box<dyn Fn(&Control) -> Result<Box<dyn Device>, String>>;
 
 /// A place with a network device: port *n* of the configuration, interface index *n* for good.
 pub struct Bay {
@@ -34,8 +34,13 @@ impl Bay {
     /// # Errors
     /// Those of `probe`.
     pub fn new(cx: &Control, probe: Probe) -> Result<Self, String> {
-        let device = probe(cx)?;
-        Ok(Self { info: device.info().clone(), probe, counters: Arc::default() })
+        let info = probe(cx)?.info().clone();
+        Ok(Self::known(info, probe))
+    }
+
+    /// Where it is known what is there: nothing is probed.
+    pub fn known(info: DeviceInfo, probe: Probe) -> Self {
+        Self { info, probe, counters: Arc::default() }
     }
 
     /// The device.
@@ -88,53 +93,70 @@ impl Attached {
     }
 }
 
-/// Finds each configured interface's device: the device's number for each interface, in configuration order.
+/// What becomes of an interface whose device is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Absent {
+    /// It is an error: the device cannot come later.
+    #[default]
+    Refused,
+    /// It is left out until its device is plugged in.
+    Awaited,
+}
+
+/// Finds each configured interface's device: its port, in configuration order; `None` if it is [`Absent::Awaited`]. `devices`
+/// are those there are, by port.
 ///
 /// # Errors
 /// A text for people that names every interface without a device, or with one that cannot do what it should,
 /// and the devices there are.
-pub fn choose(config: &Config, devices: &[&DeviceInfo]) -> Result<Vec<usize>, String> {
+pub fn choose(
+    config: &Config,
+    devices: &[Option<&DeviceInfo>],
+    absent: Absent,
+) -> Result<Vec<Option<usize>>, String> {
     let mut wrong = String::new();
     let mut chosen = Vec::new();
     for wish in &config.interfaces {
         let found = match wish.matching {
-            Match::Port(port) => (usize::from(port) < devices.len()).then_some(usize::from(port)),
-            Match::Mac(mac) => devices.iter().position(|device| device.mac == mac),
+            Match::Port(port) => {
+                devices.get(usize::from(port)).is_some_and(Option::is_some).then_some(port.into())
+            }
+            Match::Mac(mac) => {
+                devices.iter().position(|device| device.is_some_and(|device| device.mac == mac))
+            }
         };
-        match found {
-            None => {
-                let _ = writeln!(wrong, "interface.{}: no device has {}", wish.name, wish.matching);
-            }
-            Some(number) if chosen.contains(&number) => {
-                let _ = writeln!(
-                    wrong,
-                    "interface.{}: {} is the device of another interface already",
-                    wish.name, wish.matching
-                );
-            }
-            Some(number) => {
-                if let (Some(mtu), Some(device)) = (wish.mtu, devices.get(number))
-                    && mtu > device.mtu
-                {
-                    let _ = writeln!(
-                        wrong,
-                        "interface.{}.mtu: {mtu} is more than its device carries: at most {} ({})",
-                        wish.name, device.mtu, device.name
-                    );
-                }
-                chosen.push(number);
-            }
+        if found.is_none() && absent == Absent::Refused {
+            let _ = writeln!(wrong, "interface.{}: no device has {}", wish.name, wish.matching);
         }
+        let device = found.and_then(|port| *devices.get(port)?);
+        if found.is_some() && chosen.contains(&found) {
+            let _ = writeln!(
+                wrong,
+                "interface.{}: {} is the device of another interface already",
+                wish.name, wish.matching
+            );
+        } else if let (Some(mtu), Some(device)) = (wish.mtu, device)
+            && mtu > device.mtu
+        {
+            let _ = writeln!(
+                wrong,
+                "interface.{}.mtu: {mtu} is more than its device carries: at most {} ({})",
+                wish.name, device.mtu, device.name
+            );
+        }
+        chosen.push(found);
     }
     if wrong.is_empty() {
         return Ok(chosen);
     }
-    let _ = match devices {
-        [] => writeln!(wrong, "there is no network device"),
-        _ => writeln!(wrong, "there are:"),
+    let _ = match devices.iter().any(Option::is_some) {
+        false => writeln!(wrong, "there is no network device"),
+        true => writeln!(wrong, "there are:"),
     };
     for (port, device) in devices.iter().enumerate() {
-        let _ = writeln!(wrong, "  {}", describe(port, device));
+        if let Some(device) = device {
+            let _ = writeln!(wrong, "  {}", describe(port, device));
+        }
     }
     Err(wrong)
 }
@@ -145,7 +167,12 @@ pub fn describe(port: usize, device: &DeviceInfo) -> String {
     format!("port {port}: {mac}, {}, mtu {}", device.name, device.mtu)
 }
 
-/// The snapshot of `config` with the devices as they are now, one for each of its interfaces.
+/// The device that serves the interface of this name.
+fn serving<'a>(attached: &'a [Attached], wish: &Wish) -> Option<&'a Attached> {
+    attached.iter().find(|attached| attached.name == wish.name)
+}
+
+/// The snapshot of `config` with the devices as they are now. Interfaces without one are not in it, nor are their routes.
 ///
 /// # Errors
 /// What contradicts; the configuration's own rules leave little.
@@ -154,10 +181,12 @@ pub fn snapshot(
     attached: &[Attached],
     unconfigured: &Arc<IfCounters>,
 ) -> Result<Snapshot, Conflict> {
-    let interfaces = config.interfaces.iter().zip(attached).map(|(wish, attached)| interface(wish, attached));
+    let serving: Vec<_> = config.interfaces.iter().map(|wish| (wish, serving(attached, wish))).collect();
+    let interfaces = serving.iter().filter_map(|&(wish, attached)| Some(interface(wish, attached?)));
+    let indices: Vec<_> = serving.iter().map(|(_, attached)| Some(attached.as_ref()?.interface)).collect();
     Snapshot::build(&Plan {
         interfaces: interfaces.collect(),
-        routes: config.routes.iter().map(|wish| route(wish, attached)).collect(),
+        routes: config.routes.iter().filter_map(|wish| route(wish, &indices)).collect(),
         unconfigured: unconfigured.clone(),
     })
 }
@@ -184,30 +213,32 @@ fn interface(wish: &Wish, attached: &Attached) -> InterfacePlan {
     }
 }
 
-fn route(route: &Route, attached: &[Attached]) -> RoutePlan {
-    // The configuration's rules have seen to it that there is such an interface.
-    let index = |number: usize| attached.get(number).map_or(IfIndex(u16::MAX), |attached| attached.interface);
-    RoutePlan {
+/// `None` if its interface has no device. `indices` are those of the interfaces, in configuration order.
+fn route(route: &Route, indices: &[Option<IfIndex>]) -> Option<RoutePlan> {
+    Some(RoutePlan {
         to: (route.to.addr(), route.to.prefix_len()),
         target: match route.target {
             Target::Gateway { via, interface } => {
-                RouteTarget::Via { gateway: via, interface: index(interface) }
+                RouteTarget::Via { gateway: via, interface: (*indices.get(interface)?)? }
             }
             Target::Reject(Reject::Blackhole) => RouteTarget::Blackhole,
             Target::Reject(Reject::Unreachable) => RouteTarget::Unreachable,
             Target::Reject(Reject::Prohibit) => RouteTarget::Prohibit,
         },
         metric: route.metric,
-    }
+    })
 }
 
 /// The interfaces as an operator sees them.
 pub fn status(config: &Config, attached: &[Attached]) -> Vec<InterfaceStatus> {
-    let row = |(wish, attached): (&Wish, &Attached)| InterfaceStatus {
-        name: wish.name.clone(),
-        state: attached.state,
-        addresses: wish.addresses.clone(),
-        totals: attached.counters.totals(),
+    let row = |wish: &Wish| {
+        let attached = serving(attached, wish);
+        InterfaceStatus {
+            name: wish.name.clone(),
+            state: attached.map_or(State::Absent, |attached| attached.state),
+            addresses: wish.addresses.clone(),
+            totals: attached.map(|attached| attached.counters.totals()).unwrap_or_default(),
+        }
     };
-    config.interfaces.iter().zip(attached).map(row).collect()
+    config.interfaces.iter().map(row).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Task level, one owner: management. A change is one store of a [`Running`]; see [`Interfaces::replace`].
 
-use crate::attach::{self, Attached, Bay};
+use crate::attach::{self, Absent, Attached, Bay};
 use crate::config::{Config, Steering as Wish};
 use crate::port::Port;
 use crate::shared::{INBOX, Notice, Place, Running, Shared, Steering};
@@ -22,8 +22,11 @@ pub struct Interfaces {
     shared: &'static Shared,
     /// CPUs that forward.
     cpus: usize,
-    /// By interface index.
-    bays: Vec<Bay>,
+    /// By interface index, which is the port; `None` where nothing is plugged in.
+    bays: Vec<Option<Bay>>,
+    absent: Absent,
+    /// Something is to be attached as soon as what was there before is gone.
+    again: bool,
     /// What each queue pair goes through on its way to its CPU.
     dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
     config: Config,
@@ -42,6 +45,9 @@ struct Leaving {
     /// Its ports that CPUs have given back.
     ports: Vec<Port>,
 }
+
+/// Devices there can be.
+const MAX_PORTS: usize = INBOX / 2;
 
 /// What turns one configuration into another. Pure: [`Change::between`] looks at nothing else.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -72,7 +78,9 @@ impl Interfaces {
         Self {
             shared,
             cpus,
-            bays,
+            bays: bays.into_iter().map(Some).collect(),
+            absent: Absent::Refused,
+            again: false,
             dress: |queue| queue,
             config,
             attached: Vec::new(),
@@ -86,6 +94,11 @@ impl Interfaces {
     /// Sends each queue pair through `dress`, for programs that measure.
     pub fn dressed(self, dress: fn(Box<dyn Queue>) -> Box<dyn Queue>) -> Self {
         Self { dress, ..self }
+    }
+
+    /// On a machine whose devices come and go: an interface waits for its device, and one that fails is left out.
+    pub fn hot_plug(self) -> Self {
+        Self { absent: Absent::Awaited, ..self }
     }
 
     /// The configuration in force.
@@ -104,8 +117,49 @@ impl Interfaces {
     }
 
     /// The devices there are, by interface index.
-    pub fn bays(&self) -> &[Bay] {
-        &self.bays
+    pub fn bays(&self) -> impl Iterator<Item = (IfIndex, &Bay)> {
+        self.bays.iter().enumerate().filter_map(|(port, bay)| Some((IfIndex(port as u16), bay.as_ref()?)))
+    }
+
+    /// Whether the device at `port` serves an interface and broke its protocol.
+    pub fn is_broken(&self, port: IfIndex) -> bool {
+        let broken = |attached: &Attached| matches!(attached.state, State::Broken(_));
+        self.attached.iter().any(|attached| attached.interface == port && broken(attached))
+    }
+
+    /// A device was plugged in at `port`; what was there before is gone. An interface that waits for it goes into service.
+    pub fn plug(&mut self, cx: &Control, port: IfIndex, bay: Bay) {
+        if port.index() >= MAX_PORTS {
+            error!("port {}: there can be {MAX_PORTS} devices; this one is left alone", port.index());
+            return;
+        }
+        self.unplug(cx, port);
+        if self.bays.len() <= port.index() {
+            self.bays.resize_with(port.index() + 1, || None);
+        }
+        info!("{}", attach::describe(port.index(), bay.info()));
+        if let Some(place) = self.bays.get_mut(port.index()) {
+            *place = Some(bay);
+        }
+        self.reapply(cx);
+    }
+
+    /// The device at `port` is gone, or about to go: its interface waits for another one.
+    pub fn unplug(&mut self, cx: &Control, port: IfIndex) {
+        if self.bays.get_mut(port.index()).and_then(Option::take).is_some() {
+            info!("port {}: unplugged", port.index());
+            self.reapply(cx);
+        }
+    }
+
+    /// Puts the configuration in force again, with the devices there are now.
+    fn reapply(&mut self, cx: &Control) {
+        self.again = false;
+        match self.replace(cx, self.config.clone()) {
+            Ok(change) if change.attach.is_empty() && change.detach.is_empty() => {}
+            Ok(change) => log(&change),
+            Err(wrong) => error!("the configuration stays as it was: {}", wrong.trim_end()),
+        }
     }
 
     #[cfg(test)]
@@ -140,23 +194,45 @@ impl Interfaces {
     /// A text for people. Then nothing has changed.
     pub fn replace(&mut self, cx: &Control, config: Config) -> Result<Change, String> {
         self.settle(cx);
-        let infos: Vec<_> = self.bays.iter().map(Bay::info).collect();
-        let chosen = attach::choose(&config, &infos)?;
-        let after: Vec<IfIndex> = chosen.into_iter().map(|number| IfIndex(number as u16)).collect();
+        let infos: Vec<_> = self.bays.iter().map(|bay| bay.as_ref().map(Bay::info)).collect();
+        let mut chosen = attach::choose(&config, &infos, self.absent)?;
         let before: Vec<IfIndex> = self.attached.iter().map(|attached| attached.interface).collect();
-        let change = Change::between(&before, &after);
-        if let Some(busy) =
-            self.leaving.iter().find(|leaving| change.attach.contains(&leaving.attached.interface))
-        {
-            return Err(alloc::format!("{}: still being detached, try again\n", busy.attached.name));
-        }
         // What can fail comes first; devices attached until then detach by being dropped.
         let (mut fresh, mut ports) = (Vec::new(), Vec::new());
-        for &interface in &change.attach {
-            let (attached, own) = self.attach(cx, interface)?;
-            fresh.push(attached);
-            ports.extend(own);
+        for choice in &mut chosen {
+            let Some(interface) = choice.map(|port| IfIndex(port as u16)) else { continue };
+            if before.contains(&interface) {
+                continue;
+            }
+            let busy = self.leaving.iter().find(|leaving| leaving.attached.interface == interface);
+            let outcome = match (busy, self.absent) {
+                (None, _) => self.attach(cx, interface),
+                (Some(busy), Absent::Refused) => {
+                    Err(alloc::format!("{}: still being detached, try again\n", busy.attached.name))
+                }
+                (Some(_), Absent::Awaited) => {
+                    self.again = true;
+                    *choice = None;
+                    continue;
+                }
+            };
+            match (outcome, self.absent) {
+                (Ok((attached, own)), _) => {
+                    fresh.push(attached);
+                    ports.extend(own);
+                }
+                (Err(wrong), Absent::Refused) => return Err(wrong),
+                (Err(wrong), Absent::Awaited) => {
+                    error!("port {}: {}", interface.index(), wrong.trim_end());
+                    if let Some(bay) = self.bays.get_mut(interface.index()) {
+                        *bay = None;
+                    }
+                    *choice = None;
+                }
+            }
         }
+        let after: Vec<IfIndex> = chosen.iter().flatten().map(|&port| IfIndex(port as u16)).collect();
+        let change = Change::between(&before, &after);
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.attached.drain(..).partition(|attached| after.contains(&attached.interface));
         let mut next = fresh;
@@ -164,7 +240,8 @@ impl Interfaces {
         next.sort_by_key(|attached| after.iter().position(|&index| index == attached.interface));
         let names: Vec<String> = next.iter().map(|attached| attached.name.clone()).collect();
         let states: Vec<State> = next.iter().map(|attached| attached.state).collect();
-        for (attached, wish) in next.iter_mut().zip(&config.interfaces) {
+        let served = config.interfaces.iter().zip(&chosen).filter_map(|(wish, port)| port.map(|_| wish));
+        for (attached, wish) in next.iter_mut().zip(served) {
             attached.name.clone_from(&wish.name);
             attached.state = match attached.state {
                 State::Broken(reason) => State::Broken(reason),
@@ -185,6 +262,8 @@ impl Interfaces {
             Ok(running) => running,
             Err(wrong) => {
                 // As it was: names and states too.
+                let is_fresh = |attached: &&mut Attached| change.attach.contains(&attached.interface);
+                next.iter_mut().filter(is_fresh).for_each(|attached| attached.device.stop(cx));
                 let was = next.into_iter().zip(names).zip(states);
                 let was = was.map(|((attached, name), state)| Attached { name, state, ..attached });
                 let old = was.filter(|attached| !change.attach.contains(&attached.interface)).chain(gone);
@@ -212,7 +291,9 @@ impl Interfaces {
     /// Attaches a device: probe it, number it, split it into ports. They go to their CPUs before the configuration that
     /// names them is published, so a CPU that sees that one has them.
     fn attach(&mut self, cx: &Control, interface: IfIndex) -> Result<(Attached, Vec<(CpuId, Port)>), String> {
-        let Some(bay) = self.bays.get(interface.index()) else { return Err("no such device\n".into()) };
+        let Some(bay) = self.bays.get(interface.index()).and_then(Option::as_ref) else {
+            return Err("no such device\n".into());
+        };
         let mut device = bay.probe(cx).map_err(|wrong| alloc::format!("{wrong}\n"))?;
         self.attachments = self.attachments.wrapping_add(1);
         let attachment = self.attachments;
@@ -276,6 +357,9 @@ impl Interfaces {
     /// `look`, health and carrier of all.
     pub fn run(&mut self, cx: &Control, look: bool) {
         self.settle(cx);
+        if self.again && self.is_settled() {
+            self.reapply(cx);
+        }
         let mut changed = self.stop_broken(cx);
         if look {
             for attached in &mut self.attached {
@@ -301,11 +385,7 @@ impl Interfaces {
             };
             attached.device.stop(cx);
             attached.state = State::Broken(fault.reason);
-            error!(
-                "{}: {} broke its protocol: {fault}; it is stopped",
-                attached.name,
-                attached.device.info().name
-            );
+            error!("{}: {} is stopped: {fault}", attached.name, attached.device.info().name);
             any = true;
         }
         any

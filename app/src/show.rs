@@ -25,6 +25,8 @@ pub struct InterfaceStatus {
 /// Whether packets can pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
+    /// Its device is not plugged in.
+    Absent,
     /// The configuration says `enabled = false`.
     Disabled,
     /// The device lives and reports its carrier.
@@ -36,6 +38,7 @@ pub enum State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            State::Absent => "absent",
             State::Disabled => "disabled",
             State::Link(Link::Up) => "up",
             State::Link(Link::Down) => "down",

@@ -154,7 +154,7 @@ impl Rig {
     }
 
     fn totals(&self) -> Vec<Totals> {
-        let interfaces = self.interfaces.bays().iter().map(|bay| bay.counters().totals());
+        let interfaces = self.interfaces.bays().map(|(_, bay)| bay.counters().totals());
         interfaces.chain([self.interfaces.unconfigured().totals()]).collect()
     }
 }
