@@ -4,7 +4,7 @@
 //! the task ([`Dispatcher::preempt`]). Who owns the CPU is the mask count: above zero the dispatcher, a softint or a
 //! masked section; at zero a task.
 
-use crate::interrupt::TIMER;
+use crate::interrupt::{EVENTS, TIMER};
 use crate::local::Local;
 use crate::{clock, log, mask, task, timer};
 use alloc::boxed::Box;
@@ -33,7 +33,7 @@ pub trait Softints {
     /// Serves one pending source. May not block, take a lock or allocate. [`More::Yes`] keeps the source pending:
     /// it is served again after the others had their turn.
     ///
-    /// [`TIMER`] is served when the deadline of [`timer::arm`] has passed.
+    /// [`TIMER`] is served when the deadline of [`timer::arm`] has passed; [`EVENTS`] never is: it is the dispatcher's.
     fn softint(&mut self, cx: &Softint, bit: u8) -> More;
 }
 
@@ -221,6 +221,9 @@ impl Dispatcher {
     }
 
     fn softint(&mut self, bit: u8) -> More {
+        if bit == EVENTS {
+            return body::events(self.cpu.id());
+        }
         if bit == TIMER {
             let due = timer::expire();
             if due.tasks {
@@ -304,9 +307,9 @@ pub(crate) use image::preempted;
 mod image {
     use super::{Dispatcher, ROUNDS, Slice, with};
     pub(super) use crate::cpu::Context;
-    use crate::{apic, clock, cpu, log};
+    use crate::{apic, clock, cpu, log, xen};
     use core::sync::atomic::Ordering;
-    use weir_sync::{CpuId, Pending};
+    use weir_sync::{CpuId, More, Pending};
     use x86_64::instructions::interrupts;
 
     #[inline]
@@ -366,6 +369,11 @@ mod image {
 
     pub(super) fn wake(cpu: CpuId) {
         apic::wake(cpu::block(cpu).apic.load(Ordering::Relaxed));
+    }
+
+    /// Serves [`EVENTS`](crate::interrupt::EVENTS).
+    pub(super) fn events(cpu: CpuId) -> More {
+        xen::event::serve(cpu)
     }
 
     /// Where the interrupt stub arrives when it has left its stack, saved the task and turned interrupts on: the middle

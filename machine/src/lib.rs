@@ -49,6 +49,7 @@ mod stacks;
 pub mod start_info;
 pub mod task;
 pub mod timer;
+pub mod xen;
 
 /// The bodies of this crate's modules on the host.
 #[cfg(not(feature = "image"))]
@@ -60,6 +61,8 @@ mod host {
     pub(crate) mod pci;
     pub(crate) mod power;
     pub(crate) mod timer;
+    pub(crate) mod xen_grant;
+    pub(crate) mod xen_store;
 }
 
 #[cfg(feature = "image")]

@@ -3,6 +3,7 @@
 //! Callable in any context once [`init`] has run; before, and without Xen, every call fails with [`Errno::NOSYS`].
 
 use super::DomId;
+use crate::port;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::fmt;
@@ -48,7 +49,7 @@ impl fmt::Debug for Errno {
     }
 }
 
-/// Numbers of hypercalls; `xen-sys` has them as `u32` all the same.
+/// Bytes of an entry of the page.
 const STRIDE: usize = 32;
 
 /// `[I]` First of Xen's CPUID leaves; 0: no Xen, or [`init`] has not run.
@@ -193,11 +194,20 @@ pub(crate) unsafe fn hvm_op<T>(command: u32, argument: &mut T) -> Result<u64, Er
     unsafe { call(xen_sys::__HYPERVISOR_hvm_op, [command.into(), address(argument), 0]) }
 }
 
-/// Writes to Xen's own log, which shows it as far as `guest_loglvl` lets it.
-pub(crate) fn console_io(text: &[u8]) {
+/// Writes to Xen's own log, if the domain may.
+pub(crate) fn console_io(text: &[u8]) -> Result<(), Errno> {
     let write = u64::from(xen_sys::CONSOLEIO_write);
+    let arguments = [write, text.len() as u64, text.as_ptr() as u64];
     // SAFETY: Xen reads `text` and writes nothing.
-    let _ = unsafe { call(xen_sys::__HYPERVISOR_console_io, [write, text.len() as u64, text.as_ptr() as u64]) };
+    unsafe { call(xen_sys::__HYPERVISOR_console_io, arguments) }.map(|_| ())
+}
+
+/// Writes to Xen's own log, which shows it as far as `guest_loglvl` lets it: by [`console_io`], or, where that is left to
+/// debug builds of Xen, byte by byte through a port. For last words.
+pub(crate) fn log(text: &[u8]) {
+    if base().is_some() && console_io(text).is_err() {
+        text.iter().for_each(|&byte| port::write(xen_sys::XEN_HVM_DEBUGCONS_IOPORT as u16, byte));
+    }
 }
 
 /// `HVMOP_get_param`: what the builder of the domain left at `index` (Xen `public/hvm/params.h`); `None` if nothing, 0 or
