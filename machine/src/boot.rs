@@ -6,7 +6,7 @@ use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
 use crate::start_info::{self, Areas, StartInfo};
 use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices, pci};
-use crate::{power, report, smp, timer};
+use crate::{power, report, smp, timer, xen};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -104,6 +104,7 @@ extern "C" fn enter(start_info: u64) -> ! {
     block.prepare(CpuId::BOOT, &raw const STACKS as u64);
     cpu::load(block);
     interrupt::load();
+    xen::start();
     console::init();
     cpu::features();
     if cpu::has_quick_strings() {
@@ -123,9 +124,11 @@ extern "C" fn enter(start_info: u64) -> ! {
     let command_line = memory(&start, &read);
     let level_known = log::init(command_line);
     let panic_known = report::init(command_line);
+    xen::init();
     let acpi = acpi::init(start.rsdp);
     power::init(acpi);
     apic::init(acpi.has_8259);
+    xen::init_cpu(CpuId::BOOT);
     clock::init(acpi);
     timer::init_cpu();
     ioapic::init(acpi);

@@ -60,12 +60,14 @@ pub fn write_str(text: &str) {
 /// Formats to every sink, as one piece.
 pub fn write_fmt(text: fmt::Arguments) {
     let _whole = patiently();
-    let _ = fmt::write(&mut Writer(|sink, bytes| (sink.write)(bytes)), text);
+    let mut pieces = Pieces { bytes: [0; PIECE], len: 0 };
+    let _ = fmt::write(&mut pieces, text);
+    pieces.flush();
 }
 
 /// Formats to every sink without a lock, for a CPU that will not return. Callable in any context.
 pub fn write_panic(text: fmt::Arguments) {
-    let _ = fmt::write(&mut Writer(|sink, bytes| (sink.write_panic)(bytes)), text);
+    let _ = fmt::write(&mut Panicking, text);
 }
 
 /// The next byte of input from any sink; `None` if none waits. A task reads in turn with others.
@@ -84,11 +86,45 @@ fn patiently() -> Option<MutexGuard<'static, ()>> {
     })
 }
 
-struct Writer(fn(&Sink, &[u8]));
+/// Most of a line: a sink that must tell somebody of each write is not to do it for every number.
+const PIECE: usize = 256;
 
-impl fmt::Write for Writer {
+/// Gathers what formatting hands out in crumbs.
+struct Pieces {
+    bytes: [u8; PIECE],
+    len: usize,
+}
+
+impl Pieces {
+    fn flush(&mut self) {
+        let text = self.bytes.get(..self.len).unwrap_or(&[]);
+        sinks().for_each(|sink| (sink.write)(text));
+        self.len = 0;
+    }
+}
+
+impl fmt::Write for Pieces {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        sinks().for_each(|sink| (self.0)(sink, text.as_bytes()));
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            if self.len == PIECE {
+                self.flush();
+            }
+            let count = rest.len().min(PIECE - self.len);
+            let (now, later) = rest.split_at(count);
+            self.bytes[self.len..self.len + count].copy_from_slice(now);
+            self.len += count;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+struct Panicking;
+
+impl fmt::Write for Panicking {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        sinks().for_each(|sink| (sink.write_panic)(text.as_bytes()));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "only CPUs sleep"))]
 mod slept;
 
-use crate::interrupt::TIMER;
+use crate::interrupt::{EVENTS, TIMER};
 use crate::local::Local;
 use crate::{clock, log, mask, task, timer, trace};
 use alloc::boxed::Box;
@@ -38,7 +38,7 @@ pub trait Softints {
     /// Serves one pending source. May not block, take a lock or allocate. [`More::Yes`] keeps the source pending:
     /// it is served again after the others had their turn.
     ///
-    /// [`TIMER`] is served when the deadline of [`timer::arm`] has passed.
+    /// [`TIMER`] is served when the deadline of [`timer::arm`] has passed; [`EVENTS`] never is: it is the dispatcher's.
     fn softint(&mut self, cx: &Softint, bit: u8) -> More;
 }
 
@@ -230,6 +230,9 @@ impl Dispatcher {
     }
 
     fn softint(&mut self, bit: u8) -> More {
+        if bit == EVENTS {
+            return body::events(self.cpu.id());
+        }
         if bit == TIMER {
             let due = timer::expire();
             if due.tasks {
@@ -316,9 +319,9 @@ pub(crate) use image::preempted;
 mod image {
     use super::{Dispatcher, ROUNDS, Slice, with};
     pub(super) use crate::cpu::Context;
-    use crate::{apic, clock, cpu, log, trace};
+    use crate::{apic, clock, cpu, log, trace, xen};
     use core::sync::atomic::Ordering;
-    use weir_sync::{CpuId, Event, Pending};
+    use weir_sync::{CpuId, Event, More, Pending};
     use x86_64::instructions::interrupts;
 
     #[inline]
@@ -381,6 +384,11 @@ mod image {
 
     pub(super) fn wake(cpu: CpuId) {
         apic::wake(cpu::block(cpu).apic.load(Ordering::Relaxed));
+    }
+
+    /// Serves [`EVENTS`](crate::interrupt::EVENTS).
+    pub(super) fn events(cpu: CpuId) -> More {
+        xen::event::serve(cpu)
     }
 
     /// Where the interrupt stub arrives when it has left its stack, saved the task and turned interrupts on: the middle

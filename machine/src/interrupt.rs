@@ -20,6 +20,10 @@ pub const TIMER: u8 = 0;
 pub const MESSAGE: u8 = 1;
 /// Console input.
 pub const CONSOLE: u8 = 2;
+/// Xen's event channels: which of them, the dispatcher looks up itself.
+pub const EVENTS: u8 = 3;
+/// News in Xen's store, on the boot CPU.
+pub const STORE: u8 = 4;
 /// First bit for devices.
 pub const FIRST_DEVICE: u8 = 8;
 /// Bits a CPU has.

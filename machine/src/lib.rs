@@ -51,6 +51,7 @@ pub mod start_info;
 pub mod task;
 pub mod timer;
 pub mod trace;
+pub mod xen;
 
 /// The bodies of this crate's modules on the host.
 #[cfg(not(feature = "image"))]
@@ -64,6 +65,8 @@ mod host {
     pub(crate) mod power;
     pub(crate) mod random;
     pub(crate) mod timer;
+    pub(crate) mod xen_grant;
+    pub(crate) mod xen_store;
 }
 
 #[cfg(feature = "image")]

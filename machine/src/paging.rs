@@ -207,7 +207,7 @@ fn table_at(entry: u64) -> &'static Table {
 #[cfg(feature = "image")]
 pub use image::firmware;
 #[cfg(feature = "image")]
-pub(crate) use image::{ROOT, Segments, device, guard, load, start};
+pub(crate) use image::{ROOT, Segments, device, guard, load, shared, start};
 
 #[cfg(feature = "image")]
 mod image {
@@ -278,6 +278,11 @@ mod image {
     /// is out of reach, or tables ran out.
     pub(crate) fn device(range: Range<u64>) -> bool {
         add(range, Access::Device).is_some()
+    }
+
+    /// Maps memory that is no RAM of ours and that another domain reads and writes too, cached. `false` as for [`device`].
+    pub(crate) fn shared(range: Range<u64>) -> bool {
+        add(range, Access::Write).is_some()
     }
 
     /// Read-only view of `len` bytes at physical address `at`: firmware tables, wherever the firmware put them.

@@ -4,7 +4,7 @@
 
 use crate::backtrace::{self, LONGEST_CALL, Start, Sure};
 use crate::stacks::{self, Stack};
-use crate::{apic, boot, clock, console, cpu, frames, log, mask, power, trace};
+use crate::{apic, boot, clock, console, cpu, frames, log, mask, power, trace, xen};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -97,6 +97,8 @@ fn end() -> ! {
     let seconds = REBOOT_AFTER.load(Ordering::Relaxed);
     if seconds == HALT {
         console::write_panic(format_args!("weir: halted\n"));
+        // A domain that only halted would look alive.
+        xen::end(xen::End::Crash);
         stop();
     }
     console::write_panic(format_args!("weir: rebooting in {seconds} s\n"));

@@ -2,7 +2,7 @@
 //! MiB, into the same address space.
 
 use crate::stacks::{self, Stack};
-use crate::{acpi, apic, clock, cpu, frames, interrupt, paging, timer};
+use crate::{acpi, apic, clock, cpu, frames, interrupt, paging, timer, xen};
 use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use spin::Once;
@@ -132,6 +132,7 @@ pub(crate) extern "C" fn enter(block: &'static cpu::Block) -> ! {
     cpu::features();
     apic::init_cpu();
     timer::init_cpu();
+    xen::init_cpu(block.number());
     let work = WORK.get().copied();
     let cpu = claim(block.number());
     block.running.store(true, Ordering::Release);

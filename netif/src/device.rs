@@ -1,6 +1,7 @@
 //! What a network device offers, and what the stack asks of it.
 
 use crate::batch::Batch;
+use crate::discard::Drop;
 use crate::pool::Pool;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -86,6 +87,10 @@ pub trait Queue: Send {
 
     /// Asks for a receive interrupt, then looks once more: [`More::Yes`] if something arrived meanwhile.
     fn arm(&mut self, cx: &Softint) -> Result<More, Fault>;
+
+    /// Tells `count` how many packets died inside the driver since the last call, by reason. Not those that are left to
+    /// the caller.
+    fn take_drops(&mut self, _count: &mut dyn FnMut(Drop, u32)) {}
 }
 
 /// A queue pair on its way to the CPU that will own it.

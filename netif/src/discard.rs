@@ -114,6 +114,8 @@ reasons! {
     NoBuffer = "no-buffer",
     /// The device took itself down; what it had lent was taken back.
     DeviceFault = "device-fault",
+    /// The device's other side said that it could not deliver or transmit it.
+    DeviceRefused = "device-refused",
     /// The packet carries offloads its egress cannot take and software cannot finish.
     OffloadUnsupported = "offload-unsupported",
     /// Consumed by the router: delivered, not lost. Counted so that every packet has an end.

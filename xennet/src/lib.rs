@@ -1,8 +1,34 @@
-//! Xen network front end: so far its foundation, the request/response ring shared with a backend that may be hostile.
+//! Xen network front end (Xen `public/io/netif.h`): vifs found in the store, connected to backends that may be hostile.
+//!
+//! What a backend may touch is read once, copied, then checked; whatever it breaks is a named [`Violation`] that takes
+//! this one vif down. The app calls [`Vif::list`] and [`probe`] at boot and after a vif came back.
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod ring;
+mod attach;
+mod device;
+mod error;
+mod features;
+mod headers;
+mod health;
+mod ids;
+mod pair;
+mod receive;
+mod ring;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod violation;
+mod wire;
+mod xenbus;
+
+pub use attach::{Options, Vif, Xen, describe, probe};
+pub use error::Error;
+pub use violation::Violation;
+pub use xenbus::State;

@@ -1,6 +1,7 @@
 //! The TSC's frequency by word of the hypervisor, which knows of TSC scaling, or of the CPU.
 
 use super::scale;
+use crate::xen;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, Ordering};
 use raw_cpuid::{CpuId, Hypervisor};
@@ -12,7 +13,8 @@ pub(super) fn stated(hint: Option<(u64, &'static str)>) -> Option<(u64, &'static
         hint,
         hypervisor_leaf().map(|hz| (hz, "hypervisor CPUID leaf")),
         kvmclock().map(|hz| (hz, "kvmclock")),
-        xen_leaf().map(|hz| (hz, "Xen CPUID leaf")),
+        xen_clock().map(|hz| (hz, "Xen's clock")),
+        xen::clock::leaf_hz().map(|hz| (hz, "Xen CPUID leaf")),
         crystal().map(|hz| (hz, "CPUID leaf 0x15")),
     ]
     .into_iter()
@@ -49,20 +51,10 @@ pub(crate) fn apic_bus_hz() -> Option<u64> {
     }
 }
 
-/// Xen's CPUID leaf 4 (base + 3), sub-leaf 0: ECX is the guest's TSC frequency in kHz.
-fn xen_leaf() -> Option<u64> {
-    let base = xen_base()?;
-    Some(u64::from(raw_cpuid::cpuid!(base + 3, 0).ecx) * 1_000)
-}
-
-/// Xen's leaves begin at 0x40000000, or at a later multiple of 0x100 behind Hyper-V's.
-fn xen_base() -> Option<u32> {
-    const SIGNATURE: (u32, u32, u32) = (0x566E_6558, 0x6558_4D4D, 0x4D4D_566E);
-    CpuId::new().get_feature_info().filter(|features| features.has_hypervisor())?;
-    (0x4000_0000..0x4000_1000).step_by(0x100).find(|&base| {
-        let leaf = raw_cpuid::cpuid!(base);
-        (leaf.ebx, leaf.ecx, leaf.edx) == SIGNATURE && leaf.eax >= base + 3
-    })
+/// The frequency behind the scale that Xen keeps.
+fn xen_clock() -> Option<u64> {
+    let (mul, shift) = xen::clock::scale()?;
+    scale::kvmclock_hz(mul, shift)
 }
 
 /// CPUID leaf 0x15, with leaf 0x16's base frequency where the crystal's is left out (Intel SDM vol. 3, 19.7.3).

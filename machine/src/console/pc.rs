@@ -3,7 +3,7 @@
 use super::serial::Serial;
 use super::{Sink, add};
 use crate::interrupt::Interrupt;
-use crate::{ioapic, port};
+use crate::{ioapic, port, xen};
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 use uart_16550::Uart16550;
@@ -38,9 +38,12 @@ pub fn init() {
     }
 }
 
-/// Has COM1's input raise `interrupt`; whoever it wakes reads until [`read_byte`](super::read_byte) gives
-/// nothing. `false` if there is no COM1 or its line cannot be routed: then only polling is left.
+/// Has input, of Xen's console or of COM1, raise `interrupt`; whoever it wakes reads until [`read_byte`](super::read_byte) gives
+/// nothing. `false` if there is neither or its line cannot be routed: then only polling is left.
 pub fn enable_interrupt(interrupt: Interrupt) -> bool {
+    if let Some(enabled) = xen::console::enable_interrupt(interrupt) {
+        return enabled;
+    }
     let Some(mut serial) = assumed() else { return false };
     if let Err(error) = ioapic::route_isa(COM1_IRQ, interrupt) {
         crate::warn!("console: input is polled: {error}");

@@ -5,7 +5,7 @@ use crate::trace;
 use std::cell::Cell;
 use std::sync::Mutex;
 use std::thread::{self, Thread};
-use weir_sync::{CpuId, Event, MAX_CPUS, Pending};
+use weir_sync::{CpuId, Event, MAX_CPUS, More, Pending};
 
 /// What a dispatcher's thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,11 @@ pub(crate) fn busy_ticks(_cpu: CpuId) -> u64 {
 /// Threads are not preempted by softints.
 pub(crate) fn preemptions(_cpu: CpuId) -> u64 {
     0
+}
+
+/// Simulated event channels raise their targets themselves.
+pub(crate) fn events(_cpu: CpuId) -> More {
+    More::No
 }
 
 pub(crate) fn wake(cpu: CpuId) {

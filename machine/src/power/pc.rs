@@ -2,6 +2,7 @@
 
 use crate::acpi::{Info, Power, Register};
 use crate::mmio::Window;
+use crate::xen::{self, End};
 use crate::{clock, port};
 use spin::Mutex;
 use x86_64::VirtAddr;
@@ -94,9 +95,10 @@ pub fn init(acpi: &Info) {
     });
 }
 
-/// Switches the machine off. Where that is not possible the CPU halts for good.
+/// Switches the machine off; a domain of Xen ends. Where that is not possible the CPU halts for good.
 pub fn off() -> ! {
     interrupts::disable();
+    xen::end(End::PowerOff);
     if let Some(registers) = REGISTERS.try_lock().as_deref().and_then(Option::as_ref) {
         if let Some((control, kind)) = &registers.sleep {
             control.write_u8(kind << REDUCED_SLP_TYP_SHIFT | REDUCED_SLP_EN);
@@ -112,10 +114,11 @@ pub fn off() -> ! {
     halt()
 }
 
-/// Resets the machine: by the ACPI reset register, the chipset, the keyboard controller, a triple fault, in
+/// Resets the machine: by Xen, the ACPI reset register, the chipset, the keyboard controller, a triple fault, in
 /// this order until one works.
 pub fn reboot() -> ! {
     interrupts::disable();
+    xen::end(End::Reboot);
     if let Some(registers) = REGISTERS.try_lock().as_deref().and_then(Option::as_ref)
         && let Some((register, value)) = &registers.reset
     {

@@ -1,0 +1,252 @@
+//! Weir as a Xen guest: vifs that come and go, configuration and answers by the store, wishes of the toolstack.
+//!
+//! Task level of the boot CPU. Ports are vif numbers: `match = { port = 2 }` is `device/vif/2`.
+
+use crate::attach::Bay;
+use crate::config::Config;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use weir_machine::interrupt::{Interrupt, STORE};
+use weir_machine::xen::control::{Request, Shutdown};
+use weir_machine::xen::grant::{self, Lent, Table};
+use weir_machine::xen::store::{self, Event, Store, StoreError, Watch};
+use weir_machine::{error, info, warn};
+use weir_netif::{Arena, IfIndex};
+use weir_sync::Control;
+use weir_xennet::{Options, Vif, Xen};
+
+/// Where a configuration is looked for; longer ones go on in `config/1`, `config/2` …
+const CONFIG: &str = "vm-data/weir/config";
+/// Where the outcome is told: the toolstack makes `data` for its guests to write to.
+const STATUS: &str = "data/weir/status";
+/// Bytes of an outcome: the store takes 4096 at once.
+const LONGEST_STATUS: usize = 3000;
+/// Pieces a configuration can have after the first.
+const MAX_PIECES: usize = 1024;
+
+/// What happened around us.
+pub enum News {
+    /// A device was plugged in at this port.
+    Plugged(IfIndex, Bay),
+    /// The device at this port is gone.
+    Unplugged(IfIndex),
+    /// There is another configuration in the store.
+    Configured,
+    /// The toolstack asks for an end.
+    End(Request),
+}
+
+/// Our relations to Xen and its toolstack.
+pub struct Guest {
+    xen: Xen,
+    arena: &'static Arena,
+    options: Options,
+    /// On the list of vifs.
+    vifs: Watch,
+    /// On the configuration.
+    settings: Watch,
+    shutdown: Shutdown,
+    /// Vifs we know of.
+    known: Vec<Vif>,
+    /// The configuration's text, as read last.
+    text: Option<Vec<u8>>,
+}
+
+impl Guest {
+    /// `None` if this is no Xen guest, or one without a store, which is said. Each vif gets a queue pair a CPU.
+    pub fn open(cx: &Control, arena: &'static Arena, cpus: usize) -> Option<Guest> {
+        let (store, grants) = (store::open(cx)?, grant::table()?);
+        store.interrupt(Interrupt { cpu: cx.cpu(), bit: STORE });
+        match Self::watching(cx, store, grants, arena, cpus) {
+            Ok(guest) => Some(guest),
+            Err(wrong) => {
+                error!("xenstore: {wrong}; no vif can be found, nothing is read from it");
+                None
+            }
+        }
+    }
+
+    fn watching(
+        cx: &Control,
+        store: &'static Store,
+        grants: &'static Table,
+        arena: &'static Arena,
+        cpus: usize,
+    ) -> Result<Guest, StoreError> {
+        Ok(Guest {
+            xen: Xen { store, grants, lent: None },
+            arena,
+            options: Options { queue_pairs: cpus as u16, ..Options::default() },
+            vifs: store.watch(cx, "device/vif")?,
+            settings: store.watch(cx, "vm-data/weir")?,
+            shutdown: Shutdown::start(cx, store)?,
+            known: Vec::new(),
+            text: None,
+        })
+    }
+
+    /// What happened since the last call.
+    pub fn news(&mut self, cx: &Control) -> Vec<News> {
+        let mut news = Vec::new();
+        let (mut vifs, mut settings) = (false, false);
+        while let Some(event) = self.xen.store.next_event(cx) {
+            match self.shutdown.request(cx, self.xen.store, &event) {
+                Ok(None) => {}
+                Ok(Some(Request::Suspend)) => {
+                    warn!("the toolstack asks to suspend, for a save or a migration: not supported, refused");
+                }
+                Ok(Some(Request::Unknown(wish))) => warn!("the toolstack asks for \"{wish}\": not known, ignored"),
+                Ok(Some(end)) => news.push(News::End(end)),
+                Err(wrong) => error!("control/shutdown: {wrong}"),
+            }
+            let is = |watch: &Watch| match &event {
+                Event::Changed { token, .. } => *token == watch.token(),
+                Event::Overflow => true,
+            };
+            vifs |= is(&self.vifs);
+            settings |= is(&self.settings);
+        }
+        if vifs {
+            self.compare(cx, &mut news);
+        }
+        if settings && self.look(cx) {
+            news.push(News::Configured);
+        }
+        news
+    }
+
+    /// Whether a vif that was stopped can be attached again: its backend is back.
+    pub fn returned(&mut self, cx: &Control, port: IfIndex) -> Option<Bay> {
+        let vif = Vif { handle: port.index() as u32 };
+        (vif.is_awaited(cx, self.xen.store) == Ok(true)).then(|| self.bay(cx, vif))?
+    }
+
+    /// Which vifs came and went.
+    fn compare(&mut self, cx: &Control, news: &mut Vec<News>) {
+        let now = match Vif::list(cx, self.xen.store) {
+            Ok(now) => now,
+            Err(wrong) => return error!("{wrong}"),
+        };
+        let port = |vif: &Vif| IfIndex(vif.handle.min(u16::MAX.into()) as u16);
+        let gone: Vec<Vif> = self.known.iter().filter(|vif| !now.contains(vif)).copied().collect();
+        news.extend(gone.iter().map(|vif| News::Unplugged(port(vif))));
+        self.known.retain(|vif| !gone.contains(vif));
+        for vif in now {
+            if !self.known.contains(&vif)
+                && let Some(bay) = self.bay(cx, vif)
+            {
+                self.known.push(vif);
+                news.push(News::Plugged(port(&vif), bay));
+            }
+        }
+    }
+
+    fn bay(&mut self, cx: &Control, vif: Vif) -> Option<Bay> {
+        self.lend(cx, vif);
+        let (xen, options) = (self.xen, self.options);
+        match weir_xennet::describe(cx, &xen, vif.handle, &options) {
+            Ok(info) => {
+                let probe = move |cx: &Control| {
+                    let place = |wrong| format!("xennet vif {}: {wrong}", vif.handle);
+                    weir_xennet::probe(cx, &xen, vif.handle, &options).map_err(place)
+                };
+                Some(Bay::known(info, Box::new(probe)))
+            }
+            Err(wrong) => {
+                error!("xennet vif {}: {wrong}", vif.handle);
+                None
+            }
+        }
+    }
+
+    /// The packet arena belongs to the backend domain of the first vif that is trusted with it.
+    fn lend(&mut self, cx: &Control, vif: Vif) {
+        if self.xen.lent.is_some() {
+            return;
+        }
+        if let Ok(Some(backend)) = vif.trusted_backend(cx, self.xen.store) {
+            let memory = self.arena.memory();
+            let lent = Lent::new(self.xen.grants, backend, memory.start as u64, memory.len() as u64);
+            info!("{} KiB of packet buffers are lent to {backend}", lent.pages() * 4);
+            self.xen.lent = Some(Box::leak(Box::new(lent)));
+        }
+    }
+
+    /// Reads the configuration's text; whether it is there, and another one.
+    fn look(&mut self, cx: &Control) -> bool {
+        let text = match self.read(cx) {
+            Ok(text) => text,
+            Err(wrong) => {
+                self.tell(cx, &format!("{CONFIG}: {wrong}"));
+                return false;
+            }
+        };
+        let is_other = text.is_some() && text != self.text;
+        self.text = text;
+        is_other
+    }
+
+    fn read(&self, cx: &Control) -> Result<Option<Vec<u8>>, StoreError> {
+        let optional = |read: Result<Vec<u8>, StoreError>| match read {
+            Ok(text) => Ok(Some(text)),
+            Err(StoreError::NotFound | StoreError::Denied) => Ok(None),
+            Err(wrong) => Err(wrong),
+        };
+        let mut text = optional(self.xen.store.read(cx, CONFIG))?;
+        if let Some(text) = &mut text {
+            for number in 1..=MAX_PIECES {
+                let piece = optional(self.xen.store.read(cx, &format!("{CONFIG}/{number}")))?;
+                let Some(piece) = piece else { break };
+                text.extend(piece);
+            }
+        }
+        // A node that only holds others has no text.
+        Ok(text.filter(|text| !text.is_empty()))
+    }
+
+    /// The configuration in the store, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with it, as text for people.
+    pub fn configuration(&mut self, cx: &Control) -> Option<Result<Config, String>> {
+        self.look(cx);
+        let text = self.text.as_ref()?;
+        Some(Config::parse(text).map_err(|errors| errors.in_file(CONFIG).to_string()))
+    }
+
+    /// Tells the toolstack's side how it is with the configuration: `ok` or what is wrong.
+    pub fn tell(&self, cx: &Control, text: &str) {
+        let mut end = text.len().min(LONGEST_STATUS);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        if let Err(wrong) = self.xen.store.write(cx, STATUS, text.get(..end).unwrap_or_default().trim_end()) {
+            warn!("{STATUS} in xenstore: {wrong}");
+        }
+    }
+
+    /// Grants in use, pages that backends do not let go of, grants in all, and watches.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            grants: self.xen.grants.in_use(),
+            limbo: self.xen.grants.limbo(),
+            entries: self.xen.grants.entries(),
+            watches: self.xen.store.watches(),
+        }
+    }
+}
+
+/// What of Xen's means we hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holdings {
+    /// Pages lent to other domains.
+    pub grants: usize,
+    /// Of these, pages taken back that the other domain still maps.
+    pub limbo: usize,
+    /// Pages that can be lent.
+    pub entries: usize,
+    /// Watches on the store.
+    pub watches: usize,
+}

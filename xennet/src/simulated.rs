@@ -1,0 +1,424 @@
+//! A backend for tests. It reaches rings and pages as a real one does: by the references and ports it finds in the store.
+//!
+//! By default it behaves as Linux's netback does. Its public fields and raw accessors let a test make it lie.
+
+use crate::ring::PAGE;
+use crate::wire::{Extra, RxRequest, RxResponse, SLOTS_MAX, TxRequest, TxResponse, extra, rx, status, tx};
+use crate::xenbus::State;
+use std::collections::BTreeMap;
+use std::format;
+use std::string::{String, ToString};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec;
+use std::vec::Vec;
+use weir_machine::xen::DomId;
+use weir_machine::xen::event::Remote;
+use weir_machine::xen::grant::Table;
+use weir_machine::xen::store::{Peer, Store};
+
+/// Offsets in a ring's page.
+const REQ_PROD: usize = 0;
+const REQ_EVENT: usize = 4;
+const RSP_PROD: usize = 8;
+const RSP_EVENT: usize = 12;
+const FIRST: usize = 64;
+
+/// The backend's half of a ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BackRing {
+    reference: u32,
+    words: usize,
+    req_cons: u32,
+    rsp_prod: u32,
+    published: u32,
+}
+
+/// The backend's side of one queue.
+pub(crate) struct Queue {
+    pub(crate) tx: BackRing,
+    pub(crate) rx: BackRing,
+    pub(crate) tx_events: Remote,
+    pub(crate) rx_events: Remote,
+}
+
+/// A packet that was transmitted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Sent {
+    pub(crate) requests: Vec<TxRequest>,
+    pub(crate) extras: Vec<Extra>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Sent {
+    pub(crate) fn flags(&self) -> u16 {
+        self.requests[0].flags & !(tx::MORE_DATA | tx::EXTRA_INFO)
+    }
+}
+
+/// All of the backend.
+pub(crate) struct Backend {
+    pub(crate) me: DomId,
+    pub(crate) table: &'static Table,
+    pub(crate) queues: Vec<Queue>,
+    /// Front end states that it answers to by none of its own.
+    pub(crate) ignores: Vec<State>,
+    /// What it answers to others instead.
+    pub(crate) instead: BTreeMap<u8, State>,
+    /// Keeps everything mapped when it closes.
+    pub(crate) keeps: bool,
+    /// States of the front end that it saw.
+    pub(crate) seen: Vec<State>,
+    /// References it maps.
+    mapped: Vec<u32>,
+}
+
+/// A handle to the backend; clones are the same backend.
+#[derive(Clone)]
+pub(crate) struct Simulated {
+    pub(crate) store: &'static Store,
+    pub(crate) peer: Peer,
+    pub(crate) table: &'static Table,
+    pub(crate) front: String,
+    pub(crate) back: String,
+    backend: Arc<Mutex<Backend>>,
+}
+
+/// What Linux 6.1's netback offers.
+pub(crate) const FEATURES: [(&str, &str); 10] = [
+    ("feature-rx-copy", "1"),
+    ("feature-rx-flip", "0"),
+    ("feature-sg", "1"),
+    ("feature-gso-tcpv4", "1"),
+    ("feature-gso-tcpv6", "1"),
+    ("feature-ipv6-csum-offload", "1"),
+    ("feature-multicast-control", "1"),
+    ("feature-dynamic-multicast-control", "1"),
+    ("feature-split-event-channels", "1"),
+    ("multi-queue-max-queues", "4"),
+];
+
+impl Simulated {
+    /// Vif 0, of domain 0.
+    pub(crate) fn new() -> Self {
+        let (store, peer) = Store::simulated();
+        Self::of(store, peer, Table::simulated(8), 0, DomId(0))
+    }
+
+    /// Vif `handle`, of domain `me`, in a store of others too.
+    pub(crate) fn of(
+        store: &'static Store,
+        peer: Peer,
+        table: &'static Table,
+        handle: u32,
+        me: DomId,
+    ) -> Self {
+        let front = format!("{}/device/vif/{handle}", peer.home());
+        let back = format!("/local/domain/{}/backend/vif/1/{handle}", me.0);
+        let backend = Backend {
+            me,
+            table,
+            queues: Vec::new(),
+            ignores: Vec::new(),
+            instead: BTreeMap::new(),
+            keeps: false,
+            seen: Vec::new(),
+            mapped: Vec::new(),
+        };
+        let sim = Self { store, peer, table, front, back, backend: Arc::new(Mutex::new(backend)) };
+        for (key, value) in [
+            ("backend", sim.back.as_str()),
+            ("backend-id", &me.0.to_string()),
+            ("mac", "00:16:3e:00:00:01"),
+            ("handle", &handle.to_string()),
+            ("state", "1"),
+        ] {
+            sim.peer.write(&format!("{}/{key}", sim.front), value);
+        }
+        for (key, value) in FEATURES {
+            sim.offer(key, value);
+        }
+        sim.offer("state", "1");
+        let (reacting, path) = (sim.clone(), format!("{}/state", sim.front));
+        sim.peer.on_change(&path.clone(), move |peer, _| {
+            let state = State::parse(peer.read(&path).as_deref());
+            reacting.front_changed(state);
+        });
+        sim
+    }
+
+    /// Sets a node of the backend's.
+    pub(crate) fn offer(&self, key: &str, value: &str) {
+        self.peer.write(&format!("{}/{key}", self.back), value);
+    }
+
+    /// Takes one away.
+    pub(crate) fn withdraw(&self, key: &str) {
+        self.peer.remove(&format!("{}/{key}", self.back));
+    }
+
+    /// A node of the front end's.
+    pub(crate) fn front_key(&self, key: &str) -> Option<String> {
+        self.peer.read_text(&format!("{}/{key}", self.front))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, Backend> {
+        self.backend.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn front_changed(&self, state: State) {
+        let mut backend = self.state();
+        backend.seen.push(state);
+        if backend.ignores.contains(&state) {
+            return;
+        }
+        let answer = match state {
+            State::Initialising => State::InitWait,
+            State::Connected => {
+                self.connect(&mut backend);
+                State::Connected
+            }
+            State::Closing => {
+                backend.disconnect();
+                State::Closing
+            }
+            State::Closed => {
+                backend.disconnect();
+                State::Closed
+            }
+            _ => return,
+        };
+        let answer = backend.instead.get(&(state as u8)).copied().unwrap_or(answer);
+        drop(backend);
+        self.offer("state", &(answer as u8).to_string());
+    }
+
+    fn connect(&self, backend: &mut Backend) {
+        assert_eq!(self.front_key("request-rx-copy").as_deref(), Some("1"));
+        let queues = self.front_key("multi-queue-num-queues").map_or(1, |count| count.parse().unwrap());
+        for number in 0..queues {
+            let prefix = if queues == 1 { String::new() } else { format!("queue-{number}/") };
+            let number = |key: &str| {
+                self.front_key(&format!("{prefix}{key}")).map(|text| text.parse::<u32>().unwrap())
+            };
+            let ring = |key: &str, words| {
+                let reference = number(key).unwrap();
+                assert!(backend.table.map(reference, backend.me).unwrap().1, "rings are writable");
+                BackRing { reference, words, ..BackRing::default() }
+            };
+            let (tx, rx) = (ring("tx-ring-ref", 3), ring("rx-ring-ref", 2));
+            let events = |port: u32| Remote::connect(port, backend.me).unwrap();
+            let (tx_events, rx_events) = match (number("event-channel-tx"), number("event-channel-rx")) {
+                (Some(tx), Some(rx)) => (events(tx), events(rx)),
+                _ => (events(number("event-channel").unwrap()), events(number("event-channel").unwrap())),
+            };
+            backend.mapped.extend([tx.reference, rx.reference]);
+            backend.queues.push(Queue { tx, rx, tx_events, rx_events });
+        }
+    }
+}
+
+impl Backend {
+    fn disconnect(&mut self) {
+        if !self.keeps {
+            self.mapped.drain(..).for_each(|reference| self.table.unmap(reference));
+        }
+        self.queues.clear();
+    }
+
+    /// Lets go of what it kept.
+    pub(crate) fn let_go(&mut self) {
+        self.mapped.drain(..).for_each(|reference| self.table.unmap(reference));
+    }
+
+    fn word(&self, ring: &BackRing, offset: usize) -> u32 {
+        let mut bytes = [0; 4];
+        assert!(self.table.peer_read(ring.reference, self.me, offset, &mut bytes));
+        u32::from_ne_bytes(bytes)
+    }
+
+    pub(crate) fn set_word(&self, ring: &BackRing, offset: usize, word: u32) {
+        assert!(self.table.peer_write(ring.reference, self.me, offset, &word.to_ne_bytes()));
+    }
+
+    fn slot(ring: &BackRing, index: u32) -> usize {
+        FIRST + index as usize % 256 * ring.words * 4
+    }
+
+    /// The next request's words.
+    fn take<const N: usize>(&self, ring: &mut BackRing) -> Option<[u32; N]> {
+        let available = self.word(ring, REQ_PROD).wrapping_sub(ring.req_cons);
+        assert!(available <= 256, "the front end's index ran away");
+        if available == 0 {
+            self.set_word(ring, REQ_EVENT, ring.req_cons.wrapping_add(1));
+            return None;
+        }
+        let at = Self::slot(ring, ring.req_cons);
+        ring.req_cons = ring.req_cons.wrapping_add(1);
+        Some(core::array::from_fn(|nth| self.word(ring, at + nth * 4)))
+    }
+
+    /// Writes the next response's words, unpublished.
+    fn put(&self, ring: &mut BackRing, words: &[u32]) {
+        let at = Self::slot(ring, ring.rsp_prod);
+        for (nth, &word) in words.iter().enumerate() {
+            self.set_word(ring, at + nth * 4, word);
+        }
+        ring.rsp_prod = ring.rsp_prod.wrapping_add(1);
+    }
+
+    /// Publishes responses; whether the front end wants an event.
+    fn publish(&self, ring: &mut BackRing) -> bool {
+        let (old, new) = (ring.published, ring.rsp_prod);
+        self.set_word(ring, RSP_PROD, new);
+        ring.published = new;
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let event = self.word(ring, RSP_EVENT);
+        new != old && new.wrapping_sub(event) < new.wrapping_sub(old)
+    }
+
+    /// The next receive request.
+    pub(crate) fn take_rx(&mut self, queue: usize) -> Option<RxRequest> {
+        let mut ring = self.queues[queue].rx;
+        let words = self.take(&mut ring);
+        self.queues[queue].rx = ring;
+        words.map(RxRequest::from_words)
+    }
+
+    /// Writes a receive response, unpublished.
+    pub(crate) fn put_rx(&mut self, queue: usize, words: [u32; 2]) {
+        let mut ring = self.queues[queue].rx;
+        self.put(&mut ring, &words);
+        self.queues[queue].rx = ring;
+    }
+
+    /// Publishes receive responses and fires if the front end wants it.
+    pub(crate) fn publish_rx(&mut self, queue: usize) {
+        let mut ring = self.queues[queue].rx;
+        let wanted = self.publish(&mut ring);
+        self.queues[queue].rx = ring;
+        if wanted {
+            self.queues[queue].rx_events.fire();
+        }
+    }
+
+    /// Claims that so many more responses are there.
+    pub(crate) fn claim(&mut self, queue: usize, transmit: bool, responses: u32) {
+        let ring = if transmit { self.queues[queue].tx } else { self.queues[queue].rx };
+        self.set_word(&ring, RSP_PROD, ring.published.wrapping_add(responses));
+    }
+
+    /// Receive requests that are there.
+    pub(crate) fn rx_available(&self, queue: usize) -> u32 {
+        let ring = &self.queues[queue].rx;
+        self.word(ring, REQ_PROD).wrapping_sub(ring.req_cons)
+    }
+
+    /// Copies a frame into pages as netback does, unpublished. False without enough requests.
+    pub(crate) fn deliver(&mut self, queue: usize, frame: &[u8], flags: u16, gso: Option<Extra>) -> bool {
+        self.deliver_in(queue, frame, PAGE, 0, flags, gso)
+    }
+
+    /// The same with at most `piece` bytes from `offset` on in each page.
+    pub(crate) fn deliver_in(
+        &mut self,
+        queue: usize,
+        frame: &[u8],
+        piece: usize,
+        offset: usize,
+        flags: u16,
+        gso: Option<Extra>,
+    ) -> bool {
+        let pieces = frame.len().div_ceil(piece).max(1);
+        if (self.rx_available(queue) as usize) < pieces + usize::from(gso.is_some()) {
+            return false;
+        }
+        for nth in 0..pieces {
+            let request = self.take_rx(queue).unwrap();
+            let bytes = &frame[nth * piece..frame.len().min((nth + 1) * piece)];
+            assert!(self.table.peer_write(request.reference, self.me, offset, bytes), "not granted");
+            let mut own = if nth == 0 { flags } else { 0 };
+            own |= if nth + 1 < pieces { rx::MORE_DATA } else { 0 };
+            own |= if nth == 0 && gso.is_some() { rx::EXTRA_INFO } else { 0 };
+            let response =
+                RxResponse { id: request.id, offset: offset as u16, flags: own, status: bytes.len() as i16 };
+            self.put_rx(queue, response.to_words());
+            if let Some(gso) = gso.filter(|_| nth == 0) {
+                self.take_rx(queue).unwrap();
+                self.put_rx(queue, gso.to_words());
+            }
+        }
+        true
+    }
+
+    /// The next transmitted packet, checked as strictly as netback does.
+    pub(crate) fn collect(&mut self, queue: usize) -> Option<Sent> {
+        let mut ring = self.queues[queue].tx;
+        let first = TxRequest::from_words(self.take(&mut ring)?);
+        let mut sent = Sent { requests: vec![first], extras: Vec::new(), bytes: Vec::new() };
+        let mut more = first.flags & tx::EXTRA_INFO != 0;
+        while more {
+            let [a, b, _] = self.take(&mut ring).expect("extra info is missing");
+            let info = Extra::from_words([a, b]);
+            more = info.flags & extra::FLAG_MORE != 0;
+            sent.extras.push(info);
+        }
+        while sent.requests.last().unwrap().flags & tx::MORE_DATA != 0 {
+            sent.requests.push(TxRequest::from_words(self.take(&mut ring).expect("a request is missing")));
+        }
+        assert!(sent.requests.len() <= SLOTS_MAX, "too many slots");
+        self.queues[queue].tx = ring;
+        let rest: usize = sent.requests[1..].iter().map(|request| usize::from(request.size)).sum();
+        let first_size = usize::from(first.size).checked_sub(rest).expect("the first request has a size");
+        assert!(first_size >= 14, "netback drops what has less in its first slot");
+        for (nth, request) in sent.requests.iter().enumerate() {
+            let size = if nth == 0 { first_size } else { request.size.into() };
+            assert!(size != 0 && usize::from(request.offset) + size <= PAGE, "crosses its page");
+            let at = sent.bytes.len();
+            sent.bytes.resize(at + size, 0);
+            let offset = request.offset.into();
+            assert!(
+                self.table.peer_read(request.reference, self.me, offset, &mut sent.bytes[at..]),
+                "not granted"
+            );
+        }
+        Some(sent)
+    }
+
+    /// Writes a transmit response, unpublished.
+    pub(crate) fn put_tx(&mut self, queue: usize, id: u16, status: i16) {
+        let mut ring = self.queues[queue].tx;
+        self.put(&mut ring, &TxResponse { id, status }.to_words());
+        self.queues[queue].tx = ring;
+    }
+
+    /// Publishes transmit responses and fires if the front end wants it.
+    pub(crate) fn publish_tx(&mut self, queue: usize) {
+        let mut ring = self.queues[queue].tx;
+        let wanted = self.publish(&mut ring);
+        self.queues[queue].tx = ring;
+        if wanted {
+            self.queues[queue].tx_events.fire();
+        }
+    }
+
+    /// Answers all requests of a packet, in the order netback does.
+    pub(crate) fn finish(&mut self, queue: usize, sent: &Sent, answer: i16) {
+        for (nth, request) in sent.requests.iter().enumerate() {
+            self.put_tx(queue, request.id, answer);
+            let extras = if nth == 0 { sent.extras.len() } else { 0 };
+            (0..extras).for_each(|_| self.put_tx(queue, 0xdead, status::NULL));
+        }
+    }
+
+    /// All the pages that it can make out by trying each reference: what a backend that looks around finds.
+    pub(crate) fn everything_it_sees(&self) -> Vec<u8> {
+        let mut seen = Vec::new();
+        for reference in 0..self.table.entries() as u32 + 8 {
+            let mut page = [0; PAGE];
+            if self.table.peer_read(reference, self.me, 0, &mut page) {
+                seen.extend(page);
+            }
+        }
+        seen
+    }
+}
