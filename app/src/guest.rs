@@ -8,7 +8,6 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use weir_machine::interrupt::{Interrupt, STORE};
 use weir_machine::xen::control::{Request, Shutdown};
 use weir_machine::xen::grant::{self, Lent, Table};
 use weir_machine::xen::store::{self, Event, Store, StoreError, Watch};
@@ -18,7 +17,7 @@ use weir_sync::Control;
 use weir_xennet::{Options, Vif, Xen};
 
 /// Where a configuration is looked for; longer ones go on in `config/1`, `config/2` …
-const CONFIG: &str = "vm-data/weir/config";
+pub const CONFIG: &str = "vm-data/weir/config";
 /// Where the outcome is told: the toolstack makes `data` for its guests to write to.
 const STATUS: &str = "data/weir/status";
 /// Bytes of an outcome: the store takes 4096 at once.
@@ -58,7 +57,6 @@ impl Guest {
     /// `None` if this is no Xen guest, or one without a store, which is said. Each vif gets a queue pair a CPU.
     pub fn open(cx: &Control, arena: &'static Arena, cpus: usize) -> Option<Guest> {
         let (store, grants) = (store::open(cx)?, grant::table()?);
-        store.interrupt(Interrupt { cpu: cx.cpu(), bit: STORE });
         match Self::watching(cx, store, grants, arena, cpus) {
             Ok(guest) => Some(guest),
             Err(wrong) => {
@@ -87,6 +85,14 @@ impl Guest {
         })
     }
 
+    /// The vifs there are. At boot, before [`news`](Self::news).
+    pub fn vifs(&mut self, cx: &Control) -> Vec<(IfIndex, Bay)> {
+        let mut news = Vec::new();
+        self.compare(cx, &mut news);
+        let plugged = |news| if let News::Plugged(port, bay) = news { Some((port, bay)) } else { None };
+        news.into_iter().filter_map(plugged).collect()
+    }
+
     /// What happened since the last call.
     pub fn news(&mut self, cx: &Control) -> Vec<News> {
         let mut news = Vec::new();
@@ -97,7 +103,9 @@ impl Guest {
                 Ok(Some(Request::Suspend)) => {
                     warn!("the toolstack asks to suspend, for a save or a migration: not supported, refused");
                 }
-                Ok(Some(Request::Unknown(wish))) => warn!("the toolstack asks for \"{wish}\": not known, ignored"),
+                Ok(Some(Request::Unknown(wish))) => {
+                    warn!("the toolstack asks for \"{wish}\": not known, ignored")
+                }
                 Ok(Some(end)) => news.push(News::End(end)),
                 Err(wrong) => error!("control/shutdown: {wrong}"),
             }
@@ -214,6 +222,14 @@ impl Guest {
         self.look(cx);
         let text = self.text.as_ref()?;
         Some(Config::parse(text).map_err(|errors| errors.in_file(CONFIG).to_string()))
+    }
+
+    /// Tells what became of a configuration.
+    pub fn tell_outcome(&self, cx: &Control, outcome: Result<(), &String>) {
+        match outcome {
+            Ok(()) => self.tell(cx, "ok"),
+            Err(wrong) => self.tell(cx, &format!("error: {wrong}")),
+        }
     }
 
     /// Tells the toolstack's side how it is with the configuration: `ok` or what is wrong.

@@ -46,6 +46,17 @@ struct Leaving {
     ports: Vec<Port>,
 }
 
+/// Which devices are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look {
+    /// None.
+    None,
+    /// Those that do not announce each change: now and then.
+    Silent,
+    /// All: some device announced a change.
+    All,
+}
+
 /// Devices there can be.
 const MAX_PORTS: usize = INBOX / 2;
 
@@ -121,10 +132,10 @@ impl Interfaces {
         self.bays.iter().enumerate().filter_map(|(port, bay)| Some((IfIndex(port as u16), bay.as_ref()?)))
     }
 
-    /// Whether the device at `port` serves an interface and broke its protocol.
-    pub fn is_broken(&self, port: IfIndex) -> bool {
-        let broken = |attached: &Attached| matches!(attached.state, State::Broken(_));
-        self.attached.iter().any(|attached| attached.interface == port && broken(attached))
+    /// Ports whose device serves an interface and was stopped for what it did.
+    pub fn broken(&self) -> impl Iterator<Item = IfIndex> {
+        let broken = |attached: &&Attached| matches!(attached.state, State::Broken(_));
+        self.attached.iter().filter(broken).map(|attached| attached.interface)
     }
 
     /// A device was plugged in at `port`; what was there before is gone. An interface that waits for it goes into service.
@@ -353,16 +364,17 @@ impl Interfaces {
         (0..self.cpus).filter_map(CpuId::new).for_each(|cpu| dispatch::raise(cpu, MESSAGE));
     }
 
-    /// Looks after everything that changes without being told to: ports that come back, devices that broke; with
-    /// `look`, health and carrier of all.
-    pub fn run(&mut self, cx: &Control, look: bool) {
+    /// Looks after everything that changes without being told to: ports that come back, devices that broke; and at health
+    /// and carrier of the devices that `look` says.
+    pub fn run(&mut self, cx: &Control, look: Look) {
         self.settle(cx);
         if self.again && self.is_settled() {
             self.reapply(cx);
         }
         let mut changed = self.stop_broken(cx);
-        if look {
-            for attached in &mut self.attached {
+        if look != Look::None {
+            let silent = |attached: &&mut Attached| look == Look::All || !attached.device.announces_changes();
+            for attached in self.attached.iter_mut().filter(silent) {
                 let interface = attached.interface;
                 changed |=
                     attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));

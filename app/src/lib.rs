@@ -12,6 +12,7 @@ pub mod attach;
 pub mod config;
 pub mod console;
 pub mod forwarder;
+pub mod guest;
 pub mod interfaces;
 pub mod management;
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 use crate::config::Config;
 use crate::console::{Command, HELP, Line};
-use crate::interfaces::{self, Interfaces};
+use crate::guest::{Guest, News};
+use crate::interfaces::{self, Interfaces, Look};
 use crate::modules::Modules;
 use crate::shared::Shared;
 use crate::show::{CpuStatus, Locks, Means, Ready, Table};
 use alloc::string::{String, ToString};
 use alloc::vec::{self, Vec};
 use core::time::Duration;
-use weir_machine::{clock, console, dispatch, frames, print, println, task, trace};
+use weir_machine::xen::control::Request;
+use weir_machine::{clock, console, dispatch, frames, info, power, print, println, task, trace};
 use weir_netstack::Instant;
 use weir_sync::trace::Record;
 use weir_sync::{Control, CpuId, rank};
@@ -19,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the table is printed while packets flow.
 const TABLE_EVERY: Duration = Duration::from_secs(10);
 
+/// How long CPUs have to let go of their queues when the machine is to end.
+const ENDING: Duration = Duration::from_secs(2);
 /// Events printed before other tasks have their turn.
 const EVENTS_AT_ONCE: usize = 8;
 
@@ -27,6 +31,10 @@ pub struct Management {
     shared: &'static Shared,
     interfaces: Interfaces,
     modules: Modules,
+    /// On Xen: the rest of the world.
+    guest: Option<Guest>,
+    /// The machine is to end like this, by then.
+    end: Option<(Request, Instant)>,
     line: Line,
     look_at: Instant,
     table_at: Instant,
@@ -38,11 +46,19 @@ pub struct Management {
 
 impl Management {
     /// Takes over the interfaces of a router that forwards.
-    pub fn new(shared: &'static Shared, interfaces: Interfaces, modules: Modules, now: Instant) -> Self {
+    pub fn new(
+        shared: &'static Shared,
+        interfaces: Interfaces,
+        modules: Modules,
+        guest: Option<Guest>,
+        now: Instant,
+    ) -> Self {
         Self {
             shared,
             interfaces,
             modules,
+            guest,
+            end: None,
             line: Line::default(),
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
@@ -69,7 +85,18 @@ impl Management {
             self.look_at = now + LOOK_EVERY;
         }
         let changed = self.shared.take_device_changed();
-        self.interfaces.run(cx, changed || look);
+        self.interfaces.run(
+            cx,
+            match (changed, look) {
+                (true, _) => Look::All,
+                (false, true) => Look::Silent,
+                (false, false) => Look::None,
+            },
+        );
+        if changed || look {
+            self.hear(cx, look, now);
+        }
+        self.end_if_due(now);
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
@@ -81,6 +108,57 @@ impl Management {
             let packets = self.interfaces.packets();
             if core::mem::replace(&mut self.seen, packets) != packets && self.line.is_idle() {
                 self.print_table(now);
+            }
+        }
+    }
+
+    /// Follows what happens around a Xen guest.
+    fn hear(&mut self, cx: &Control, look: bool, now: Instant) {
+        let Some(guest) = &mut self.guest else { return };
+        for news in guest.news(cx) {
+            match news {
+                News::Plugged(port, bay) => self.interfaces.plug(cx, port, bay),
+                News::Unplugged(port) => self.interfaces.unplug(cx, port),
+                News::Configured if self.modules.is_empty() => {
+                    let config = guest.configuration(cx).unwrap_or_else(|| Err("it is gone".into()));
+                    let outcome = config.and_then(|config| self.interfaces.replace(cx, config));
+                    guest.tell_outcome(cx, outcome.as_ref().map(drop));
+                    match outcome {
+                        Ok(change) => interfaces::log(&change),
+                        Err(wrong) => print!("{wrong}the configuration is as it was\n"),
+                    }
+                }
+                News::Configured => guest.tell(cx, "not used: there is a boot module, which comes first"),
+                News::End(wish) => {
+                    info!("the toolstack asks for an end: {wish:?}");
+                    // Backends are told, and devices stopped, by having no interface left.
+                    let none = Config {
+                        interfaces: Vec::new(),
+                        routes: Vec::new(),
+                        ..self.interfaces.config().clone()
+                    };
+                    let _ = self.interfaces.replace(cx, none);
+                    self.end = Some((wish, now + ENDING));
+                }
+            }
+        }
+        if look {
+            let ports: Vec<_> = self.interfaces.broken().collect();
+            for port in ports {
+                if let Some(bay) = guest.returned(cx, port) {
+                    self.interfaces.plug(cx, port, bay);
+                }
+            }
+        }
+    }
+
+    /// Ends the machine if that is wanted and every device has let go, or had the time to.
+    fn end_if_due(&mut self, now: Instant) {
+        let Some((wish, limit)) = &self.end else { return };
+        if self.interfaces.is_settled() || now >= *limit {
+            match wish {
+                Request::Reboot => power::reboot(),
+                _ => power::off(),
             }
         }
     }
@@ -185,6 +263,10 @@ impl Management {
         };
         let cpus: Vec<CpuStatus> = (0..self.interfaces.cpus()).filter_map(CpuId::new).map(row).collect();
         let tasks: Vec<_> = task::tasks().collect();
-        print!("{}", Table { interfaces: &self.interfaces.status(), cpus: &cpus, tasks: &tasks, means });
+        let holdings = self.guest.as_ref().map(Guest::holdings);
+        print!(
+            "{}",
+            Table { interfaces: &self.interfaces.status(), cpus: &cpus, tasks: &tasks, holdings, means }
+        );
     }
 }

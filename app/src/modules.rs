@@ -22,6 +22,11 @@ impl Modules {
         Self(list)
     }
 
+    /// Whether the loader brought none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The first module's configuration, which errors call by the name it usually has. `free` bytes of memory are to be had.
     ///
     /// # Errors

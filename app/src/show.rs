@@ -1,5 +1,6 @@
 //! What an operator reads on the console: the ready line and the table of interfaces.
 
+use crate::guest::Holdings;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -89,6 +90,8 @@ pub struct Table<'a> {
     pub cpus: &'a [CpuStatus],
     /// What the tasks of all CPUs cost.
     pub tasks: &'a [Report],
+    /// On Xen: what we hold of its means.
+    pub holdings: Option<Holdings>,
     /// The last line.
     pub means: Means,
 }
@@ -150,6 +153,9 @@ impl fmt::Display for Table<'_> {
                 "{:<15} {cpu:<8} {:>12} {:>15} {longest:>12}",
                 task.name, task.polls, task.long_polls
             )?;
+        }
+        if let Some(Holdings { grants, limbo, entries, watches }) = self.holdings {
+            writeln!(f, "xen {grants} grants used of {entries}; {limbo} in limbo; {watches} watches")?;
         }
         let means = &self.means;
         writeln!(
@@ -275,7 +281,8 @@ mod tests {
             longest_ns: 1_234_567,
             long_polls: 1,
         };
-        let table = Table { interfaces: &[wan()], cpus: &[cpu], tasks: &[management], means }.to_string();
+        let table = Table { interfaces: &[wan()], cpus: &[cpu], tasks: &[management], holdings: None, means }
+            .to_string();
         let expected = "\
 interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped
 wan             up                  3             192            2             128          1

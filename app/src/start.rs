@@ -1,7 +1,9 @@
 //! From a booted machine to a router: devices, configuration, snapshot, the other CPUs. Boot CPU, once.
 
 use crate::attach::{self, Bay};
+use crate::config::Config;
 use crate::forwarder::Forwarder;
+use crate::guest::{CONFIG, Guest};
 use crate::interfaces::Interfaces;
 use crate::management::Management;
 use crate::mesh::{Exchange, mesh};
@@ -9,6 +11,7 @@ use crate::modules::Modules;
 use crate::router::Router;
 use crate::shared::Shared;
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
@@ -63,19 +66,52 @@ pub fn start(
         info!("{}", attach::describe(port, bay.info()));
     }
     let mut interfaces = Interfaces::new(shared, cpus, bays).dressed(dress);
+    let mut guest = Guest::open(cx, shared.arena, cpus);
+    if let Some(guest) = &mut guest {
+        interfaces = interfaces.hot_plug();
+        for (port, bay) in guest.vifs(cx) {
+            interfaces.plug(cx, port, bay);
+        }
+    }
     let modules = Modules::new(boot.modules);
-    let configured = modules.at_boot(frames::free_bytes()).and_then(|config| interfaces.replace(cx, config));
+    let configured =
+        configuration(cx, &modules, guest.as_mut()).and_then(|config| interfaces.replace(cx, config));
+    if let Some(guest) = &guest {
+        guest.tell_outcome(cx, configured.as_ref().map(drop));
+    }
     if let Err(wrong) = &configured {
         print!("{wrong}");
-        error!("no interface is configured; give a weir.toml as the boot module and start again");
+        error!("no interface is configured");
     }
-    let management = Management::new(shared, interfaces, modules, Instant::from_nanos(clock::now()));
+    let management = Management::new(shared, interfaces, modules, guest, Instant::from_nanos(clock::now()));
     let router = Router::new(crew.forwarder(cx.cpu()));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {
         print!("{}", management.ready_line(cpus, boot.memory));
     }
     (router, management)
+}
+
+/// The configuration to begin with: the first that is found of boot module and Xen's store.
+fn configuration(cx: &Control, modules: &Modules, guest: Option<&mut Guest>) -> Result<Config, String> {
+    let free = frames::free_bytes();
+    if modules.is_empty()
+        && let Some(guest) = guest
+    {
+        return match guest.configuration(cx) {
+            Some(config) => {
+                info!("configuration: {CONFIG} in xenstore");
+                config
+            }
+            None => Err(alloc::format!(
+                "weir.toml: there is neither a boot module (xl: ramdisk = \"weir.toml\") nor {CONFIG} in xenstore\n"
+            )),
+        };
+    }
+    if !modules.is_empty() {
+        info!("configuration: boot module 1");
+    }
+    modules.at_boot(free)
 }
 
 fn other(cpu: Cpu) -> ! {

@@ -115,6 +115,11 @@ pub trait Device: Send {
     /// one of a queue's. [`service`](Self::service) is due after it.
     fn config_source(&self) -> u8;
 
+    /// Whether every change raises [`config_source`](Self::config_source), so that nobody needs to look without being told.
+    fn announces_changes(&self) -> bool {
+        false
+    }
+
     /// Current carrier. Reads the device.
     fn link(&mut self, cx: &Control) -> Link;
 

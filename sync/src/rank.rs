@@ -64,6 +64,12 @@ ranks! {
     PciBars,
     /// PCI configuration space: the port pair, or the list of mapped buses.
     PciAccess,
+    /// The connection to Xen's store.
+    XenStore,
+    /// The tables of Xen's event channels, as they grow.
+    EventChannels,
+    /// The free entries of Xen's grant table.
+    Grants,
     /// The list of tasks' accounts.
     Tasks,
     /// The page tables.

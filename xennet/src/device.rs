@@ -69,6 +69,11 @@ impl Device for Net {
         STORE
     }
 
+    /// The watch does.
+    fn announces_changes(&self) -> bool {
+        true
+    }
+
     /// Up as long as the backend is connected and does not say otherwise (`carrier`).
     fn link(&mut self, cx: &Control) -> Link {
         let works = self.health.check().is_ok() && self.ailment(cx).is_none();

@@ -24,6 +24,7 @@ mod simulated;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod vif;
 mod violation;
 mod wire;
 mod xenbus;

@@ -104,7 +104,7 @@ impl Rig {
         // A device that is on its way out is waited for.
         wait_for(|| {
             control.control(|cx| {
-                interfaces.run(cx, false);
+                interfaces.run(cx, crate::interfaces::Look::None);
                 interfaces.is_settled().then_some(())
             })
         });
@@ -123,7 +123,7 @@ impl Rig {
             (core::mem::replace(&mut before, now) == now).then_some(())
         });
         wait_for(|| {
-            self.control.control(|cx| self.interfaces.run(cx, false));
+            self.control.control(|cx| self.interfaces.run(cx, crate::interfaces::Look::None));
             self.interfaces.is_settled().then_some(())
         });
         self.stop.store(true, Ordering::Relaxed);

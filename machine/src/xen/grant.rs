@@ -17,6 +17,7 @@ use crate::lock::Lock;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
+use weir_sync::rank::Grants;
 pub(crate) use entry::Entry;
 pub use lent::Lent;
 
@@ -57,7 +58,7 @@ pub struct Table {
     /// `[I]` By reference. Flags `[A]`: written by us and by Xen; Release publishes an entry, AcqRel ends it.
     entries: &'static [Entry],
     /// Which of them are taken, and what waits.
-    state: Lock<State>,
+    state: Lock<Grants, State>,
     #[cfg(not(feature = "image"))]
     pub(crate) peers: crate::host::xen_grant::Peers,
 }

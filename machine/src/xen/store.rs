@@ -23,6 +23,7 @@ use core::fmt;
 pub(crate) use ring::{RING, Ring};
 pub use transaction::Transaction;
 use weir_sync::Control;
+use weir_sync::rank::XenStore;
 use wire::kind;
 
 #[cfg(not(feature = "image"))]
@@ -141,7 +142,7 @@ pub(crate) trait Link: Send + Sync {
 /// The connection to the store.
 pub struct Store {
     /// Held for one look at the ring, never while waiting.
-    client: Lock<Client>,
+    client: Lock<XenStore, Client>,
     link: Box<dyn Link>,
 }
 

@@ -119,7 +119,7 @@ fn what_a_broken_device_was_lent_comes_back_when_it_is_stopped() {
     raise(CpuId::BOOT, SOURCE);
     let Rig { interfaces, control, .. } = &mut rig;
     wait_for(|| {
-        control.control(|cx| interfaces.run(cx, false));
+        control.control(|cx| interfaces.run(cx, crate::interfaces::Look::None));
         health.stopped.load(Ordering::SeqCst).then_some(())
     });
     let deadline = std::time::Instant::now() + Duration::from_secs(10);

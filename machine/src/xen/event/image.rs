@@ -12,6 +12,7 @@ use crate::xen::{DomId, clock as xen_clock, shared_info};
 use crate::{clock, dispatch};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use weir_sync::rank::EventChannels;
 use weir_sync::{CpuId, MAX_CPUS, More};
 
 const NONE: u8 = 0;
@@ -35,7 +36,7 @@ static EVENT_WORDS: [AtomicPtr<Words>; PAGES] = [const { AtomicPtr::new(null_mut
 /// `[A]` By port: 0, or the target as [`encode`] has it. Pages stay.
 static TARGETS: [AtomicPtr<Words>; PAGES] = [const { AtomicPtr::new(null_mut()) }; PAGES];
 /// Held while pages are added.
-static GROWTH: Lock<()> = Lock::new(());
+static GROWTH: Lock<EventChannels, ()> = Lock::new(());
 
 /// A channel of the domain needs no more than its port.
 #[derive(Debug)]
