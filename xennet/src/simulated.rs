@@ -33,6 +33,12 @@ pub(crate) struct BackRing {
     published: u32,
 }
 
+impl BackRing {
+    pub(crate) fn reference(&self) -> u32 {
+        self.reference
+    }
+}
+
 /// The backend's side of one queue.
 pub(crate) struct Queue {
     pub(crate) tx: BackRing,
@@ -66,6 +72,9 @@ pub(crate) struct Backend {
     pub(crate) instead: BTreeMap<u8, State>,
     /// Keeps everything mapped when it closes.
     pub(crate) keeps: bool,
+    /// It wrote nonsense to what it reads itself.
+    pub(crate) spoiled_tx: bool,
+    pub(crate) spoiled_rx: bool,
     /// States of the front end that it saw.
     pub(crate) seen: Vec<State>,
     /// References it maps.
@@ -121,6 +130,8 @@ impl Simulated {
             ignores: Vec::new(),
             instead: BTreeMap::new(),
             keeps: false,
+            spoiled_tx: false,
+            spoiled_rx: false,
             seen: Vec::new(),
             mapped: Vec::new(),
         };

@@ -156,7 +156,8 @@ impl Peer {
             }
             let State { daemon, reactions, due, .. } = &mut *state;
             for path in daemon.take_changes() {
-                let concerned = reactions.iter().enumerate().filter(|(_, (at, _))| tree::is_within(&path, at));
+                let concerned =
+                    reactions.iter().enumerate().filter(|(_, (at, _))| tree::is_within(&path, at));
                 due.extend(concerned.map(|(number, _)| (number, path.clone())));
             }
             if state.reacting {

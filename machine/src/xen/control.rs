@@ -75,3 +75,77 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_sync::cpu::claim_any;
+
+    /// What comes of a request text, by way of the store's events, and what is left in its node.
+    fn asked(text: &str) -> (Option<Request>, Option<String>) {
+        let (store, peer) = Store::simulated();
+        let node = format!("{}/{REQUEST}", peer.home());
+        let mut cpu = std::iter::repeat_with(claim_any).flatten().next().unwrap();
+        cpu.control(|cx| {
+            let shutdown = Shutdown::start(cx, store).unwrap();
+            let other = store.watch(cx, "control").unwrap();
+            while let Some(event) = store.next_event(cx) {
+                assert_eq!(shutdown.request(cx, store, &event), Ok(None));
+            }
+            peer.write(&node, text);
+            let events: Vec<Event> = std::iter::from_fn(|| store.next_event(cx)).collect();
+            let (ours, others): (Vec<_>, Vec<_>) = events.into_iter().partition(
+                |event| matches!(event, Event::Changed { token, .. } if *token == shutdown.watch.token()),
+            );
+            assert_eq!((ours.len(), others.len()), (1, 1));
+            assert_eq!(shutdown.request(cx, store, &others[0]), Ok(None));
+            let request = shutdown.request(cx, store, &ours[0]);
+            // Acknowledged: what that writes is no request.
+            while let Some(event) = store.next_event(cx) {
+                assert_eq!(shutdown.request(cx, store, &event), Ok(None));
+            }
+            store.unwatch(cx, other).unwrap();
+            (request.unwrap(), peer.read_text(&node))
+        })
+    }
+
+    #[test]
+    fn requests_are_named_and_acknowledged() {
+        for (text, request) in [
+            ("poweroff", Request::PowerOff),
+            ("reboot", Request::Reboot),
+            ("halt", Request::Halt),
+            ("suspend", Request::Suspend),
+            ("crash", Request::Unknown("crash".into())),
+            ("power\u{fffd}off", Request::Unknown("power\u{fffd}off".into())),
+        ] {
+            assert_eq!(asked(text), (Some(request), Some(String::new())), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_request_is_none_and_a_missed_event_loses_nothing() {
+        assert_eq!(asked(""), (None, Some(String::new())));
+        let (store, peer) = Store::simulated();
+        peer.write(&format!("{}/{REQUEST}", peer.home()), "reboot");
+        let mut cpu = std::iter::repeat_with(claim_any).flatten().next().unwrap();
+        cpu.control(|cx| {
+            let shutdown = Shutdown::start(cx, store).unwrap();
+            assert_eq!(shutdown.request(cx, store, &Event::Overflow), Ok(Some(Request::Reboot)));
+            assert_eq!(shutdown.request(cx, store, &Event::Overflow), Ok(None));
+        });
+    }
+
+    #[test]
+    fn says_what_it_serves_and_does_not_offer_to_suspend() {
+        let (store, peer) = Store::simulated();
+        let mut cpu = std::iter::repeat_with(claim_any).flatten().next().unwrap();
+        cpu.control(|cx| Shutdown::start(cx, store)).unwrap();
+        let control = format!("{}/control", peer.home());
+        assert_eq!(peer.list(&control), ["feature-poweroff", "feature-reboot"]);
+        assert_eq!(peer.read_text(&format!("{control}/feature-poweroff")).as_deref(), Some("1"));
+        peer.remove(&control);
+        peer.deny(&format!("{control}/feature-reboot"));
+        assert!(cpu.control(|cx| Shutdown::start(cx, store)).is_ok());
+    }
+}

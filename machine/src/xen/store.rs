@@ -6,7 +6,7 @@
 mod client;
 #[cfg(feature = "image")]
 mod image;
-mod ring;
+pub(crate) mod ring;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -20,7 +20,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use client::Client;
 use core::fmt;
-pub(crate) use ring::{RING, Ring};
+pub(crate) use ring::Ring;
 pub use transaction::Transaction;
 use weir_sync::Control;
 use weir_sync::rank::XenStore;
@@ -307,7 +307,11 @@ impl Store {
             }
         };
         // Whoever handles events may not have seen what this wait took off the ring.
-        if self.client.lock().has_events() { self.link.announce() } else { self.link.arm() }
+        if self.client.lock().has_events() {
+            self.link.announce()
+        } else {
+            self.link.arm()
+        }
         found
     }
 

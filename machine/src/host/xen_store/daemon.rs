@@ -2,7 +2,7 @@
 
 use super::tree::{Tree, is_within};
 use crate::xen::DomId;
-use crate::xen::store::RING;
+use crate::xen::store::ring::RING;
 use crate::xen::store::wire::{self, Message, PAYLOAD_MAX, Parser, kind, split_text};
 use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
@@ -254,7 +254,8 @@ impl Daemon {
 
     fn part(&self, transaction: u32, path: &str, offset: &[u8]) -> Answer {
         let names = self.names(transaction, path)?;
-        let offset = split_text(offset).and_then(|(offset, _)| std::str::from_utf8(offset).ok()?.parse().ok());
+        let offset =
+            split_text(offset).and_then(|(offset, _)| std::str::from_utf8(offset).ok()?.parse().ok());
         let left = names.get(offset.ok_or("EINVAL")?..).unwrap_or_default();
         let mut reply = format!("{}\0", self.generation).into_bytes();
         let room = PAYLOAD_MAX - reply.len() - 1;

@@ -14,7 +14,8 @@ impl Tree {
     }
 
     pub(super) fn write(&mut self, path: &str, value: &[u8]) {
-        let parents = path.match_indices('/').map(|(end, _)| &path[..end]).filter(|parent| !parent.is_empty());
+        let parents =
+            path.match_indices('/').map(|(end, _)| &path[..end]).filter(|parent| !parent.is_empty());
         for parent in parents {
             self.nodes.entry(parent.into()).or_default();
         }

@@ -103,7 +103,9 @@ impl Client {
         }
         let pending = self.pending.get_mut(&message.request).ok_or("reply-to-nobody")?;
         match *pending {
-            Pending::Waiting(asked) if asked == message.kind => *pending = Pending::Answered(Ok(message.payload)),
+            Pending::Waiting(asked) if asked == message.kind => {
+                *pending = Pending::Answered(Ok(message.payload))
+            }
             Pending::Waiting(_) if message.kind == kind::ERROR => {
                 *pending = Pending::Answered(Err(wire::error(&message.payload)));
             }
@@ -122,7 +124,9 @@ impl Client {
         });
         let (path, token) = parsed.ok_or("malformed-watch-event")?;
         // Late ones of watches that are gone are normal.
-        let Some(token) = token.parse().ok().filter(|token| self.watches.contains(token)) else { return Ok(()) };
+        let Some(token) = token.parse().ok().filter(|token| self.watches.contains(token)) else {
+            return Ok(());
+        };
         let event = Event::Changed { token, path: String::from(path) };
         if self.events.contains(&event) || self.events.contains(&Event::Overflow) {
             return Ok(());

@@ -58,7 +58,10 @@ impl Ring {
     }
 
     /// Moves what has arrived into `into`; how many bytes.
-    pub(crate) fn receive<'a>(&mut self, into: &'a mut [u8; RING as usize]) -> Result<&'a [u8], &'static str> {
+    pub(crate) fn receive<'a>(
+        &mut self,
+        into: &'a mut [u8; RING as usize],
+    ) -> Result<&'a [u8], &'static str> {
         if self.word(FEATURES).load(Ordering::Relaxed) & FEATURE_ERROR != 0
             && self.word(ERROR).load(Ordering::Relaxed) != 0
         {

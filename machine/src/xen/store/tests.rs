@@ -1,3 +1,4 @@
+use super::ring::RING;
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -68,7 +69,9 @@ fn what_the_store_refuses_has_a_name() {
         assert_eq!(store.write(cx, "/local/domain/0/x", "1"), Err(StoreError::Denied));
         assert_eq!(store.read(cx, "secret/key"), Err(StoreError::Denied));
         assert_eq!(store.write(cx, "data", vec![0; 4096]), Err(StoreError::TooBig));
-        for path in ["", "a//b", "a/", "a b", "a\0b", "/ü", &"x".repeat(2048), &format!("/{}", "x".repeat(3071))] {
+        for path in
+            ["", "a//b", "a/", "a b", "a\0b", "/ü", &"x".repeat(2048), &format!("/{}", "x".repeat(3071))]
+        {
             assert_eq!(store.read(cx, path), Err(StoreError::Invalid), "{path:?}");
             assert_eq!(store.watch(cx, path), Err(StoreError::Invalid), "{path:?}");
         }
@@ -235,9 +238,7 @@ fn waits_for_a_value_until_its_limit_and_leaves_other_events() {
     peer.skip_waits();
     cpu().control(|cx| {
         let other = store.watch(cx, "device").unwrap();
-        let mut seen = 0;
-        peer.on_change("/local/domain/1/device/vif/0/state", move |peer, path| {
-            seen += 1;
+        peer.on_change("/local/domain/1/device/vif/0/state", |peer, path| {
             if peer.read_text(path).as_deref() == Some("3") {
                 peer.write("/local/domain/0/backend/vif/1/0/state", "4");
             }

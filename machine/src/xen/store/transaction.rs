@@ -27,7 +27,8 @@ pub(super) fn run<R>(
 ) -> Result<R, StoreError> {
     for _ in 0..TRIES {
         let reply = store.request(cx, kind::TRANSACTION_START, 0, &[b"\0"])?;
-        let number = number(&reply).and_then(|number| u32::try_from(number).ok()).filter(|&number| number != 0);
+        let number =
+            number(&reply).and_then(|number| u32::try_from(number).ok()).filter(|&number| number != 0);
         let transaction = Transaction { store, cx, number: number.ok_or(StoreError::Malformed)? };
         let done = body(&transaction);
         let verdict: &[u8] = if done.is_ok() { b"T\0" } else { b"F\0" };

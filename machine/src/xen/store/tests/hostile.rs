@@ -101,7 +101,7 @@ fn indices_that_run_away() {
         let replies = outcome(move |wire| wire.word(3).store(by, Ordering::Release));
         assert_eq!(replies, broken("reply-index-runs-away"));
     }
-    for by in [u32::MAX, 1 << 31, 100] {
+    for by in [u32::MAX - RING, 1 << 31, 100] {
         // Ahead of what was sent, or behind by more than a ring.
         let requests = outcome(move |wire| wire.word(0).store(by, Ordering::Release));
         assert_eq!(requests, broken("request-index-runs-away"));
@@ -133,11 +133,14 @@ fn replies_to_nobody_of_other_kinds_and_twice() {
     assert_eq!(outcome(|wire| wire.message(kind::READ, 2, b"7")), broken("reply-to-nobody"));
     assert_eq!(outcome(|wire| wire.message(kind::WRITE, 1, b"OK\0")), broken("reply-of-another-kind"));
     assert_eq!(outcome(|wire| wire.message(0xffff, 1, b"")), broken("reply-of-another-kind"));
-    let twice = outcome(|wire| {
+    let store = Wire::open(|wire| {
         wire.message(kind::READ, 1, b"7");
         wire.message(kind::READ, 1, b"8");
     });
-    assert_eq!(twice, broken("second-reply"));
+    cpu().control(|cx| {
+        assert_eq!(store.read(cx, "domid"), Ok(b"7".to_vec()));
+        assert_eq!(store.read(cx, "domid"), broken("second-reply"));
+    });
 }
 
 #[test]
@@ -148,6 +151,9 @@ fn watch_events_that_are_none() {
     }
     // Tokens of watches that are not ours are late, or an earlier kernel's.
     let store = Wire::open(|wire| {
+        if wire.word(3).load(Ordering::Relaxed) != 0 {
+            return;
+        }
         wire.message(kind::WATCH_EVENT, 0, b"path\0weir\0");
         wire.message(kind::WATCH_EVENT, 0, b"path\x0017\0");
     });
@@ -169,7 +175,8 @@ fn an_error_that_the_daemon_reports_itself() {
 #[test]
 fn what_lay_in_the_ring_before_us_is_not_for_us() {
     let page = NonNull::from(Region::new(4096, 4096).unwrap().leak()).cast();
-    let wire = Wire { page, script: Arc::new(|wire| wire.message(kind::READ, 1, b"new")), time: Arc::default() };
+    let wire =
+        Wire { page, script: Arc::new(|wire| wire.message(kind::READ, 1, b"new")), time: Arc::default() };
     wire.message(kind::READ, 9, b"old");
     wire.word(0).store(77, Ordering::Relaxed);
     wire.word(1).store(77, Ordering::Relaxed);
