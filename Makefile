@@ -59,6 +59,11 @@ doctor: ## install what the lab needs (as root on Debian), or name it
 bench: image doctor ## packets per second and boot time against a Linux router, instructions a packet
 	@$(lab) bench
 
+.PHONY: bench-host
+bench-host: ## cycles a packet and what a second CPU brings, without a machine; wants two idle cores
+	@cargo bench --quiet --package weir-netstack --bench forward
+	@cargo bench --quiet --package weir-app --bench cpus
+
 .PHONY: mutate
 mutate: image doctor ## a million broken frames into a running router, then a ping
 	@$(lab) mutate --frames 1000000

@@ -56,8 +56,8 @@ pub struct Place {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Steering {
     /// The CPU that received them. Forwarding costs about as much as handing over, there and for transmission back: one
-    /// queue and two CPUs forward 40.0 million packets a second so and 42.9 with [`Flows`](Self::Flows), which takes both
-    /// CPUs (`scaling_by_steering` among the forwarder's tests).
+    /// queue and two CPUs forward 40.0 million packets a second so and 42.6 with [`Flows`](Self::Flows), which takes both
+    /// CPUs (`docs/benchmarks.md`).
     #[default]
     Off,
     /// The CPU their flow hashes to: for work of more than a few hundred cycles a packet.

@@ -171,7 +171,6 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
 }
 
 mod faults;
-mod scaling;
 
 const A: &str = "\"10.0.0.1/24\"";
 const B: &str = "\"10.0.1.1/24\"";

@@ -129,7 +129,7 @@ fn what_a_broken_device_was_lent_comes_back_when_it_is_stopped() {
     }
     assert_eq!(rig.interfaces.attached().len(), 1, "it is still in the configuration");
     rig.stop.store(true, Ordering::Relaxed);
-    rig.threads.drain(..).for_each(|thread| {
-        let _ = thread.join().unwrap();
-    });
+    for thread in rig.threads.drain(..) {
+        thread.join().unwrap();
+    }
 }
