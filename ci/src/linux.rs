@@ -81,6 +81,11 @@ pub(crate) fn initramfs(config: &Config) -> Result<Vec<u8>> {
 }
 
 fn base() -> Result<Vec<u8>> {
+    Ok(base_archive(&["virtio_pci", "virtio_mmio", "virtio_net"], INIT_TAIL)?.finish())
+}
+
+/// Busybox, `modules` and what they need, and an init that loads them and goes on with `tail`.
+pub(crate) fn base_archive(modules: &[&str], tail: &str) -> Result<Archive> {
     let kernel = kernel()?;
     let release =
         kernel.to_string_lossy().split_once("vmlinuz-").map(|(_, r)| r.to_owned()).unwrap_or_default();
@@ -90,12 +95,12 @@ fn base() -> Result<Vec<u8>> {
     }
     let busybox = std::fs::read("/bin/busybox").map_err(|e| explain("busybox", e))?;
     archive.file("bin/busybox", &busybox);
-    for applet in ["sh", "mount", "insmod", "ip", "cat", "sleep", "echo"] {
+    for applet in ["sh", "mount", "insmod", "ip", "cat", "sleep", "echo", "grep"] {
         archive.link(&format!("bin/{applet}"), "/bin/busybox");
     }
     let mut init = INIT_HEAD.to_owned();
     let mut seen = Vec::new();
-    for module in ["virtio_pci", "virtio_mmio", "virtio_net"] {
+    for module in modules {
         let list = ["-S", &release, "--show-depends", module];
         for line in capture("modprobe", &list, Duration::from_secs(10))?.lines() {
             let Some(path) = line.strip_prefix("insmod ").map(str::trim) else { continue };
@@ -109,7 +114,7 @@ fn base() -> Result<Vec<u8>> {
             init.push_str(&format!("insmod /lib/{name}\n"));
         }
     }
-    init.push_str(INIT_TAIL);
+    init.push_str(tail);
     archive.file("init", init.as_bytes());
-    Ok(archive.finish())
+    Ok(archive)
 }

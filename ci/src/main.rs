@@ -32,6 +32,7 @@ mod symbolize;
 mod table;
 mod tests;
 mod trace;
+mod xen;
 
 use std::process::ExitCode;
 
@@ -170,6 +171,28 @@ hosts ping. Needs root.",
         summary: "fetch such a file and print bytes, SHA-256 and seconds",
         help: "lab fetch ADDRESS:PORT",
         run: fetch,
+    },
+    Subcommand {
+        name: "xen",
+        summary: "boot Xen with its dom0 and run a script there",
+        help: "lab xen [--guest weir|linux] [--cpus N] [--memory MIB] [--minutes N] SCRIPT
+
+Boots Xen and a Linux dom0 under QEMU, with --guest the router between two hosts (network namespaces r-a and r-b of
+dom0), runs SCRIPT in dom0's shell and prints what it says. Everything ends after N minutes (10). Logs go to
+target/lab/xen.txt. Needs the packages that lab doctor names.",
+        run: xen::shell,
+    },
+    Subcommand {
+        name: "xen-agent",
+        summary: "take commands from the lab (used inside dom0)",
+        help: "lab xen-agent DEVICE",
+        run: xen::agent,
+    },
+    Subcommand {
+        name: "swallow",
+        summary: "receive datagrams and never read them (used inside the hosts)",
+        help: "lab swallow ADDRESS:PORT",
+        run: swallow,
     },
 ];
 
@@ -401,4 +424,16 @@ fn fetch(mut arguments: Arguments) -> Result<bool> {
     let (body, seconds) = http::fetch(address)?;
     println!("{} {} {seconds:.6}", body.len(), http::digest(&body));
     Ok(true)
+}
+
+fn swallow(mut arguments: Arguments) -> Result<bool> {
+    let address: std::net::SocketAddr =
+        arguments.word().context("lab swallow ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("swallow")?;
+    let socket = std::net::UdpSocket::bind(address).with_context(|| format!("listening on {address}"))?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 1 << 12).context("socket buffer")?;
+    println!("swallowing on {address}");
+    loop {
+        std::thread::park();
+    }
 }

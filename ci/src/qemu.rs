@@ -69,6 +69,8 @@ pub(crate) enum Clock {
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(crate) platform: Platform,
+    /// TCG, with its options.
+    pub(crate) accelerator: &'static str,
     pub(crate) cpus: usize,
     /// CPU model.
     pub(crate) cpu: &'static str,
@@ -93,6 +95,7 @@ impl Spec {
     pub(crate) fn new(kernel: &Path) -> Spec {
         Spec {
             platform: Platform::Q35,
+            accelerator: "tcg",
             cpus: 1,
             cpu: "max",
             memory_mib: 128,
@@ -117,7 +120,7 @@ impl Spec {
             // virtio-mmio transports default to the legacy register layout.
             Platform::Microvm => "microvm,rtc=on",
         };
-        add(&["-accel", "tcg", "-cpu", self.cpu, "-machine", machine]);
+        add(&["-accel", self.accelerator, "-cpu", self.cpu, "-machine", machine]);
         if self.platform == Platform::Microvm {
             add(&["-global", "virtio-mmio.force-legacy=false"]);
         }

@@ -17,9 +17,9 @@ use crate::lock::Lock;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
-use weir_sync::rank::Grants;
 pub(crate) use entry::Entry;
 pub use lent::Lent;
+use weir_sync::rank::Grants;
 
 #[cfg(not(feature = "image"))]
 pub use crate::host::xen_grant::table;

@@ -1,0 +1,58 @@
+//! Xen in a machine of its own, without hardware virtualisation: dom0 from this machine's packages, the router as its
+//! PVH guest, the hosts as network namespaces of dom0.
+
+mod agent;
+mod dom0;
+mod domu;
+mod guest;
+mod initrd;
+mod traffic;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::arguments::Arguments;
+use crate::router::Image;
+use dom0::Dom0;
+use guest::{Guest, Hosts, Plan};
+
+/// `lab xen`: boots Xen, if wanted with a guest, and runs one script in dom0.
+pub(crate) fn shell(mut arguments: Arguments) -> Result<bool> {
+    let image = arguments.option("--guest")?.map(|text| Image::parse(&text)).transpose()?;
+    let cpus = arguments.number("--cpus", 1)?;
+    let memory = arguments.option("--memory")?;
+    let limit = Duration::from_secs(60 * arguments.number("--minutes", 10u64)?);
+    let script = arguments.word().context("lab xen [--guest weir|linux] SCRIPT")?;
+    arguments.end("xen")?;
+    let began = Instant::now();
+    let mut dom0 = Dom0::start(image.as_slice(), limit)?;
+    eprintln!("dom0 after {:.1} s", began.elapsed().as_secs_f64());
+    if let Some(image) = image {
+        let hosts = Hosts::make(&mut dom0, "r")?;
+        let mut plan = Plan::new(image, "router");
+        plan.cpus = cpus;
+        if let Some(memory) = memory {
+            plan.memory_mib = memory.parse().context("--memory needs a number")?;
+        }
+        let guest = Guest::create(&mut dom0, &plan, &hosts)?;
+        match guest.ready(&mut dom0) {
+            Ok((seconds, line)) => eprintln!("the guest after {seconds:.1} s: {line}"),
+            Err(error) => eprintln!("the guest: {error:#}"),
+        }
+    }
+    let output = dom0.run(&script, limit)?;
+    print!("{}", output.stdout);
+    eprint!("{}", output.stderr);
+    eprintln!("exit code {}; logs: {}", output.code, dom0.report("xen")?);
+    Ok(output.code == 0)
+}
+
+/// `lab xen-agent`: dom0's end of the lab's commands.
+pub(crate) fn agent(mut arguments: Arguments) -> Result<bool> {
+    let device = arguments.word().context("lab xen-agent DEVICE")?;
+    arguments.end("xen-agent")?;
+    agent::serve(Path::new(&device))?;
+    Ok(true)
+}
