@@ -21,7 +21,7 @@ mod image {
     const PARAMETER_PORT: u32 = 18;
     /// How long a full ring is waited for: the daemon that empties it may pause for 200 ms after much output.
     const PATIENCE_NS: u64 = 300_000_000;
-    const STEP_NS: u64 = 10_000_000;
+    const STEP_NS: u64 = 2_000_000;
 
     struct Console {
         ring: Ring,
@@ -103,7 +103,7 @@ mod image {
                 return;
             }
             event::send(console.port);
-            event::poll(console.port, STEP_NS);
+            event::sleep(STEP_NS);
         }
     }
 
@@ -126,7 +126,7 @@ mod image {
                     return self.stuck.store(true, Ordering::Relaxed);
                 }
                 event::send(self.port);
-                event::poll(self.port, STEP_NS);
+                event::sleep(STEP_NS);
             }
         }
     }

@@ -19,7 +19,7 @@ use core::fmt;
 #[cfg(feature = "image")]
 use image as body;
 #[cfg(feature = "image")]
-pub(crate) use image::{init, init_cpu, poll, send, serve};
+pub(crate) use image::{init, init_cpu, send, serve, sleep};
 #[cfg(not(feature = "image"))]
 use simulated as body;
 #[cfg(not(feature = "image"))]

@@ -256,18 +256,25 @@ pub(super) fn clear(port: u32, _line: &Line) {
 }
 
 pub(super) fn wait(port: u32, _line: &Line, deadline_ns: u64) {
-    poll(port, deadline_ns.saturating_sub(clock::now()));
+    poll(&mut [port], deadline_ns.saturating_sub(clock::now()));
 }
 
-/// Sleeps until `port` is pending, `ns` nanoseconds have passed, or an interrupt comes.
-pub(crate) fn poll(mut port: u32, ns: u64) {
+/// Sleeps for `ns` nanoseconds, or until an interrupt comes. Boot, tasks and last words.
+pub(crate) fn sleep(ns: u64) {
+    poll(&mut [], ns);
+}
+
+/// Sleeps until one of `ports` is pending, `ns` nanoseconds have passed, or an interrupt comes.
+fn poll(ports: &mut [u32], ns: u64) {
+    const SHORT_NS: u64 = 1_000_000;
     // An end of 0 would be none.
     let Some(end) = xen_clock::system_time().and_then(|now| now.checked_add(ns)).filter(|&end| end != 0)
     else {
-        return clock::spin_ns(ns.min(1_000_000));
+        return clock::spin_ns(ns.min(SHORT_NS));
     };
-    let mut argument = xen_sys::sched_poll { ports: &raw mut port, nr_ports: 1, timeout: end };
-    // SAFETY: Xen reads the structure and the one port it points to.
+    let mut argument =
+        xen_sys::sched_poll { ports: ports.as_mut_ptr(), nr_ports: ports.len() as u32, timeout: end };
+    // SAFETY: Xen reads the structure and the ports it points to.
     let _ = unsafe { hypercall::sched_op(xen_sys::SCHEDOP_poll, &mut argument) };
 }
 
