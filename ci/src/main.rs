@@ -189,10 +189,16 @@ target/lab/xen.txt. Needs the packages that lab doctor names.",
         run: xen::agent,
     },
     Subcommand {
-        name: "swallow",
-        summary: "receive datagrams and never read them (used inside the hosts)",
-        help: "lab swallow ADDRESS:PORT",
-        run: swallow,
+        name: "xen-source",
+        summary: "flood a sink with datagrams (used inside dom0)",
+        help: "lab xen-source ADDRESS:PORT CREDIT_SOCKET [--seconds N] [--window PACKETS]",
+        run: xen::source,
+    },
+    Subcommand {
+        name: "xen-sink",
+        summary: "receive such a flood (used inside dom0)",
+        help: "lab xen-sink ADDRESS:PORT CREDIT_SOCKET",
+        run: xen::sink,
     },
 ];
 
@@ -424,16 +430,4 @@ fn fetch(mut arguments: Arguments) -> Result<bool> {
     let (body, seconds) = http::fetch(address)?;
     println!("{} {} {seconds:.6}", body.len(), http::digest(&body));
     Ok(true)
-}
-
-fn swallow(mut arguments: Arguments) -> Result<bool> {
-    let address: std::net::SocketAddr =
-        arguments.word().context("lab swallow ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
-    arguments.end("swallow")?;
-    let socket = std::net::UdpSocket::bind(address).with_context(|| format!("listening on {address}"))?;
-    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 1 << 12).context("socket buffer")?;
-    println!("swallowing on {address}");
-    loop {
-        std::thread::park();
-    }
 }

@@ -4,6 +4,7 @@
 mod agent;
 mod dom0;
 mod domu;
+mod flood;
 mod guest;
 mod initrd;
 mod traffic;
@@ -54,5 +55,26 @@ pub(crate) fn agent(mut arguments: Arguments) -> Result<bool> {
     let device = arguments.word().context("lab xen-agent DEVICE")?;
     arguments.end("xen-agent")?;
     agent::serve(Path::new(&device))?;
+    Ok(true)
+}
+
+/// `lab xen-source`: one end of a flood.
+pub(crate) fn source(mut arguments: Arguments) -> Result<bool> {
+    let (window, seconds) = (arguments.number("--window", 256)?, arguments.number("--seconds", 5.0)?);
+    let usage = "lab xen-source ADDRESS:PORT CREDIT_SOCKET";
+    let address = arguments.word().context(usage)?.parse().context(usage)?;
+    let credit = arguments.word().context(usage)?;
+    arguments.end("xen-source")?;
+    println!("{}", flood::source(address, Path::new(&credit), window, seconds)?.line());
+    Ok(true)
+}
+
+/// `lab xen-sink`: the other end.
+pub(crate) fn sink(mut arguments: Arguments) -> Result<bool> {
+    let usage = "lab xen-sink ADDRESS:PORT CREDIT_SOCKET";
+    let address = arguments.word().context(usage)?.parse().context(usage)?;
+    let credit = arguments.word().context(usage)?;
+    arguments.end("xen-sink")?;
+    flood::sink(address, Path::new(&credit))?;
     Ok(true)
 }

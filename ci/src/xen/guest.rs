@@ -171,25 +171,34 @@ impl Guest {
         let id = dom0.check(&script, TOOLSTACK)?.trim().parse().context("domain id")?;
         let mut guest =
             Guest { plan: plan.clone(), hosts: hosts.clone(), id, position, started: Instant::now() };
-        if plan.image == Image::Weir {
-            // The guest may write the nodes of its results.
-            guest.store(
-                dom0,
-                &format!(
-                    "for n in vm-data/weir vm-data/weir/status vm-data/weir/config; do xenstore-write $D/$n ''; \
-                     xenstore-chmod $D/$n n0 b{id}; done"
-                ),
-            )?;
-            if plan.source == Source::Store {
-                let file = format!("/root/{name}.toml");
-                guest.store(dom0, &format!("xenstore-write $D/vm-data/weir/config \"$(cat {file})\""))?;
-            } else {
-                guest.store(dom0, "xenstore-rm $D/vm-data/weir/config")?;
-            }
+        if plan.image == Image::Weir && plan.source == Source::Store {
+            guest.configure(dom0, &plan.config)?;
         }
         guest.started = Instant::now();
         dom0.check(&format!("xl unpause {name}"), TOOLSTACK)?;
         Ok(guest)
+    }
+
+    /// Writes `weir.toml` to the store.
+    pub(crate) fn configure(&self, dom0: &mut Dom0, text: &str) -> Result<()> {
+        let file = format!("/root/{}.store.toml", self.plan.name);
+        dom0.write(&file, text)?;
+        self.store(dom0, &format!("xenstore-write $D/vm-data/weir/config \"$(cat {file})\"")).map(|_| ())
+    }
+
+    /// Waits until the guest has told the outcome of its configuration in the store, and it has `needle`.
+    pub(crate) fn outcome(&self, dom0: &mut Dom0, needle: &str, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let text = self.node(dom0, "data/weir/status")?;
+            match text {
+                Some(text) if text.contains(needle) => return Ok(text),
+                other if Instant::now() > deadline => {
+                    bail!("data/weir/status is {other:?} after {} s, not \"{needle}\"", limit.as_secs())
+                }
+                _ => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
     }
 
     /// Runs a script with the guest's path of the store in `D`.

@@ -1,13 +1,14 @@
-//! Traffic between two hosts of a guest, both in dom0: pings, iperf3, and the kernel's packet generator.
+//! Traffic between two hosts of a guest, both in dom0: pings, iperf3, and floods.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::dom0::Dom0;
-use super::guest::{Hosts, vif_mac};
+use super::flood::Count;
+use super::guest::Hosts;
 
 /// Round trips in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -89,110 +90,16 @@ pub(crate) fn transfer(
     Ok(Transfer { mbit: rate / 1e6, lost })
 }
 
-/// A family for the packet generator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
-
-/// What a flood saw.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flood {
-    /// Packets that the generator's device took, a second.
-    pub(crate) sent: f64,
-    /// Packets that came out of the router, a second.
-    pub(crate) received: f64,
-}
-
-impl Flood {
-    pub(crate) fn lost(&self) -> f64 {
-        if self.sent > 0.0 { (1.0 - self.received / self.sent).max(0.0) } else { 0.0 }
-    }
-}
-
-/// Shortest frames without their checksum. The generator's own header makes IPv6's longer.
-pub(crate) fn frame_bytes(family: Family) -> usize {
-    match family {
-        Family::V4 => 60,
-        Family::V6 => 78,
-    }
-}
-
-/// The kernel's packet generator on the vif of port 0, UDP of 64 flows to the host at port 1, for `seconds` after a
-/// quarter of that for caches to fill; `pace` packets a second or, with `None`, as fast as the vif takes them. What
-/// arrives is counted by the other vif and thrown away at a socket that nobody reads.
-pub(crate) fn flood(
-    dom0: &mut Dom0,
-    hosts: &Hosts,
-    guest: u32,
-    family: Family,
-    pace: Option<u64>,
-    seconds: u64,
-) -> Result<Flood> {
-    let (a, b) = (hosts.identity(0)?, hosts.identity(1)?);
-    let (near, far) = (hosts.name(0), hosts.name(1));
-    let addresses = match family {
-        Family::V4 => format!("dst {}\nsrc_min {}\nsrc_max {}", b.v4, a.v4, a.v4),
-        Family::V6 => format!("dst6 {}\nsrc6 {}", b.v6, a.v6),
-    };
-    let pace = pace.map_or_else(|| "delay 0".to_owned(), |rate| format!("ratep {rate}"));
-    let sink = match family {
-        Family::V4 => format!("{}:9", b.v4),
-        Family::V6 => format!("[{}]:9", b.v6),
-    };
+/// Floods the router from the host at port 0 to `to`, an address of the host at port 1.
+pub(crate) fn flood(dom0: &mut Dom0, hosts: &Hosts, to: IpAddr, seconds: f64) -> Result<Count> {
+    let (near, far, credit) = (hosts.name(0), hosts.name(1), "/tmp/credit");
+    let address = SocketAddr::new(to, 9);
     let script = format!(
-        "out=/sys/class/net/vif{guest}.0/statistics; in=/sys/class/net/vif{guest}.1/statistics
-ip netns exec {far} lab swallow {sink} >/dev/null 2>&1 & sink=$!
-cat > /tmp/flood.conf <<'END'
-count 0
-clone_skb 0
-burst 1
-pkt_size {size}
-{pace}
-{addresses}
-dst_mac {mac}
-udp_src_min 5000
-udp_src_max 5063
-flag UDPSRC_RND
-udp_dst_min 9
-udp_dst_max 9
-END
-cat > /tmp/flood.sh <<'END'
-p=/proc/net/pktgen
-echo rem_device_all > $p/kpktgend_0
-echo add_device vif{guest}.0 > $p/kpktgend_0 || exit 1
-while read -r line; do echo \"$line\" > $p/vif{guest}.0 || {{ echo \"pktgen refuses $line\" >&2; exit 1; }}; done < /tmp/flood.conf
-echo start > $p/pgctrl &
-pg=$!
-END
-cat > /tmp/count.sh <<'END'
-cat $1/$2
-END
-ip netns exec {near} sh -c '. /tmp/flood.sh; sleep {warm}
-echo \"t0 $(cut -d\" \" -f1 /proc/uptime) $(cat '$out'/tx_packets)\"; sleep {seconds}
-echo \"t1 $(cut -d\" \" -f1 /proc/uptime) $(cat '$out'/tx_packets)\"; sleep 0.3; kill -INT $pg; echo stop > /proc/net/pktgen/pgctrl; wait $pg' &
-main=$!
-ip netns exec {far} sh -c 'sleep {warm}
-echo \"r0 $(cut -d\" \" -f1 /proc/uptime) $(cat '$in'/rx_packets)\"; sleep {seconds}
-echo \"r1 $(cut -d\" \" -f1 /proc/uptime) $(cat '$in'/rx_packets)\"'
-wait $main; kill $sink; exit 0",
-        size = frame_bytes(family),
-        mac = vif_mac(0),
-        warm = (seconds as f64 / 4.0).max(0.5),
+        "ip netns exec {far} lab xen-sink {address} {credit} >/dev/null 2>&1 & s=$!; sleep 0.5; \
+         ip netns exec {near} lab xen-source {address} {credit} --seconds {seconds}; c=$?; kill $s; exit $c"
     );
-    let output = dom0.run(&script, Duration::from_secs(seconds * 2 + 30))?;
-    let mark = |name: &str| -> Option<(f64, f64)> {
-        let mut words = output.stdout.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
-        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
-    };
-    let rate = |from: &str, to: &str| -> Result<f64> {
-        let ends = mark(from).zip(mark(to)).with_context(|| format!("the generator: {}", output.said()))?;
-        let ((t0, n0), (t1, n1)) = ends;
-        ensure!(t1 > t0, "no time passed");
-        Ok((n1 - n0) / (t1 - t0))
-    };
-    Ok(Flood { sent: rate("t0", "t1")?, received: rate("r0", "r1")? })
+    let text = dom0.check(&script, Duration::from_secs_f64(seconds * 1.25 + 30.0))?;
+    Count::parse(&text).with_context(|| format!("the generator says {text:?}"))
 }
 
 #[cfg(test)]
