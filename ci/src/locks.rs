@@ -23,14 +23,17 @@ const ROOTS: &[&str] = &[
 /// What may have them, or leads only to what may, and why.
 const ALLOWED: &[(&str, &str)] = &[
     ("weir_virtio::queue::SplitQueue<T>::publish", "a full fence a batch, before the device's wish is read"),
-    ("device::Queue>::arm", "a full fence when polling ends, before the last look"),
+    ("weir_xennet::ring::FrontRing<_>::push", "a full fence a batch, before the backend's wish is read"),
+    ("weir_xennet::ring::FrontRing<_>::arm", "a full fence when polling ends, before the last look"),
+    ("device::Queue>::arm", "the same"),
     ("weir_netif::pool::Pool::reload", "a magazine of 64 buffers changes hands"),
     ("weir_netif::pool::Pool::unload", "a magazine of 64 buffers changes hands"),
-    ("weir_netif::pool::Pool::free_all", "the same, inlined"),
-    ("weir_virtio::net::transmit::Transmitter::reap", "the same, inlined"),
-    ("weir_netstack::pieces::many", "the same, for super-packets"),
-    ("ArrayQueue<T>::push_or_else", "a buffer of another arena than the pool's, on its way home"),
-    ("weir_virtio::health::Health::fail", "the device broke its protocol"),
+    (
+        "ArrayQueue<T>::push_or_else",
+        "packets that waited for a neighbour whose entry was evicted, on their way home",
+    ),
+    ("weir_netif::pool::send_home", "a buffer of another arena than the pool's"),
+    ("health::Health::fail", "the device broke its protocol"),
     ("iterator::Iterator>::fold", "the device broke its protocol, and what it was lent is taken back"),
     ("RawVec", "a vector that is made with its capacity and does not grow"),
     ("weir_netstack::path::output", "an error message, rate-limited"),

@@ -95,19 +95,21 @@ impl Pool {
     #[inline]
     fn put(&mut self, buffer: Buffer) {
         if !core::ptr::eq(buffer.arena(), self.arena) {
-            // Another arena's: dropping it sends it home.
-            return drop(buffer);
+            return send_home(buffer);
         }
         if self.loaded.len() == MAGAZINE {
             self.unload();
         }
         if self.loaded.len() < MAGAZINE {
             self.loaded.push(buffer);
+        } else {
+            send_home(buffer);
         }
     }
 
     /// Makes `loaded` non-empty.
     #[cold]
+    #[inline(never)]
     fn reload(&mut self) -> Option<()> {
         core::mem::swap(&mut self.loaded, &mut self.previous);
         if !self.loaded.is_empty() {
@@ -128,6 +130,7 @@ impl Pool {
 
     /// Makes room in `loaded`.
     #[cold]
+    #[inline(never)]
     fn unload(&mut self) {
         core::mem::swap(&mut self.loaded, &mut self.previous);
         if self.loaded.len() < MAGAZINE {
@@ -138,6 +141,13 @@ impl Pool {
             let _ = self.arena.full.push(full);
         }
     }
+}
+
+/// A buffer of another arena, or one too many: dropping it does it.
+#[cold]
+#[inline(never)]
+fn send_home(buffer: Buffer) {
+    drop(buffer);
 }
 
 impl Drop for Pool {

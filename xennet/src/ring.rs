@@ -77,7 +77,8 @@ impl<const WORDS: usize> FrontRing<WORDS> {
 
     /// Shows the filled requests to the backend, if there are new ones; `true` if it asked to be notified of them
     /// (`RING_PUSH_REQUESTS_AND_CHECK_NOTIFY`).
-    #[inline]
+    // Once a batch, and its fence costs more than the call.
+    #[inline(never)]
     #[must_use = "a backend that asked for a notification waits for it"]
     pub(crate) fn push(&mut self) -> bool {
         let old = self.req_pushed;
@@ -154,7 +155,7 @@ impl<const WORDS: usize> FrontRing<WORDS> {
 
     /// Asks for an event at the next response, then looks once more: `true` if one is there already
     /// (`RING_FINAL_CHECK_FOR_RESPONSES`).
-    #[inline]
+    #[inline(never)]
     pub(crate) fn arm(&mut self) -> bool {
         self.wait_for(1);
         fence(Ordering::SeqCst);
