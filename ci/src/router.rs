@@ -307,10 +307,10 @@ impl Router {
     pub(crate) fn paste(&mut self, text: &str, answer: &str) -> Result<()> {
         let position = self.machine.console.position();
         self.machine.type_keys(b"config\n")?;
-        self.machine.console.wait_after(position, "paste the configuration", Duration::from_secs(10))?;
+        self.machine.console.wait_after(position, "paste the configuration", Duration::from_secs(30))?;
         self.machine.type_keys(text.as_bytes())?;
         self.machine.type_keys(b"\n.\n")?;
-        self.machine.console.wait_after(position, answer, Duration::from_secs(10)).map(|_| ())
+        self.machine.console.wait_after(position, answer, Duration::from_secs(30)).map(|_| ())
     }
 
     /// Replaces the configuration by the console.

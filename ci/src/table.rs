@@ -7,6 +7,9 @@ use anyhow::{Result, bail};
 
 use crate::router::{Image, Router};
 
+/// How long a table may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
 /// What the router has given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -66,15 +69,15 @@ pub(crate) fn read(router: &mut Router) -> Result<Table> {
     match router.image {
         Image::Weir => {
             router.machine.type_keys(b"s")?;
-            router.machine.console.wait_after(position, "memory", Duration::from_secs(3))?;
+            router.machine.console.wait_after(position, "memory", LIMIT)?;
         }
         Image::Linux => {
             router.machine.type_keys(b"\n")?;
-            router.machine.console.wait_after(position, "end of table", Duration::from_secs(3))?;
+            router.machine.console.wait_after(position, "end of table", LIMIT)?;
         }
     }
     // The rest of the table follows at the console's speed: it is whole once nothing more comes.
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + LIMIT;
     let mut lines = router.machine.console.since(position);
     loop {
         std::thread::sleep(Duration::from_millis(40));
