@@ -180,6 +180,8 @@ impl Forwarder {
             return More::Yes;
         }
         let Some(port) = self.ports.get_mut(number) else { return More::No };
+        // A queue that was woken for nothing too often hears no more until then.
+        port.in_flight = true;
         match port.queue.arm(cx) {
             Ok(left) => left,
             Err(fault) => {
@@ -273,7 +275,7 @@ impl Forwarder {
         });
         self.retry(cx, running);
         if now >= self.reap_at {
-            self.reap(cx, now);
+            self.reap(cx, running, now);
         }
     }
 
@@ -292,7 +294,7 @@ impl Forwarder {
         }
     }
 
-    fn reap(&mut self, cx: &Softint, now: Instant) {
+    fn reap(&mut self, cx: &Softint, running: &Running, now: Instant) {
         let starved = self.starved;
         let due = |port: &&mut Port| (port.in_flight || starved) && port.fault.is_none();
         for port in self.ports.iter_mut().filter(due) {
@@ -300,6 +302,8 @@ impl Forwarder {
                 Ok(left) => port.in_flight = left == More::Yes,
                 Err(fault) => port.fail(self.shared, fault),
             }
+            let counters = running.snapshot.counters(port.interface);
+            port.queue.take_drops(&mut |reason, count| counters.dropped_many(cx.cpu(), reason, count.into()));
         }
         self.reap_at = now + REAP;
     }

@@ -72,8 +72,14 @@ impl IfCounters {
     /// Counts one discarded packet. `cpu` is the caller's own.
     #[inline]
     pub fn dropped(&self, cpu: CpuId, reason: Drop) {
+        self.dropped_many(cpu, reason, 1);
+    }
+
+    /// Counts discarded packets of one reason. `cpu` is the caller's own.
+    #[inline]
+    pub fn dropped_many(&self, cpu: CpuId, reason: Drop, count: u64) {
         if let Some(counter) = self.blocks.of(cpu).drops.get(reason as usize) {
-            counter.add(1);
+            counter.add(count);
         }
     }
 
