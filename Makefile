@@ -15,7 +15,7 @@ tests  := --package weir-preempt
 help: ## this list
 	@echo 'Weir, a router that is its own operating system'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: image doctor ## boot the router between two hosts, check that it routes, stay on its console
@@ -63,6 +63,18 @@ bench: image doctor ## packets per second and boot time against a Linux router, 
 bench-host: ## cycles a packet and what a second CPU brings, without a machine; wants two idle cores
 	@cargo bench --quiet --package weir-netstack --bench forward
 	@cargo bench --quiet --package weir-app --bench cpus
+
+.PHONY: smoke-xen
+smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 3 minutes)
+	@$(lab) smoke-xen
+
+.PHONY: smoke-xen-lab
+smoke-xen-lab: doctor ## the same with a Linux router: proves the lab
+	@$(lab) smoke-xen --guest linux
+
+.PHONY: bench-xen
+bench-xen: image doctor ## both routers as guests of one Xen: packets a second, TCP, CPU time
+	@$(lab) bench-xen
 
 .PHONY: mutate
 mutate: image doctor ## a million broken frames into a running router, then a ping

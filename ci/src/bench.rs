@@ -142,12 +142,12 @@ fn warm(rig: &FrameRig) -> Result<()> {
     Ok(())
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-fn name(image: Image) -> &'static str {
+pub(crate) fn name(image: Image) -> &'static str {
     match image {
         Image::Weir => "weir",
         Image::Linux => "linux",

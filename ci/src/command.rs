@@ -47,7 +47,8 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "ethtool" => "ethtool",
         "busybox" => "busybox-static",
         "modprobe" => "kmod",
-        "addr2line" => "binutils",
+        "addr2line" | "objcopy" => "binutils",
+        "dash" => "dash",
         "setpriv" => "util-linux",
         _ => "coreutils",
     }

@@ -22,7 +22,19 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("tshark", "verifies captured checksums"),
     ("busybox", "the Linux router's user space"),
     ("modprobe", "finds the Linux router's modules"),
+    ("objcopy", "strips the lab for Xen's dom0"),
+    ("dash", "dom0's shell"),
 ];
+
+/// What Xen's machine is made of beside programs: its Debian package, whether it is there, what it is.
+fn xen_parts() -> [(&'static str, bool, &'static str); 3] {
+    // Not xen-system-amd64: it has a machine with grub boot into Xen from then on.
+    [
+        ("xen-hypervisor-4.17-amd64", crate::xen::hypervisor().is_ok(), "Xen"),
+        ("xen-utils-4.17", crate::xen::tools().is_ok(), "Xen's tools, for its dom0"),
+        ("linux-image-amd64", crate::xen::kernel().is_ok(), "the kernel of Xen's dom0"),
+    ]
+}
 
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 
@@ -47,6 +59,9 @@ pub(crate) fn check(install: Install) -> Result<bool> {
     let kernel = crate::linux::kernel();
     let name = kernel.as_ref().map_or_else(|_| KERNEL_PACKAGE.to_owned(), |path| path.display().to_string());
     show(kernel.is_ok(), &name, "the Linux router's kernel");
+    for (package, there, purpose) in xen_parts() {
+        show(there, package, purpose);
+    }
     println!();
     let namespaces = is_root() && can_make_namespaces();
     let tap = Path::new("/dev/net/tun").exists();
@@ -82,6 +97,7 @@ fn missing() -> Vec<&'static str> {
     if crate::linux::kernel().is_err() {
         list.push(KERNEL_PACKAGE);
     }
+    list.extend(xen_parts().iter().filter(|(_, there, _)| !there).map(|(package, ..)| *package));
     list.dedup();
     list
 }

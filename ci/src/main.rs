@@ -183,6 +183,29 @@ target/lab/xen.txt. Needs the packages that lab doctor names.",
         run: xen::shell,
     },
     Subcommand {
+        name: "smoke-xen",
+        summary: "the router as a guest of real Xen, step by step",
+        help: "lab smoke-xen [--guest weir|linux] [--memory MIB] [--cycles N] [--only TEXT] [--list]
+
+Boots Xen and a Linux dom0 under QEMU (no hardware virtualisation needed, no root) and the router as a PVH guest between
+two hosts: boots it with 1 and 2 vCPUs, with its configuration as boot module and in the store, pings, transfers and
+floods through it in both families, replaces its configuration, plugs vifs in and out (N rounds, 20, before and after
+which its holdings must be the same), shuts it down. A line a step; --only runs the steps whose name has TEXT.
+--guest linux proves the lab: a Linux router must pass the same steps, but for what only Weir has. Logs of failed steps
+are in target/lab.",
+        run: xen::smoke,
+    },
+    Subcommand {
+        name: "bench-xen",
+        summary: "measure the router against a Linux router, both guests of one Xen",
+        help: "lab bench-xen [--rounds N] [--seconds N] [--cpus N] [--memory MIB] [--only weir|linux]
+
+Boots Xen under QEMU with both routers as PVH guests between two hosts each, measures them in turn (the other is paused),
+N rounds of N seconds (3 of 5) a kind of traffic: packets a second in both families, TCP with offloads, and the CPU time
+that guest and dom0 spent on it. Under emulation ratios count, not rates.",
+        run: xen::bench,
+    },
+    Subcommand {
         name: "xen-agent",
         summary: "take commands from the lab (used inside dom0)",
         help: "lab xen-agent DEVICE",

@@ -99,7 +99,7 @@ pub(crate) fn read(router: &mut Router) -> Result<Table> {
 
 /// A head, a row an interface, below it a line a drop reason; a last line about memory. The last table counts, as the
 /// router prints one by itself now and then.
-fn parse_weir(text: &str) -> Table {
+pub(crate) fn parse_weir(text: &str) -> Table {
     let mut table = Table { text: text.to_owned(), ..Table::default() };
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -1,12 +1,15 @@
 //! Xen in a machine of its own, without hardware virtualisation: dom0 from this machine's packages, the router as its
 //! PVH guest, the hosts as network namespaces of dom0.
 
+mod account;
 mod agent;
+mod bench;
 mod dom0;
 mod domu;
 mod flood;
 mod guest;
 mod initrd;
+mod smoke;
 mod traffic;
 
 use std::path::Path;
@@ -18,6 +21,7 @@ use crate::arguments::Arguments;
 use crate::router::Image;
 use dom0::Dom0;
 use guest::{Guest, Hosts, Plan};
+pub(crate) use initrd::{hypervisor, kernel, tools};
 
 /// `lab xen`: boots Xen, if wanted with a guest, and runs one script in dom0.
 pub(crate) fn shell(mut arguments: Arguments) -> Result<bool> {
@@ -48,6 +52,43 @@ pub(crate) fn shell(mut arguments: Arguments) -> Result<bool> {
     eprint!("{}", output.stderr);
     eprintln!("exit code {}; logs: {}", output.code, dom0.report("xen")?);
     Ok(output.code == 0)
+}
+
+/// `lab smoke-xen`.
+pub(crate) fn smoke(mut arguments: Arguments) -> Result<bool> {
+    let image = arguments.option("--guest")?.map_or(Ok(Image::Weir), |text| Image::parse(&text))?;
+    let memory = arguments.option("--memory")?.map(|text| text.parse().context("--memory needs a number"));
+    let options = smoke::Options {
+        image,
+        memory_mib: memory.transpose()?,
+        cycles: arguments.number("--cycles", 20)?,
+        only: arguments.option("--only")?.unwrap_or_default(),
+    };
+    let list = arguments.flag("--list");
+    arguments.end("smoke-xen")?;
+    if list {
+        smoke::list(image).iter().for_each(|name| println!("{name}"));
+        return Ok(true);
+    }
+    smoke::run(options)
+}
+
+/// `lab bench-xen`.
+pub(crate) fn bench(mut arguments: Arguments) -> Result<bool> {
+    let images = match arguments.option("--only")? {
+        Some(text) => vec![Image::parse(&text)?],
+        None => vec![Image::Weir, Image::Linux],
+    };
+    let memory = arguments.option("--memory")?.map(|text| text.parse().context("--memory needs a number"));
+    let options = bench::Options {
+        images,
+        rounds: arguments.number("--rounds", 3)?,
+        seconds: arguments.number("--seconds", 5.0)?,
+        cpus: arguments.number("--cpus", 1)?,
+        memory_mib: memory.transpose()?,
+    };
+    arguments.end("bench-xen")?;
+    bench::run(&options)
 }
 
 /// `lab xen-agent`: dom0's end of the lab's commands.

@@ -107,13 +107,20 @@ impl Dom0 {
     pub(crate) fn report(&mut self, name: &str) -> Result<String> {
         let folder = crate::rig::report_folder()?;
         let path = folder.join(format!("{name}.txt"));
-        let mut text =
-            format!("Xen's console\n{}\n{}", self.machine.console.text(), self.machine.errors.text());
-        let logs = "for f in /var/log/xen/*.log /var/log/xen/console/*; do echo; echo \"$f\"; tail -c 20000 \"$f\"; done; \
-                    echo; xl list; xenstore-ls -fp | grep -E 'vif|vm-data|state'; dmesg | tail -n 60";
+        let mut text = String::new();
+        let logs = "for f in /var/log/xen/*.log /var/log/xen/console/*; do echo; echo \"$f\"; tail -c 20000 \"$f\"; done
+echo; xl list; xl vcpu-list
+xl list | awk '$2 > 0 { for (v = 0; v < $4; v++) print $2, v }' | while read -r id vcpu; do
+  echo \"domain $id vCPU $vcpu, three times\"
+  for i in 1 2 3; do xenctx -a $id $vcpu; done
+done 2>&1
+xenstore-ls -fp | grep -E 'vif|vm-data|state|weir'; dmesg | tail -n 60
+xl debug-keys e; xl debug-keys g; sleep 1";
         if let Ok(output) = self.run(logs, Duration::from_secs(20)) {
             text.push_str(&output.stdout);
         }
+        let (xen, errors) = (self.machine.console.text(), self.machine.errors.text());
+        text.push_str(&format!("\nXen's console\n{xen}\n{errors}"));
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path.display().to_string())
     }

@@ -9,8 +9,9 @@ use crate::router::Config;
 /// What its console says once it forwards.
 pub(crate) const READY: &str = "linux-domu: ready";
 
-/// Its settings are those of a router appliance; a vif that comes later is set up when it is there. Xen's toolstack
-/// ends it by the kernel calling /sbin/poweroff.
+/// Its settings are those of a router appliance. A vif that comes later is set up when a line is typed: emulated nested
+/// virtualisation may deliver an interrupt twice, which a kernel survives in itself and not in a program, so nothing
+/// polls. Xen's toolstack ends the guest by the kernel calling /sbin/poweroff.
 const INIT_TAIL: &str = "
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_ra
@@ -18,21 +19,20 @@ echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
 echo 0 > /proc/sys/net/ipv6/icmp/ratelimit
-ready=no
-while :; do
+ports() {
   for port in PORTS; do
-    case $(ip link show dev $port 2>/dev/null) in
-      '') ;;
+    [ -e /sys/class/net/$port ] || continue
+    case $(ip link show dev $port) in
       *[,\\<]UP[,\\>]*) ;;
       *) . /etc/router.$port; echo \"linux-domu: $port up\" ;;
     esac
   done
-  if [ $ready = no ] && ip addr show dev eth1 2>/dev/null | grep -q inet6; then
-    ready=yes
-    echo 'linux-domu: ready'
-  fi
-  sleep 0.2
-done
+}
+until [ -e /sys/class/net/eth1 ]; do sleep 0.1; done
+ports
+echo 'linux-domu: ready'
+while read -r line; do ports; done
+while :; do sleep 1000; done
 ";
 
 const POWEROFF: &str = "#!/bin/sh\nexec /bin/busybox poweroff -f\n";

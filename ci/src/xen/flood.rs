@@ -99,6 +99,11 @@ pub(crate) fn source(to: SocketAddr, credit: &Path, window: u64, seconds: f64) -
 }
 
 impl Count {
+    /// Share of what was sent that did not arrive. What was under way at a mark belongs to neither side.
+    pub(crate) fn lost(&self) -> f64 {
+        if self.sent > 0 { (1.0 - self.received as f64 / self.sent as f64).max(0.0) } else { 0.0 }
+    }
+
     /// The line by which the source tells it.
     pub(crate) fn line(&self) -> String {
         format!("{} {} {}", self.seconds, self.sent, self.received)

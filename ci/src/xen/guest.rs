@@ -271,7 +271,21 @@ impl Guest {
     /// Has the vif of `port` attached while the guest runs.
     pub(crate) fn attach(&self, dom0: &mut Dom0, port: usize) -> Result<()> {
         let words = self.plan.vif(&self.hosts, port).replace(',', " ");
-        dom0.check(&format!("xl network-attach {} {words}", self.plan.name), TOOLSTACK).map(|_| ())
+        dom0.check(&format!("xl network-attach {} {words}", self.plan.name), TOOLSTACK)?;
+        match self.plan.image {
+            Image::Weir => Ok(()),
+            Image::Linux => {
+                let there = format!("eth{port} up");
+                let before = self.console(dom0)?.matches(&there).count();
+                let deadline = Instant::now() + TOOLSTACK;
+                while self.console(dom0)?.matches(&there).count() == before {
+                    ensure!(Instant::now() < deadline, "the guest sees no eth{port}");
+                    self.type_keys(dom0, "\\n")?;
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Waits until front and back end of the vif agree that they are connected.

@@ -16,7 +16,7 @@ use crate::cpio::Archive;
 const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool"];
 
 /// Xen's programs, in the folder of its version.
-const XEN_PROGRAMS: &[&str] = &["xl", "xenstored", "xenconsoled", "xen-init-dom0", "lsevtchn"];
+const XEN_PROGRAMS: &[&str] = &["xl", "xenstored", "xenconsoled", "xen-init-dom0", "xenctx"];
 
 /// xenstore's programs.
 const STORE_PROGRAMS: &[&str] = &["ls", "read", "write", "list", "exists", "rm", "watch", "chmod", "control"];
@@ -59,13 +59,10 @@ online)
 esac
 ";
 
-/// Debian's packages for all this.
-pub(crate) const PACKAGES: &[&str] = &["xen-system-amd64", "linux-image-amd64"];
-
 /// The newest hypervisor, still compressed.
 pub(crate) fn hypervisor() -> Result<PathBuf> {
     newest("/boot", |name| name.starts_with("xen-4.") && name.ends_with("-amd64.gz"))
-        .context("no hypervisor: apt-get install -y xen-system-amd64")
+        .context("no hypervisor: apt-get install -y --no-install-recommends xen-hypervisor-4.17-amd64")
 }
 
 /// The newest kernel that can be dom0: Debian's generic one.
@@ -80,11 +77,11 @@ pub(crate) fn kernel() -> Result<PathBuf> {
 
 /// Folder of the newest Xen's tools.
 pub(crate) fn tools() -> Result<PathBuf> {
-    let folder = newest("/usr/lib", |name| name.starts_with("xen-4."))?.join("bin");
-    if !folder.join("xl").is_file() {
-        bail!("no xl in {}: apt-get install -y xen-system-amd64", folder.display());
+    let folder = newest("/usr/lib", |name| name.starts_with("xen-4.")).map(|folder| folder.join("bin"));
+    match folder {
+        Ok(folder) if folder.join("xl").is_file() => Ok(folder),
+        _ => bail!("no xl: apt-get install -y --no-install-recommends xen-utils-4.17"),
     }
-    Ok(folder)
 }
 
 fn newest(folder: &str, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
