@@ -110,13 +110,13 @@ impl Dom0 {
         let mut text = String::new();
         let logs = "for f in /var/log/xen/*.log /var/log/xen/console/*; do echo; echo \"$f\"; tail -c 20000 \"$f\"; done
 echo; xl list; xl vcpu-list
-xl list | awk '$2 > 0 { for (v = 0; v < $4; v++) print $2, v }' | while read -r id vcpu; do
+xl list | awk 'NR > 1 && $2 + 0 > 0 { for (v = 0; v < $4; v++) print $2, v }' | while read -r id vcpu; do
   echo \"domain $id vCPU $vcpu, three times\"
   for i in 1 2 3; do xenctx -a $id $vcpu; done
 done 2>&1
 xenstore-ls -fp | grep -E 'vif|vm-data|state|weir'; dmesg | tail -n 60
 xl debug-keys e; xl debug-keys g; sleep 1";
-        if let Ok(output) = self.run(logs, Duration::from_secs(20)) {
+        if let Ok(output) = self.agent.run_to_limit(logs, Duration::from_secs(20)) {
             text.push_str(&output.stdout);
         }
         let (xen, errors) = (self.machine.console.text(), self.machine.errors.text());
