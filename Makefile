@@ -60,7 +60,7 @@ bench: image doctor ## packets per second and boot time against a Linux router, 
 	@$(lab) bench
 
 .PHONY: smoke-xen
-smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 3 minutes)
+smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 4 minutes)
 	@$(lab) smoke-xen
 
 .PHONY: smoke-xen-lab

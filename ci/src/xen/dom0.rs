@@ -63,7 +63,9 @@ impl Dom0 {
         // Several threads hang in Xen's start; newer CPU models crash dom0's kernel.
         spec.accelerator = "tcg,thread=single";
         spec.cpu = "qemu64,+svm,+npt";
-        spec.cpus = 2;
+        // With two, emulated SVM delivers a guest's interrupt a second time before the first instruction of its handler:
+        // on an IST stack that loses the interrupted code, in Linux it breaks programs. Guests may have more vCPUs.
+        spec.cpus = 1;
         spec.memory_mib = 3072;
         spec.command_line = XEN.to_owned();
         // A multiboot module with its command line, then one more.
