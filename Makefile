@@ -65,7 +65,7 @@ bench-host: ## cycles a packet and what a second CPU brings, without a machine; 
 	@cargo bench --quiet --package weir-app --bench cpus
 
 .PHONY: smoke-xen
-smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 3 minutes)
+smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 4 minutes)
 	@$(lab) smoke-xen
 
 .PHONY: smoke-xen-lab

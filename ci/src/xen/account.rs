@@ -98,7 +98,7 @@ pub(crate) fn cycles(dom0: &mut Dom0, guest: &Guest, count: usize, target: IpAdd
         guest.attach(dom0, 2)?;
         guest.connected(dom0, 2, NOTICE)?;
         // A thousand rounds need not all prove that it forwards.
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             traffic::ping(dom0, &guest.hosts, 2, target)?;
         }
         guest.detach(dom0, 2)

@@ -20,6 +20,9 @@ use crate::command::last_lines;
 /// What dom0 says before it takes commands.
 const GREETING: &str = "lab agent 1";
 
+/// Exit code of a script that was ended.
+const LATE: i32 = -1;
+
 /// What dom0 needs beyond a command's own time, on a busy machine.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -66,8 +69,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Runs a script in dom0's shell; dom0 ends it after `limit`.
+    /// Runs a script in dom0's shell, which must be done in `limit`.
     pub(crate) fn run(&mut self, script: &str, limit: Duration) -> Result<Output> {
+        let output = self.run_to_limit(script, limit)?;
+        ensure!(output.code != LATE, "not done in {} s: {script}\n{}", limit.as_secs(), output.said());
+        Ok(output)
+    }
+
+    /// The same; at its limit a script is ended, with `LATE` for its exit code.
+    pub(crate) fn run_to_limit(&mut self, script: &str, limit: Duration) -> Result<Output> {
         let header = format!("run {} {}\n", limit.as_millis(), script.len());
         self.stream.write_all(header.as_bytes()).context("dom0 takes no command")?;
         self.stream.write_all(script.as_bytes()).context("dom0 takes no command")?;
@@ -81,10 +91,8 @@ impl Agent {
         let stdout = self.bytes(lengths.0, deadline)?;
         let stderr = self.bytes(lengths.1, deadline)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut output = Output { code: 0, stdout: text(&stdout), stderr: text(&stderr) };
-        ensure!(*code != "late", "not done in {} s: {script}\n{}", limit.as_secs(), output.said());
-        output.code = code.parse().context("exit code")?;
-        Ok(output)
+        let code = if *code == "late" { LATE } else { code.parse().context("exit code")? };
+        Ok(Output { code, stdout: text(&stdout), stderr: text(&stderr) })
     }
 
     fn line(&mut self, deadline: Instant) -> Result<String> {

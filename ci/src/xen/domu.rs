@@ -9,9 +9,8 @@ use crate::router::Config;
 /// What its console says once it forwards.
 pub(crate) const READY: &str = "linux-domu: ready";
 
-/// Its settings are those of a router appliance. A vif that comes later is set up when a line is typed: emulated nested
-/// virtualisation may deliver an interrupt twice, which a kernel survives in itself and not in a program, so nothing
-/// polls. Xen's toolstack ends the guest by the kernel calling /sbin/poweroff.
+/// Its settings are those of a router appliance. A vif that comes later is set up when a line is typed, so that nothing
+/// polls and takes CPU time. Xen's toolstack ends the guest by the kernel calling /sbin/poweroff.
 const INIT_TAIL: &str = "
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_ra

@@ -253,7 +253,7 @@ impl Smoke {
     }
 
     fn table(&mut self) -> Result<String> {
-        let table = self.with(|dom0, guest| account::weir(dom0, guest))?;
+        let table = self.with(account::weir)?;
         let (received, sent) = (table.received("wan"), table.sent("lan"));
         let memory = table.memory.with_context(|| format!("no memory figure:\n{}", table.text))?;
         Ok(format!(
