@@ -6,7 +6,6 @@ use crate::violation::Violation;
 use crate::xenbus::{Place, State};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use weir_machine::interrupt::STORE;
 use weir_machine::warn;
 use weir_machine::xen::store::Watch;
 use weir_netif::{Device, DeviceInfo, Fault, Link, QueuePair};
@@ -66,7 +65,7 @@ impl Device for Net {
     }
 
     fn config_source(&self) -> u8 {
-        STORE
+        self.xen.store.interrupt().bit
     }
 
     /// The watch does.
