@@ -173,7 +173,7 @@ fn info(
         mac: features::read_mac(cx, place)?,
         mtu: features::read_mtu(cx, place, features.offers.chains)?,
         queues,
-        offloads: features.offloads(false),
+        offloads: features.offloads(),
     })
 }
 

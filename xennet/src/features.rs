@@ -23,8 +23,6 @@ pub(crate) struct Features {
     pub(crate) split_events: bool,
     /// Queues the backend takes at most.
     pub(crate) queues: u16,
-    /// It can steer flows to queues.
-    pub(crate) control_ring: bool,
 }
 
 impl Features {
@@ -53,19 +51,18 @@ impl Features {
         };
         let checksum = wanted.contains(Offloads::RX_CHECKSUM);
         let tcp = checksum && wanted.contains(Offloads::RX_TCP);
-        let accepts = Accepts { checksum, tcp4: tcp, tcp6: tcp, hash: false };
+        let accepts = Accepts { checksum, tcp4: tcp, tcp6: tcp };
         let queues = place.their_number(cx, "multi-queue-max-queues")?.unwrap_or(1);
         Ok(Self {
             offers,
             accepts,
             split_events: place.feature(cx, "feature-split-event-channels")?,
             queues: u16::try_from(queues).unwrap_or(u16::MAX).max(1),
-            control_ring: place.feature(cx, "feature-ctrl-ring")?,
         })
     }
 
     /// What that means to the stack.
-    pub(crate) fn offloads(&self, steers: bool) -> Offloads {
+    pub(crate) fn offloads(&self) -> Offloads {
         let meaning = [
             // Of IPv6 the queue finishes checksums itself where the backend does not.
             (self.offers.checksum4, Offloads::TX_CHECKSUM),
@@ -73,7 +70,6 @@ impl Features {
             (self.offers.tcp6, Offloads::TX_TCP6),
             (self.accepts.checksum, Offloads::RX_CHECKSUM),
             (self.accepts.tcp4 || self.accepts.tcp6, Offloads::RX_TCP),
-            (steers, Offloads::RX_RSS),
         ];
         meaning.into_iter().filter(|(has, _)| *has).map(|(_, offload)| offload).collect()
     }

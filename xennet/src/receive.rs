@@ -36,8 +36,6 @@ pub(crate) struct Accepts {
     pub(crate) tcp4: bool,
     /// Super-packets of TCP over IPv6.
     pub(crate) tcp6: bool,
-    /// Flow hashes.
-    pub(crate) hash: bool,
 }
 
 /// What a page in the ring was requested with.
@@ -148,7 +146,7 @@ impl Receiver {
     #[inline]
     fn frame(&mut self, pool: &mut Pool, index: u32, words: [u32; 2]) -> Result<Option<Packet>, Violation> {
         let first = self.piece(index, RxResponse::from_words(words))?;
-        let gso = if first.flags & rx::EXTRA_INFO != 0 { self.extras()? } else { None };
+        let gso = if first.flags & rx::EXTRA_INFO != 0 { Some(self.extras()?) } else { None };
         let slots_max = wire::SLOTS_MAX + usize::from(first.len <= SMALL_FIRST);
         self.assembly.begin();
         let (mut piece, mut slots, mut failed) = (first, 1, first.failed);
@@ -227,22 +225,19 @@ impl Receiver {
     }
 
     /// Takes the chain of extra infos behind a frame's first slot. Returns how to cut the frame.
-    fn extras(&mut self) -> Result<Option<Gso>, Violation> {
-        let mut gso = None;
+    fn extras(&mut self) -> Result<Gso, Violation> {
         for _ in 0..MAX_EXTRAS {
             let (index, words) = self.ring.response().ok_or(Violation::RxExtraMissing)?;
             // Extra info lies over the id; its page was not used.
             self.lend(self.lent_in(index).page);
             let info = Extra::from_words(words);
-            match info.kind {
-                extra::GSO => gso = Some(self.gso(&info)?),
-                // Not believed: the router hashes by itself.
-                extra::HASH if self.accepts.hash => {}
+            let gso = match info.kind {
+                extra::GSO => self.gso(&info)?,
                 extra::HASH | extra::XDP | extra::MULTICAST_ADD | extra::MULTICAST_DELETE => {
                     return Err(Violation::RxExtraNotNegotiated);
                 }
                 _ => return Err(Violation::RxExtraUnknown),
-            }
+            };
             if info.flags & extra::FLAG_MORE == 0 {
                 return Ok(gso);
             }

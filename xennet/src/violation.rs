@@ -74,12 +74,6 @@ violations! {
     RxGsoBeyondFrame = "rx-gso-beyond-frame",
     /// The old way to announce super-packets, which nobody asked for.
     RxGsoPrefix = "rx-gso-prefix",
-    /// A control response's id or type is not that of the request.
-    ControlMismatch = "control-response-mismatch",
-    /// A control response's status is none that there is.
-    ControlStatusUnknown = "control-status-unknown",
-    /// The control ring did not answer in time.
-    ControlTimeout = "control-timeout",
     /// The backend closes the vif, or is gone.
     BackendClosed = "backend-closed",
     /// The backend went back to an earlier state, or to one that there is not.
