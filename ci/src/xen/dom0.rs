@@ -112,6 +112,8 @@ impl Dom0 {
         let mut text = String::new();
         let logs = "for f in /var/log/xen/*.log /var/log/xen/console/*; do echo; echo \"$f\"; tail -c 20000 \"$f\"; done
 echo; xl list; xl vcpu-list
+for id in $(xl list | awk 'NR > 1 && $2 + 0 > 0 { print $2 }'); do echo \"domain $id, local APICs\"; xen-hvmctx $id; done |
+  grep -aiE 'domain|vcpu|lapic|isr|irr|tpr|tm[ir]' | cut -c 1-200
 xl list | awk 'NR > 1 && $2 + 0 > 0 { for (v = 0; v < $4; v++) print $2, v }' | while read -r id vcpu; do
   echo \"domain $id vCPU $vcpu, three times\"
   for i in 1 2 3; do xenctx -a $id $vcpu; done

@@ -16,7 +16,7 @@ use crate::cpio::Archive;
 const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool"];
 
 /// Xen's programs, in the folder of its version.
-const XEN_PROGRAMS: &[&str] = &["xl", "xenstored", "xenconsoled", "xen-init-dom0", "xenctx"];
+const XEN_PROGRAMS: &[&str] = &["xl", "xenstored", "xenconsoled", "xen-init-dom0", "xenctx", "xen-hvmctx"];
 
 /// xenstore's programs.
 const STORE_PROGRAMS: &[&str] = &["ls", "read", "write", "list", "exists", "rm", "watch", "chmod", "control"];
