@@ -319,7 +319,7 @@ pub(crate) use image::preempted;
 mod image {
     use super::{Dispatcher, ROUNDS, Slice, with};
     pub(super) use crate::cpu::Context;
-    use crate::{apic, clock, cpu, log, trace, xen};
+    use crate::{apic, clock, cpu, interrupt, log, trace, xen};
     use core::sync::atomic::Ordering;
     use weir_sync::{CpuId, Event, More, Pending};
     use x86_64::instructions::interrupts;
@@ -366,7 +366,7 @@ mod image {
             block.enter(Context::Idle);
             trace::note(Event::Sleep, || [0; 3]);
             block.slept.begin(clock::tsc());
-            interrupts::enable_and_hlt();
+            interrupt::halt();
             block.slept.end(clock::tsc());
             trace::note(Event::Wake, || [block.pending.word(), 0, 0]);
         }

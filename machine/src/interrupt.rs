@@ -64,9 +64,9 @@ pub fn allocate(cpu: CpuId) -> Option<Interrupt> {
 }
 
 #[cfg(feature = "image")]
-pub(crate) use image::load;
-#[cfg(feature = "image")]
 pub use image::strays;
+#[cfg(feature = "image")]
+pub(crate) use image::{halt, load};
 
 #[cfg(feature = "image")]
 mod image {
@@ -94,6 +94,8 @@ mod image {
     unsafe extern "C" {
         /// 256 entries of [`STRIDE`] bytes.
         static weir_vectors: u8;
+        /// `sti; hlt; ret`.
+        safe fn weir_halt();
     }
 
     const STRIDE: u64 = 32;
@@ -102,6 +104,12 @@ mod image {
     const GATE: u128 = 0x8e00;
 
     static TABLE: Once<[u128; 256]> = Once::new();
+
+    /// Turns interrupts on and sleeps until the next one, or not at all if one is waiting. Interrupts are off before.
+    #[inline]
+    pub(crate) fn halt() {
+        weir_halt();
+    }
 
     /// Loads the interrupt table, the same on every CPU.
     pub(crate) fn load() {

@@ -58,7 +58,10 @@ weir_stray:
 # Acknowledges. A mask count of zero means that a task was interrupted which softints may preempt.
 weir_interrupt:
     push rax
-    mov rax, qword ptr gs:[{eoi}]
+    lea rax, [rip + weir_halt_hlt]
+    cmp rax, qword ptr [rsp + 8]
+    je 4f
+1:  mov rax, qword ptr gs:[{eoi}]
     test rax, rax
     jz 3f
     mov dword ptr [rax], 0
@@ -75,6 +78,18 @@ weir_interrupt:
     pop rdx
     pop rcx
     jmp 2b
+4:  inc qword ptr [rsp + 8]             # over the hlt, which is one byte
+    jmp 1b
+
+# Sleeps until the next interrupt; interrupts are off before and on after. On a CPU no interrupt comes between sti and
+# hlt. Emulated ones forget that (QEMU 7.2 does when it runs a hypervisor, at each exit to that), and to return to the hlt
+# would be to sleep through what just came: the stub skips it.
+.globl weir_halt
+weir_halt:
+    sti
+weir_halt_hlt:
+    hlt
+    ret
 
 # Runs the dispatcher in the middle of a task, as if the task had called it. On the interrupt stack lie the task's
 # rax, rip, cs, rflags, rsp, ss. All of it moves to the task's own stack, below its red zone, before interrupts are
