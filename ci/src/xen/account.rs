@@ -91,6 +91,11 @@ fn parse(text: &str, id: u32) -> Holdings {
     found
 }
 
+/// The line of Weir's table about grants and watches.
+fn means(table: &Table) -> Option<String> {
+    table.text.lines().rev().map(str::trim).find(|line| line.starts_with("xen ")).map(str::to_owned)
+}
+
 /// Attaches and detaches the third vif `count` times, with a ping each time, and compares before and after. The first
 /// round is not compared: it may take what is then kept for the next.
 pub(crate) fn cycles(dom0: &mut Dom0, guest: &Guest, count: usize, target: IpAddr) -> Result<String> {
@@ -111,6 +116,11 @@ pub(crate) fn cycles(dom0: &mut Dom0, guest: &Guest, count: usize, target: IpAdd
     let before = (holdings(dom0, guest)?, own(dom0)?);
     for number in 1..=count {
         round(dom0, number).with_context(|| format!("round {number} of {count}"))?;
+        if number.is_multiple_of(100) {
+            let now = own(dom0)?;
+            let means = now.as_ref().and_then(means).unwrap_or_default();
+            println!("      {number} rounds, {:.0} s: {means}", began.elapsed().as_secs_f64());
+        }
     }
     let after = (holdings(dom0, guest)?, own(dom0)?);
     let seconds = began.elapsed().as_secs_f64() / count.max(1) as f64;
@@ -121,6 +131,11 @@ pub(crate) fn cycles(dom0: &mut Dom0, guest: &Guest, count: usize, target: IpAdd
         ("event channels", before.0.channels, after.0.channels),
     ] {
         let _ = write!(said, "; {what} {old} -> {new}");
+    }
+    if let (Some(old), Some(new)) = (&before.1, &after.1) {
+        let (old, new) = (means(old).unwrap_or_default(), means(new).unwrap_or_default());
+        let _ = write!(said, "; {new}");
+        ensure!(old == new, "it keeps what is Xen's: {old} -> {new}");
     }
     let memory = |table: &Option<Table>| table.as_ref().and_then(|table| table.memory);
     if let Some((old, new)) = memory(&before.1).zip(memory(&after.1)) {
