@@ -103,7 +103,7 @@ fn choose() -> Mode {
         crate::info!("timer: TSC deadline");
         return Mode::TscDeadline;
     }
-    let stated = clock::apic_bus_hz().map(|hz| (hz / DIVISOR, "hypervisor CPUID leaf"));
+    let stated = clock::apic_bus_hz().map(|hz| (hz / DIVISOR, "the hypervisor"));
     let (hz, source) = stated.unwrap_or_else(|| (measured(), "the TSC"));
     let (factor, shift) = Scale::ratio(hz, SECOND).parts();
     TO_COUNTS.1.store(shift, Ordering::Relaxed);
