@@ -266,3 +266,104 @@ pub struct Holdings {
     /// Watches on the store.
     pub watches: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use weir_machine::xen::store::Peer;
+    use weir_sync::cpu::claim_any;
+
+    /// Runs a test as a guest with the other side at hand.
+    fn with_guest(prepare: impl FnOnce(&Peer), test: impl FnOnce(&Control, &mut Guest, &Peer)) {
+        let (store, peer) = Store::simulated();
+        prepare(&peer);
+        let arena = Arena::new(vec![0; 1 << 20].leak());
+        let mut cpu = claim_any().unwrap();
+        cpu.control(|cx| {
+            let mut guest = Guest::watching(cx, store, Table::simulated(8), arena, 1).unwrap();
+            test(cx, &mut guest, &peer);
+        });
+    }
+
+    fn at(peer: &Peer, path: &str) -> String {
+        format!("{}/{path}", peer.home())
+    }
+
+    #[test]
+    fn a_configuration_comes_in_pieces() {
+        let prepare = |peer: &Peer| {
+            peer.write(&at(peer, "vm-data/weir/config/1"), "match = { port = 3 }\n");
+            peer.write(&at(peer, "vm-data/weir/config"), "[interface.a]\n");
+        };
+        with_guest(prepare, |cx, guest, peer| {
+            let config = guest.configuration(cx).unwrap().unwrap();
+            assert_eq!(config.interfaces[0].name, "a");
+            assert!(guest.news(cx).is_empty(), "the watch's first event is no news");
+            peer.write(&at(peer, "vm-data/weir/config"), "[interface.b]\n");
+            assert!(matches!(guest.news(cx).as_slice(), [News::Configured]));
+            assert_eq!(guest.configuration(cx).unwrap().unwrap().interfaces[0].name, "b");
+        });
+    }
+
+    #[test]
+    fn without_a_configuration_there_is_none_and_a_wrong_one_is_said() {
+        with_guest(
+            |_| (),
+            |cx, guest, peer| {
+                assert!(guest.configuration(cx).is_none());
+                peer.write(&at(peer, "vm-data/weir/config"), "hostname = 7\n");
+                let wrong = guest.configuration(cx).unwrap().unwrap_err();
+                assert!(wrong.starts_with("vm-data/weir/config:1:"), "{wrong}");
+                guest.tell_outcome(cx, Err(&wrong));
+                let told = peer.read_text(&at(peer, STATUS)).unwrap();
+                assert!(told.starts_with("error: vm-data/weir/config:1:"), "{told}");
+                guest.tell_outcome(cx, Ok(()));
+                assert_eq!(peer.read_text(&at(peer, STATUS)).unwrap(), "ok");
+            },
+        );
+    }
+
+    #[test]
+    fn a_long_text_is_told_as_far_as_the_store_takes_it() {
+        with_guest(
+            |_| (),
+            |cx, guest, peer| {
+                guest.tell(cx, &"\u{e4}".repeat(4000));
+                let told = peer.read_text(&at(peer, STATUS)).unwrap();
+                assert_eq!(told.len(), LONGEST_STATUS);
+            },
+        );
+    }
+
+    #[test]
+    fn a_wish_to_end_is_news_once_and_a_wish_to_suspend_is_none() {
+        with_guest(
+            |_| (),
+            |cx, guest, peer| {
+                let _ = guest.news(cx);
+                peer.write(&at(peer, "control/shutdown"), "suspend");
+                assert!(guest.news(cx).is_empty());
+                assert_eq!(peer.read_text(&at(peer, "control/shutdown")).unwrap(), "", "acknowledged");
+                peer.write(&at(peer, "control/shutdown"), "poweroff");
+                assert!(matches!(guest.news(cx).as_slice(), [News::End(Request::PowerOff)]));
+                assert!(guest.news(cx).is_empty());
+            },
+        );
+    }
+
+    #[test]
+    fn a_vif_without_a_backend_is_said_and_tried_when_it_comes_again() {
+        with_guest(
+            |_| (),
+            |cx, guest, peer| {
+                guest.options.patience_ns = 1;
+                let _ = guest.news(cx);
+                peer.write(&at(peer, "device/vif/2/handle"), "2");
+                assert!(guest.news(cx).is_empty(), "nothing can be attached");
+                assert!(guest.known.is_empty());
+                assert_eq!(guest.holdings().watches, 3);
+            },
+        );
+    }
+}
