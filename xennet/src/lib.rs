@@ -21,6 +21,7 @@ mod receive;
 mod ring;
 #[cfg(test)]
 mod simulated;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod transmit;
