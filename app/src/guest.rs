@@ -74,7 +74,7 @@ impl Guest {
         cpus: usize,
     ) -> Result<Guest, StoreError> {
         Ok(Guest {
-            xen: Xen { store, grants, lent: None },
+            xen: Xen { store, grants, arena, lent: None },
             arena,
             options: Options { queue_pairs: cpus as u16, ..Options::default() },
             vifs: store.watch(cx, "device/vif")?,

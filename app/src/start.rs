@@ -18,9 +18,9 @@ use spin::Once;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
-    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp,
+    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, xen,
 };
-use weir_netif::{Arena, BUFFER, Queue};
+use weir_netif::{Arena, BUFFER, PAGE_BUFFER, Queue};
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::{Control, Cpu, CpuId, PerCpu};
@@ -120,10 +120,12 @@ fn other(cpu: Cpu) -> ! {
     dispatch::run(cpu, Box::new(router), |_| ())
 }
 
-/// Packet buffers: a quarter of memory, at most 64 MiB.
+/// Packet buffers: a quarter of memory, at most 64 MiB. Under Xen each is a page, which is what can be lent.
 fn arena(memory: u64) -> &'static Arena {
     let bytes = (memory / 4).clamp(1 << 20, 64 << 20) as usize;
-    match dma::Region::stale(bytes, BUFFER) {
+    let pages = xen::present();
+    match dma::Region::stale(bytes, if pages { PAGE_BUFFER } else { BUFFER }) {
+        Some(region) if pages => Arena::of_pages(region.leak()),
         Some(region) => Arena::new(region.leak()),
         None => panic!("no {bytes} contiguous bytes for packet buffers: the machine needs more memory"),
     }

@@ -1,4 +1,4 @@
-//! Buffer memory: slots of 2 KiB that devices read and write, and a line of bookkeeping for each, apart.
+//! Buffer memory: slots that devices read and write, all of one size, and a line of bookkeeping for each, apart.
 //!
 //! The only module of this crate with unsafe code. A [`Buffer`] is the unique handle to one slot: whoever
 //! holds it may read and write the slot, so no two references to the same bytes can exist.
@@ -8,14 +8,17 @@ use crate::pool::{MAGAZINE, Magazine};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_sync::MAX_CPUS;
 
-/// Bytes of a slot; slots are aligned to it.
+/// Bytes of a slot, unless they are to be pages; slots are aligned to their size.
 pub const BUFFER: usize = 2048;
+/// Bytes of a slot that is a page: what a Xen backend fills.
+pub const PAGE_BUFFER: usize = 4096;
 /// Bytes kept free in front of a fresh packet, at least.
 pub const HEADROOM: usize = 128;
-/// Bytes a fresh buffer can hold behind its headroom, at least.
+/// Bytes a fresh buffer of either size can hold behind its headroom, at least.
 pub const MIN_CAPACITY: usize = BUFFER - HEADROOM - (COLORS - 1) * LINE;
 
 const LINE: usize = 64;
@@ -37,6 +40,8 @@ struct Header {
     end: u16,
     /// `[I]` `start` of a fresh packet.
     fresh: u16,
+    /// `[I]` Bytes of the slot.
+    size: u16,
     meta: Meta,
 }
 
@@ -66,7 +71,7 @@ impl Buffer {
     pub(crate) fn bytes(&self) -> &[u8] {
         let header = self.header();
         let len = usize::from(header.end - header.start);
-        // SAFETY: start ≤ end ≤ BUFFER (`set_range`), so it stays within the slot.
+        // SAFETY: start ≤ end ≤ size (`set_range`), so it stays within the slot.
         let first = unsafe { header.slot.add(usize::from(header.start)) };
         // SAFETY: within the slot, initialised since `Arena::new` got a `[u8]`, reachable through this handle alone.
         unsafe { core::slice::from_raw_parts(first.as_ptr(), len) }
@@ -93,14 +98,20 @@ impl Buffer {
         self.header().end.into()
     }
 
-    /// Moves the bounds of the bytes in use. `false`, and nothing moved, unless start ≤ end ≤ [`BUFFER`].
+    /// Bytes of the slot.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.header().size.into()
+    }
+
+    /// Moves the bounds of the bytes in use. `false`, and nothing moved, unless start ≤ end ≤ [`size`](Self::size).
     #[inline]
     pub(crate) fn set_range(&mut self, start: usize, end: usize) -> bool {
-        if start > end || end > BUFFER {
+        let header = self.header_mut();
+        if start > end || end > usize::from(header.size) {
             return false;
         }
-        let header = self.header_mut();
-        // Both are at most 2048: no bits are lost.
+        // Both are at most `size`: no bits are lost.
         header.start = start as u16;
         header.end = end as u16;
         true
@@ -140,6 +151,15 @@ impl Buffer {
         self.header().arena
     }
 
+    /// Never to be used again, with all that is chained to it.
+    pub(crate) fn lose(mut self) {
+        if let Some(next) = self.header_mut().next.take() {
+            next.lose();
+        }
+        self.arena().lost.fetch_add(1, Ordering::Relaxed);
+        core::mem::forget(self);
+    }
+
     /// Asks the cache for the bookkeeping line.
     #[inline]
     pub(crate) fn prefetch_header(&self) {
@@ -177,6 +197,8 @@ impl Drop for Buffer {
 pub struct Arena {
     /// `[I]`
     slots: usize,
+    /// `[I]` Bytes of a slot.
+    size: usize,
     /// `[I]` Address range of the slots.
     memory: core::ops::Range<usize>,
     /// `[A]` Full magazines on their way between CPUs.
@@ -185,15 +207,28 @@ pub struct Arena {
     pub(crate) empty: ArrayQueue<Magazine>,
     /// `[A]` Buffers that were dropped instead of freed to a pool.
     pub(crate) strays: ArrayQueue<Buffer>,
+    /// `[A]` Slots that [`Claim`]s stand for. A plain count: Relaxed.
+    claimed: AtomicUsize,
+    /// `[A]` Slots that are never used again. A plain count: Relaxed.
+    lost: AtomicUsize,
 }
 
 impl Arena {
-    /// Cuts `memory` into slots. Bytes before the first 2 KiB boundary and after the last whole slot are
-    /// unused. `memory` must be device-visible at its own address (identity-mapped).
+    /// Cuts `memory` into slots of [`BUFFER`] bytes. Bytes before the first boundary of a slot and after the last whole
+    /// one are unused. `memory` must be device-visible at its own address (identity-mapped).
     pub fn new(memory: &'static mut [u8]) -> &'static Arena {
-        let skip = memory.as_ptr().align_offset(BUFFER).min(memory.len());
+        Self::cut(memory, BUFFER)
+    }
+
+    /// As [`new`](Self::new), into slots of [`PAGE_BUFFER`] bytes.
+    pub fn of_pages(memory: &'static mut [u8]) -> &'static Arena {
+        Self::cut(memory, PAGE_BUFFER)
+    }
+
+    fn cut(memory: &'static mut [u8], size: usize) -> &'static Arena {
+        let skip = memory.as_ptr().align_offset(size).min(memory.len());
         let memory = &mut memory[skip..];
-        let slots = memory.len() / BUFFER;
+        let slots = memory.len() / size;
         let magazines = slots.div_ceil(MAGAZINE);
         // Enough empty ones that a CPU which holds two full ones always finds one: two for each CPU's pool, one in
         // each CPU's hand, and one.
@@ -202,16 +237,20 @@ impl Arena {
         let start = base as usize;
         let arena: &'static Arena = Box::leak(Box::new(Arena {
             slots,
-            memory: start..start + slots * BUFFER,
+            size,
+            memory: start..start + slots * size,
             full: ArrayQueue::new(magazines + empties),
             empty: ArrayQueue::new(magazines + empties),
             strays: ArrayQueue::new(slots.max(1)),
+            claimed: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
         }));
         let headers = (0..slots).filter_map(|n| {
             let fresh = (HEADROOM + n % COLORS * LINE) as u16;
             // SAFETY: n < slots, so the offset is within `memory`.
-            let slot = NonNull::new(unsafe { base.add(n * BUFFER) })?;
-            Some(Header { slot, arena, next: None, start: fresh, end: fresh, fresh, meta: Meta::default() })
+            let slot = NonNull::new(unsafe { base.add(n * size) })?;
+            let (size, meta) = (size as u16, Meta::default());
+            Some(Header { slot, arena, next: None, start: fresh, end: fresh, fresh, size, meta })
         });
         let headers: &'static mut [Header] = Box::leak(headers.collect());
         let mut buffers = headers.iter_mut().map(|header| Buffer(NonNull::from(header)));
@@ -229,6 +268,24 @@ impl Arena {
     /// Slots in all.
     pub fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// Bytes of a slot.
+    pub fn slot_size(&self) -> usize {
+        self.size
+    }
+
+    /// Lays claim to `slots` slots that a device is to keep, for as long as the claim lives. `None` if devices would keep
+    /// more than half of all: packets on their way need the rest.
+    pub fn claim(&'static self, slots: usize) -> Option<Claim> {
+        let grown = |claimed: usize| claimed.checked_add(slots).filter(|&all| all <= self.slots / 2);
+        self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).ok()?;
+        Some(Claim { arena: self, slots })
+    }
+
+    /// Slots that are never used again, because a device may still write to them.
+    pub fn lost(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Addresses of the slots: what a driver may lend to a device.
@@ -253,5 +310,26 @@ impl core::fmt::Debug for Arena {
             .field("slots", &self.slots)
             .field("memory", &self.memory)
             .finish_non_exhaustive()
+    }
+}
+
+/// A claim to slots of an arena, by [`Arena::claim`]. It counts; it does not take them.
+#[derive(Debug)]
+pub struct Claim {
+    arena: &'static Arena,
+    slots: usize,
+}
+
+impl Claim {
+    /// How many.
+    #[inline]
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.arena.claimed.fetch_sub(self.slots, Ordering::Relaxed);
     }
 }

@@ -20,7 +20,7 @@ mod packet;
 mod pool;
 pub mod toeplitz;
 
-pub use arena::{Arena, BUFFER, HEADROOM, MIN_CAPACITY};
+pub use arena::{Arena, BUFFER, Claim, HEADROOM, MIN_CAPACITY, PAGE_BUFFER};
 pub use batch::{BATCH, Batch};
 pub use counters::{IfCounters, Totals};
 pub use device::{Device, DeviceInfo, Fault, Link, Offloads, Queue, QueuePair};

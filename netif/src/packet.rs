@@ -1,6 +1,6 @@
 //! The packet: an owned chain of buffers, headers in the first.
 
-use crate::arena::{BUFFER, Buffer};
+use crate::arena::Buffer;
 use crate::offload::Meta;
 use crate::pool::Pool;
 
@@ -88,7 +88,7 @@ impl Packet {
     /// Bytes that fit behind the last segment's last byte.
     pub fn tail_room(&self) -> usize {
         let last = core::iter::successors(Some(&self.0), |buffer| buffer.next()).last().unwrap_or(&self.0);
-        BUFFER - last.end()
+        last.size() - last.end()
     }
 
     /// Appends `bytes` to the last segment; `false`, and nothing appended, without that much
@@ -148,7 +148,7 @@ impl Packet {
     /// Where a device may write a fresh packet: address and length of the room behind the first byte.
     pub fn room(&self) -> (u64, u32) {
         let start = self.0.bytes().as_ptr() as u64;
-        (start, (BUFFER - self.0.start()) as u32)
+        (start, (self.0.size() - self.0.start()) as u32)
     }
 
     /// Says that a device wrote `len` bytes from the first byte on; `false` if that is more than [`room`](Self::room).
@@ -156,6 +156,19 @@ impl Packet {
     pub fn set_filled(&mut self, len: usize) -> bool {
         let start = self.0.start();
         start.checked_add(len).is_some_and(|end| self.0.set_range(start, end))
+    }
+
+    /// Says that a device wrote `len` bytes from byte `offset` of the buffer on, whatever headroom there was; `false` if
+    /// they are not within it.
+    #[inline]
+    #[must_use]
+    pub fn set_filled_at(&mut self, offset: usize, len: usize) -> bool {
+        offset.checked_add(len).is_some_and(|end| self.0.set_range(offset, end))
+    }
+
+    /// Gives its buffers up for ever: a device may still write to them. Counted by [`Arena::lost`](crate::Arena::lost).
+    pub fn lose(self) {
+        self.0.lose();
     }
 
     /// Asks the cache for the packet's bookkeeping.
@@ -192,7 +205,7 @@ impl core::fmt::Debug for Packet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::tests::arena;
+    use crate::pool::tests::{arena, page_arena};
     use proptest::prelude::*;
     use std::vec;
     use std::vec::Vec;
@@ -222,11 +235,40 @@ mod tests {
         pool.free(packet);
     }
 
+    #[test]
+    fn a_device_writes_anywhere_in_the_buffer_and_nowhere_else() {
+        for arena in [arena(1), page_arena(1)] {
+            let mut pool = Pool::new(arena);
+            let mut packet = pool.alloc().unwrap();
+            let slot = packet.room().0 as usize / arena.slot_size() * arena.slot_size();
+            assert!(packet.set_filled_at(0, arena.slot_size()));
+            assert_eq!((packet.data().as_ptr() as usize, packet.len()), (slot, arena.slot_size()));
+            assert!(packet.push(1).is_none() && packet.tail_room() == 0, "no headroom is left");
+            for (offset, len) in [(1, arena.slot_size()), (arena.slot_size() + 1, 0), (usize::MAX, 2)] {
+                assert!(!packet.set_filled_at(offset, len));
+            }
+            assert!(packet.set_filled_at(arena.slot_size() - 1, 1));
+            pool.free(packet);
+            assert!(pool.alloc().unwrap().push(128).is_some(), "a fresh packet has its headroom again");
+        }
+    }
+
+    #[test]
+    fn a_lost_packet_does_not_come_back() {
+        let arena = arena(3);
+        let mut pool = Pool::new(arena);
+        let packet = pool.alloc_from(&[0; 3000]).unwrap();
+        packet.lose();
+        assert_eq!((arena.lost(), arena.strays()), (2, 0));
+        let _left = pool.alloc().unwrap();
+        assert!(pool.alloc().is_none());
+    }
+
     proptest! {
         /// A packet behaves as the vector of its bytes, however it is segmented.
         #[test]
-        fn behaves_like_a_vector(len in 0usize..7000, cut in 0usize..7000, offset in 0usize..7000, take in 0usize..3000) {
-            let mut pool = Pool::new(arena(8));
+        fn behaves_like_a_vector(len in 0usize..7000, cut in 0usize..7000, offset in 0usize..7000, take in 0usize..3000, pages: bool) {
+            let mut pool = Pool::new(if pages { page_arena(8) } else { arena(8) });
             let mut model: Vec<u8> = (0..len).map(|n| (n * 7) as u8).collect();
             let mut packet = pool.alloc_from(&model).unwrap();
             packet.truncate(&mut pool, cut);

@@ -170,7 +170,7 @@ impl core::fmt::Debug for Pool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::arena::{BUFFER, HEADROOM, MIN_CAPACITY};
+    use crate::arena::{BUFFER, HEADROOM, MIN_CAPACITY, PAGE_BUFFER};
     use std::vec;
 
     /// An arena of `slots` slots in ordinary memory.
@@ -178,14 +178,36 @@ pub(crate) mod tests {
         Arena::new(vec![0; (slots + 1) * BUFFER - 1].leak())
     }
 
+    /// The same of slots that are pages.
+    pub(crate) fn page_arena(slots: usize) -> &'static Arena {
+        Arena::of_pages(vec![0; (slots + 1) * PAGE_BUFFER - 1].leak())
+    }
+
+    #[test]
+    fn devices_keep_half_of_an_arena_at_most() {
+        let arena = arena(100);
+        let first = arena.claim(30).unwrap();
+        let second = arena.claim(20).unwrap();
+        assert_eq!((first.slots(), second.slots()), (30, 20));
+        assert!(arena.claim(1).is_none());
+        drop(first);
+        assert!(arena.claim(31).is_none() && arena.claim(usize::MAX).is_none());
+        assert!(arena.claim(30).is_some());
+    }
+
     #[test]
     fn every_slot_is_handed_out_once() {
-        let arena = arena(1000);
+        for arena in [arena(1000), page_arena(1000)] {
+            every_slot_of(arena);
+        }
+    }
+
+    fn every_slot_of(arena: &'static Arena) {
         let mut pool = Pool::new(arena);
         let mut packets: Vec<Packet> = core::iter::from_fn(|| pool.alloc()).collect();
         assert_eq!(packets.len(), arena.slots());
         let mut addresses: Vec<usize> =
-            packets.iter().map(|packet| packet.data().as_ptr() as usize / BUFFER).collect();
+            packets.iter().map(|packet| packet.data().as_ptr() as usize / arena.slot_size()).collect();
         addresses.sort_unstable();
         addresses.dedup();
         assert_eq!(addresses.len(), arena.slots());
@@ -228,13 +250,15 @@ pub(crate) mod tests {
 
     #[test]
     fn long_packets_are_chains() {
-        let mut pool = Pool::new(arena(16));
-        let bytes: Vec<u8> = (0..9000u32).map(|n| n as u8).collect();
-        let packet = pool.alloc_from(&bytes).unwrap();
-        assert_eq!(packet.len(), 9000);
-        assert!(packet.segments().all(|segment| segment.len() <= BUFFER));
-        assert_eq!(packet.segments().flatten().copied().collect::<Vec<_>>(), bytes);
-        assert!(packet.segments().next().unwrap().len() >= MIN_CAPACITY);
+        for (arena, segments) in [(arena(16), 6), (page_arena(16), 3)] {
+            let mut pool = Pool::new(arena);
+            let bytes: Vec<u8> = (0..9000u32).map(|n| n as u8).collect();
+            let packet = pool.alloc_from(&bytes).unwrap();
+            assert_eq!((packet.len(), packet.segments().count()), (9000, segments));
+            assert!(packet.segments().all(|segment| segment.len() <= arena.slot_size()));
+            assert_eq!(packet.segments().flatten().copied().collect::<Vec<_>>(), bytes);
+            assert!(packet.segments().next().unwrap().len() >= MIN_CAPACITY);
+        }
     }
 
     #[test]

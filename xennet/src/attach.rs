@@ -8,6 +8,7 @@ use crate::ids::{Mark, SLOTS};
 use crate::pair::{Events, Halves, Pair, Source};
 use crate::receive::Receiver;
 use crate::ring::FrontRing;
+use crate::stock::{Buffers, Stock};
 use crate::transmit::Transmitter;
 use crate::xenbus::{Place, State, failed};
 use alloc::boxed::Box;
@@ -19,7 +20,7 @@ use weir_machine::xen::event::Channel;
 use weir_machine::xen::grant::{Access, Lent, Page, Table};
 use weir_machine::xen::store::{Store, StoreError, Transaction};
 use weir_machine::{clock, debug, interrupt};
-use weir_netif::{Device, DeviceInfo, Offloads, QueuePair};
+use weir_netif::{Arena, Device, DeviceInfo, Offloads, QueuePair};
 use weir_sync::{Control, CpuId};
 
 /// Pages for copies of a trusted vif: what few packets need that take too many requests as they lie, six of 64 KiB.
@@ -45,8 +46,11 @@ pub struct Xen {
     pub store: &'static Store,
     /// Where pages are lent.
     pub grants: &'static Table,
+    /// The packet arena.
+    pub arena: &'static Arena,
     /// The packet arena, lent to the one backend domain that is trusted with it. Vifs of other domains, and untrusted
-    /// ones, send copies; all vifs receive copies.
+    /// ones, send and receive copies; so do trusted ones receive if the arena's buffers are no pages, not all are lent,
+    /// or too many are in receive rings already.
     pub lent: Option<&'static Lent>,
 }
 
@@ -200,7 +204,10 @@ impl Queues<'_> {
         let share = (left / (2 * usize::from(self.count.saturating_sub(number).max(1)))).saturating_sub(1);
         let receiver = Receiver::new(
             FrontRing::new(self.page(Access::ReadWrite)?),
-            self.pages(SLOTS.min(share), Access::ReadWrite)?,
+            match self.lent.and_then(|lent| Buffers::new(lent, self.xen.arena)) {
+                Some(buffers) => Stock::Buffers(buffers),
+                None => Stock::Pages(self.pages(SLOTS.min(share), Access::ReadWrite)?),
+            },
             mark,
             self.features.accepts,
         );

@@ -44,12 +44,18 @@ impl Net {
         if let Some(watch) = self.watch.take() {
             let _ = self.xen.store.unwatch(cx, watch);
         }
-        if let Err(why) = self.place.close(cx, self.patience_ns) {
-            warn!("{}: does not close: {why}", self.info.name);
+        match self.place.close(cx, self.patience_ns) {
+            Ok(()) => self.health.quench(),
+            Err(why) => {
+                warn!(
+                    "{}: does not close: {why}; the buffers it could still write to are lost",
+                    self.info.name
+                );
+                // A backend may read, of packets, all that is lent to it at any time: one that goes on after the end
+                // learns nothing new.
+                self.health.quench_open();
+            }
         }
-        // A backend may read, of packets, all that is lent to it at any time: one that goes on after the end learns
-        // nothing new. Frames it never writes but to our own pages.
-        self.health.quench();
         self.pairs.clear();
         self.xen.grants.retry();
     }

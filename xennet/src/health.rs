@@ -6,7 +6,9 @@ use weir_netif::Fault;
 
 /// Set once the connection was closed: packets are the router's again.
 const QUENCHED: u8 = 0x80;
-/// The vif works. Any other value, without [`QUENCHED`], is the violation's number and one.
+/// Set as well if the backend did not close it: what it was given to write to is not.
+const OPEN: u8 = 0x40;
+/// The vif works. Any other value, without [`QUENCHED`] and [`OPEN`], is the violation's number and one.
 const LIVE: u8 = 0;
 
 /// `[A]` Written by whoever finds the first violation (any CPU, softint or task) and by the task that closes the
@@ -19,8 +21,10 @@ pub(crate) struct Health(AtomicU8);
 pub(crate) struct Down {
     /// Why.
     pub(crate) fault: Fault,
-    /// Whether the packets it was lent may be used again.
+    /// Whether the packets it was lent to read may be used again.
     pub(crate) quenched: bool,
+    /// Whether those it was lent to write may be, too.
+    pub(crate) closed: bool,
 }
 
 impl Health {
@@ -48,16 +52,25 @@ impl Health {
         self.0.fetch_or(QUENCHED, Ordering::AcqRel);
     }
 
-    /// Whether the connection is closed.
+    /// Says that the backend never closed the connection. The vif must be down already.
+    pub(crate) fn quench_open(&self) {
+        self.0.fetch_or(QUENCHED | OPEN, Ordering::AcqRel);
+    }
+
+    /// Whether the connection is closed, or never will be.
     pub(crate) fn is_quenched(&self) -> bool {
         self.0.load(Ordering::Acquire) & QUENCHED != 0
     }
 }
 
 fn down(state: u8) -> Down {
-    let number = usize::from(state & !QUENCHED).wrapping_sub(1);
+    let number = usize::from(state & !(QUENCHED | OPEN)).wrapping_sub(1);
     let violation = Violation::ALL.get(number).copied().unwrap_or(Violation::Stopped);
-    Down { fault: violation.into(), quenched: state & QUENCHED != 0 }
+    Down {
+        fault: violation.into(),
+        quenched: state & QUENCHED != 0,
+        closed: state & (QUENCHED | OPEN) == QUENCHED,
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +88,9 @@ mod tests {
         health.quench();
         assert!(health.is_quenched());
         let fault = Fault { reason: "rx-gso-size-zero" };
-        assert_eq!(health.check(), Err(Down { fault, quenched: true }));
+        assert_eq!(health.check(), Err(Down { fault, quenched: true, closed: true }));
+        health.quench_open();
+        assert_eq!(health.check(), Err(Down { fault, quenched: true, closed: false }));
     }
 
     #[test]
@@ -83,6 +98,7 @@ mod tests {
         for &violation in Violation::ALL {
             let health = Health::default();
             health.fail(violation);
+            assert!(violation as u8 + 1 < OPEN);
             assert_eq!(health.check().unwrap_err().fault.reason, violation.name());
         }
     }

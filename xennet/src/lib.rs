@@ -1,6 +1,6 @@
 //! Xen network front end (Xen `public/io/netif.h`): vifs found in the store, connected to backends that may be hostile.
 //!
-//! What a backend may touch is read once, copied, then checked; whatever it breaks is a named [`Violation`] that takes
+//! What a backend may touch is read once, then checked; whatever it breaks is a named [`Violation`] that takes
 //! this one vif down. The app calls [`Vif::list`] and [`probe`] at boot and after a vif came back.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod receive;
 mod ring;
 #[cfg(test)]
 mod simulated;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod transmit;

@@ -69,6 +69,9 @@ impl Pair {
             if down.quenched {
                 halves.transmitter.reclaim().for_each(|packet| pool.free(packet));
             }
+            if down.closed {
+                halves.receiver.reclaim().for_each(|packet| pool.free(packet));
+            }
             return Err(down.fault);
         }
         step(halves, pool).map_err(|violation| self.health.fail(violation))
@@ -117,8 +120,15 @@ impl Queue for Pair {
         })
     }
 
+    /// Besides, requests frames if the pool had run dry before.
     fn reap(&mut self, _cx: &Softint, pool: &mut Pool) -> Result<More, Fault> {
-        let more = self.step(pool, |halves, pool| halves.transmitter.reap(pool))?;
+        let more = self.step(pool, |halves, pool| {
+            let more = halves.transmitter.reap(pool)?;
+            if halves.receiver.refill(pool) {
+                halves.events.receive.notify();
+            }
+            Ok(more)
+        })?;
         if core::mem::take(&mut self.deaf) {
             self.halves.events.unmask();
         }
@@ -147,5 +157,14 @@ impl Queue for Pair {
     fn take_drops(&mut self, count: &mut dyn FnMut(Reason, u32)) {
         self.halves.receiver.drops().take(count);
         self.halves.transmitter.take_drops(count);
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if self.health.check().is_err_and(|down| down.closed) {
+            // Nobody asked for them.
+            self.halves.receiver.reclaim().for_each(drop);
+        }
     }
 }

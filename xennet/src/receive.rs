@@ -1,17 +1,16 @@
-//! The receive ring: whole pages of the queue's own, out of which every frame is copied once, before anything of it is
-//! looked at.
+//! The receive ring. Of the backend that the arena is lent to, frames come in buffers of the arena and are packets as
+//! they lie; it can change them while they are parsed, as a virtio device can, so that what is checked is read once.
 //!
-//! A grant covers a page, and netback fills pages to the end: packet buffers of 2 KiB cannot be lent for that. The copy
-//! costs what the backend's own copy into the page costs again; for it the bytes are private when they are parsed, the
-//! page goes back to the backend at once, and a vif needs no trust to receive.
+//! Frames of any other are copied out of pages of the queue's own, once, before anything of them is looked at: they are
+//! private when they are parsed, and such a vif needs no trust to receive.
 
 use crate::headers::Transport;
 use crate::ids::{Mark, SLOTS};
 use crate::ring::{FrontRing, PAGE};
+use crate::stock::Stock;
 use crate::violation::Violation;
 use crate::wire::{self, Extra, RxRequest, RxResponse, extra, rx, status};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::sync::atomic::{Ordering, compiler_fence};
 use weir_machine::xen::grant::Page;
@@ -24,6 +23,13 @@ const MAX_FRAME: usize = 65535 + 40 + 14 + 8;
 const MAX_PARTS: usize = MAX_FRAME.div_ceil(MIN_CAPACITY);
 /// Bytes of a first slot up to which a frame may take one slot more: it holds little but headers (Linux's netfront).
 const SMALL_FIRST: usize = 256;
+/// Bytes up to which a frame in a buffer is copied into a fresh one, whose headroom and cache line are its own; the
+/// buffer goes back to the backend at once.
+const SMALL: usize = 256;
+/// Requests that may be missing before the ring is filled up.
+const REFILL: u32 = 16;
+/// Requests below which a backend may wait for more with a long frame: its slots, and extra info.
+const FEW: u32 = 24;
 /// Extra infos a frame may have: one of each type there is.
 const MAX_EXTRAS: usize = 5;
 
@@ -38,20 +44,20 @@ pub(crate) struct Accepts {
     pub(crate) tcp6: bool,
 }
 
-/// What a page in the ring was requested with.
+/// What was requested in a slot of the ring.
 #[derive(Clone, Copy, Debug, Default)]
-struct Lent {
-    page: u8,
+struct Request {
+    /// Of the pages, or the slot itself with buffers.
+    number: u8,
     id: u16,
 }
 
 /// `[C]` Receive half of a queue.
 pub(crate) struct Receiver {
     ring: FrontRing<2>,
-    /// Pages the backend writes to, always; at most [`SLOTS`].
-    pages: Vec<Page>,
-    /// By slot of the ring: what is lent in it.
-    lent: Box<[Lent; SLOTS]>,
+    stock: Stock,
+    /// By slot of the ring.
+    requests: Box<[Request; SLOTS]>,
     mark: Mark,
     accepts: Accepts,
     assembly: Assembly,
@@ -81,7 +87,8 @@ impl Drops {
 /// A response with data, checked: where its bytes lie.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
-    page: u8,
+    /// That of its [`Request`].
+    number: u8,
     offset: usize,
     len: usize,
     flags: u16,
@@ -90,12 +97,12 @@ struct Piece {
 }
 
 impl Receiver {
-    /// Lends all `pages`; of queue `queue`, whose ids bear `mark`.
-    pub(crate) fn new(ring: FrontRing<2>, pages: Vec<Page>, mark: Mark, accepts: Accepts) -> Self {
-        let lent = Box::new([Lent::default(); SLOTS]);
+    /// Of queue `queue`, whose ids bear `mark`. Pages are lent at once, buffers by [`refill`](Self::refill).
+    pub(crate) fn new(ring: FrontRing<2>, stock: Stock, mark: Mark, accepts: Accepts) -> Self {
+        let requests = Box::new([Request::default(); SLOTS]);
         let (assembly, drops) = (Assembly::default(), Drops::default());
-        let mut receiver = Self { ring, pages, lent, mark, accepts, assembly, drops };
-        let pages = receiver.pages.len().min(SLOTS);
+        let mut receiver = Self { ring, stock, requests, mark, accepts, assembly, drops };
+        let pages = if let Stock::Pages(pages) = &receiver.stock { pages.len().min(SLOTS) } else { 0 };
         // Below 256.
         (0..pages).for_each(|page| receiver.lend(page as u8));
         // The backend looks at the ring when it connects.
@@ -123,13 +130,36 @@ impl Receiver {
                 }
             }
         }
-        let notify = self.ring.push();
+        let notify = self.refill(pool);
         Ok((if self.ring.ready() == 0 { More::No } else { More::Yes }, notify))
     }
 
-    /// Asks for an event at the next frame, then looks once more.
+    /// Requests frames into as many buffers as the ring is to have and `pool` has, but not into just a few. Whether the
+    /// backend is to be notified.
+    pub(crate) fn refill(&mut self, pool: &mut Pool) -> bool {
+        if let Stock::Buffers(buffers) = &self.stock {
+            let missing = buffers.wanted().saturating_sub(self.ring.outstanding());
+            if missing >= REFILL {
+                for _ in 0..missing {
+                    let Some(packet) = pool.alloc() else { break };
+                    self.request(pool, packet);
+                }
+            }
+        }
+        self.ring.push()
+    }
+
+    /// Asks for an event at the next frame, then looks once more. `true` if it is to be looked at again: with too few
+    /// requests there may never be an event, until the pool has buffers again.
     pub(crate) fn arm(&mut self) -> bool {
-        self.ring.arm()
+        self.ring.arm() || matches!(self.stock, Stock::Buffers(_)) && self.ring.outstanding() < FEW
+    }
+
+    /// All packets it holds. Only once the connection is closed.
+    pub(crate) fn reclaim(&mut self) -> impl Iterator<Item = Packet> {
+        let buffers =
+            if let Stock::Buffers(buffers) = &mut self.stock { Some(buffers.reclaim()) } else { None };
+        buffers.into_iter().flatten()
     }
 
     /// Responses taken since the beginning, as a free-running number.
@@ -146,9 +176,10 @@ impl Receiver {
     #[inline]
     fn frame(&mut self, pool: &mut Pool, index: u32, words: [u32; 2]) -> Result<Option<Packet>, Violation> {
         let first = self.piece(index, RxResponse::from_words(words))?;
-        let gso = if first.flags & rx::EXTRA_INFO != 0 { Some(self.extras()?) } else { None };
+        let gso = if first.flags & rx::EXTRA_INFO != 0 { Some(self.extras(pool)?) } else { None };
         let slots_max = wire::SLOTS_MAX + usize::from(first.len <= SMALL_FIRST);
         self.assembly.begin();
+        let way = self.way(pool, first);
         let (mut piece, mut slots, mut failed) = (first, 1, first.failed);
         loop {
             self.assembly.len += piece.len;
@@ -156,10 +187,7 @@ impl Receiver {
                 return Err(Violation::RxFrameTooLong);
             }
             failed |= piece.failed;
-            if !failed && let Some(page) = self.pages.get(usize::from(piece.page)) {
-                self.assembly.copy(pool, page, piece);
-            }
-            self.lend(piece.page);
+            self.take(pool, piece, if failed { Way::Drop } else { way });
             if piece.flags & rx::MORE_DATA == 0 {
                 break;
             }
@@ -196,8 +224,8 @@ impl Receiver {
     /// Believes a response with data if it is the answer to the request in its slot, and its bytes lie in the page.
     #[inline]
     fn piece(&self, index: u32, response: RxResponse) -> Result<Piece, Violation> {
-        let lent = self.lent_in(index);
-        if response.id != lent.id {
+        let request = self.requested(index);
+        if response.id != request.id {
             let foreign = self.mark.slot(response.id).is_none();
             return Err(if foreign { Violation::RxIdOutOfRange } else { Violation::RxIdNotOfSlot });
         }
@@ -211,7 +239,7 @@ impl Receiver {
         let len = match response.status {
             0 => return Err(Violation::RxLengthZero),
             status::ERROR | status::DROPPED => {
-                return Ok(Piece { page: lent.page, offset: 0, len: 0, flags, failed: true });
+                return Ok(Piece { number: request.number, offset: 0, len: 0, flags, failed: true });
             }
             status => usize::try_from(status).map_err(|_| Violation::RxStatusNegative)?,
         };
@@ -221,15 +249,15 @@ impl Receiver {
         if len > PAGE - offset {
             return Err(Violation::RxLengthBeyondPage);
         }
-        Ok(Piece { page: lent.page, offset, len, flags, failed: false })
+        Ok(Piece { number: request.number, offset, len, flags, failed: false })
     }
 
     /// Takes the chain of extra infos behind a frame's first slot. Returns how to cut the frame.
-    fn extras(&mut self) -> Result<Gso, Violation> {
+    fn extras(&mut self, pool: &mut Pool) -> Result<Gso, Violation> {
         for _ in 0..MAX_EXTRAS {
             let (index, words) = self.ring.response().ok_or(Violation::RxExtraMissing)?;
             // Extra info lies over the id; its page was not used.
-            self.lend(self.lent_in(index).page);
+            self.unused(pool, self.requested(index).number);
             let info = Extra::from_words(words);
             let gso = match info.kind {
                 extra::GSO => self.gso(&info)?,
@@ -261,24 +289,117 @@ impl Receiver {
         Ok(Gso { kind, size, ecn: false })
     }
 
-    /// Lends a page again. There is a slot for each: a page comes out of the ring before it goes in.
+    /// What is done with the pieces of the frame that begins with `first`.
     #[inline]
-    fn lend(&mut self, page: u8) {
-        let Some(reference) = self.pages.get(usize::from(page)).map(Page::reference) else { return };
-        let [slot, turn, ..] = self.ring.next().to_le_bytes();
-        let id = self.mark.id(slot, turn);
-        if self.ring.request(&RxRequest { id, reference }.to_words()).is_some()
-            && let Some(lent) = self.lent.get_mut(usize::from(slot))
-        {
-            *lent = Lent { page, id };
+    fn way(&mut self, pool: &mut Pool, first: Piece) -> Way {
+        if let Stock::Pages(_) = self.stock {
+            return Way::Copy;
+        }
+        let is_whole = first.flags & rx::MORE_DATA == 0;
+        // A frame's headers lie in its first segment, however the backend cut it.
+        let is_cut_short = !is_whole && first.len < MIN_CAPACITY;
+        if is_cut_short || is_whole && first.len <= SMALL && self.assembly.reserve(pool) {
+            Way::Copy
+        } else {
+            Way::Keep
         }
     }
 
+    /// Makes a piece a part of the frame, and what it lies in available to the backend again if it can be.
     #[inline]
-    fn lent_in(&self, index: u32) -> Lent {
-        let [slot, ..] = index.to_le_bytes();
-        self.lent.get(usize::from(slot)).copied().unwrap_or_default()
+    fn take(&mut self, pool: &mut Pool, piece: Piece, way: Way) {
+        let Piece { number, offset, len, .. } = piece;
+        let buffers = match &mut self.stock {
+            Stock::Pages(pages) => {
+                if way == Way::Copy
+                    && let Some(page) = pages.get(usize::from(number))
+                {
+                    self.assembly.copy(pool, len, |from, room| page.region().copy_out(offset + from, room));
+                }
+                return self.lend(number);
+            }
+            Stock::Buffers(buffers) => buffers,
+        };
+        let Some(mut packet) = buffers.take(number) else { return };
+        match way {
+            // The bytes are within the page, and so within the buffer.
+            Way::Keep if packet.set_filled_at(offset, len) => return self.assembly.add(pool, packet),
+            Way::Copy if packet.set_filled_at(offset, len) => self.assembly.copy(pool, len, |from, room| {
+                if let Some(bytes) = packet.data().get(from..from + room.len()) {
+                    room.copy_from_slice(bytes);
+                }
+            }),
+            _ => {}
+        }
+        self.request(pool, packet);
     }
+
+    /// What was requested under `number` is not needed.
+    fn unused(&mut self, pool: &mut Pool, number: u8) {
+        match &mut self.stock {
+            Stock::Pages(_) => self.lend(number),
+            // Not requested again before the frame's first buffer, whose slot may be the next, is out of the ring.
+            Stock::Buffers(buffers) => {
+                if let Some(packet) = buffers.take(number) {
+                    pool.free(packet);
+                }
+            }
+        }
+    }
+
+    /// Lends a page again. There is a slot for each: a page comes out of the ring before it goes in.
+    #[inline]
+    fn lend(&mut self, page: u8) {
+        let Stock::Pages(pages) = &self.stock else { return };
+        let Some(reference) = pages.get(usize::from(page)).map(Page::reference) else { return };
+        if let Some(request) = self.fill(reference) {
+            request.number = page;
+        }
+    }
+
+    /// Requests a frame into a buffer. There is a slot for each: one comes out of the ring before another goes in.
+    #[inline]
+    fn request(&mut self, pool: &mut Pool, packet: Packet) {
+        let reference =
+            if let Stock::Buffers(buffers) = &self.stock { buffers.reference(&packet) } else { None };
+        let slot = reference.and_then(|reference| {
+            let [slot, ..] = self.ring.next().to_le_bytes();
+            self.fill(reference)?.number = slot;
+            Some(slot)
+        });
+        match (&mut self.stock, slot) {
+            (Stock::Buffers(buffers), Some(slot)) => buffers.keep(slot, packet),
+            _ => pool.free(packet),
+        }
+    }
+
+    /// Fills the next request; `None` if the ring is full.
+    #[inline]
+    fn fill(&mut self, reference: u32) -> Option<&mut Request> {
+        let [slot, turn, ..] = self.ring.next().to_le_bytes();
+        let id = self.mark.id(slot, turn);
+        self.ring.request(&RxRequest { id, reference }.to_words())?;
+        let request = self.requests.get_mut(usize::from(slot))?;
+        request.id = id;
+        Some(request)
+    }
+
+    #[inline]
+    fn requested(&self, index: u32) -> Request {
+        let [slot, ..] = index.to_le_bytes();
+        self.requests.get(usize::from(slot)).copied().unwrap_or_default()
+    }
+}
+
+/// What is done with a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// The buffer it lies in becomes a part of the frame.
+    Keep,
+    /// Its bytes are copied.
+    Copy,
+    /// Nothing: the frame is lost already.
+    Drop,
 }
 
 /// A frame while it is put together.
@@ -296,18 +417,33 @@ impl Assembly {
         (self.len, self.dry) = (0, false);
     }
 
-    /// Copies a piece behind what is there. Fills each buffer before the next, so that all headers are in the first,
-    /// however the backend cut the frame.
+    /// Has a fresh buffer ready to copy into; `false` if there is none.
     #[inline]
-    fn copy(&mut self, pool: &mut Pool, page: &Page, piece: Piece) {
-        let (mut offset, mut left) = (piece.offset, piece.len);
+    fn reserve(&mut self, pool: &mut Pool) -> bool {
+        let part = pool.alloc();
+        let has = part.is_some();
+        self.parts.extend(part);
+        has
+    }
+
+    /// Adds a buffer behind what is there.
+    #[inline]
+    fn add(&mut self, pool: &mut Pool, part: Packet) {
+        // There is room: a frame has fewer slots than the longest has parts.
+        if let Err(full) = self.parts.try_push(part) {
+            pool.free(full.element());
+        }
+    }
+
+    /// Copies a piece of `len` bytes behind what is there; `read` copies from the offset in it that it is told. Fills
+    /// each buffer before the next, so that all headers are in the first, however the backend cut the frame.
+    #[inline]
+    fn copy(&mut self, pool: &mut Pool, len: usize, read: impl Fn(usize, &mut [u8])) {
+        let (mut offset, mut left) = (0, len);
         while left != 0 && !self.dry {
             if self.parts.last().is_none_or(|part| part.tail_room() == 0) {
-                match pool.alloc() {
-                    // There is room: the frame is no longer than the longest.
-                    Some(part) => self.parts.push(part),
-                    None => self.dry = true,
-                }
+                // There is room: the frame is no longer than the longest.
+                self.dry = !self.reserve(pool);
             }
             let Some(part) = self.parts.last_mut().filter(|_| !self.dry) else { return };
             let filled = part.data().len();
@@ -315,7 +451,7 @@ impl Assembly {
             if part.set_filled(filled + len)
                 && let Some(room) = part.data_mut().get_mut(filled..)
             {
-                page.region().copy_out(offset, room);
+                read(offset, room);
             }
             (offset, left) = (offset + len, left - len);
         }
@@ -365,7 +501,7 @@ fn describe(packet: &mut Packet, flags: u16, gso: Option<Gso>) -> bool {
     }
     let ecn = transport.has_cwr(packet.data());
     let meta = packet.meta_mut();
-    // Both lie in a buffer of 2 KiB.
+    // Both lie in a buffer of 4 KiB at most.
     meta.checksum = Checksum::Partial { start: transport.start as u16, offset: transport.offset as u16 };
     meta.gso = gso.map(|gso| Gso { ecn, ..gso });
     true

@@ -3,6 +3,7 @@
 mod attaching;
 mod hostile;
 mod traffic;
+mod zero_copy;
 
 use crate::attach::{Options, Xen, probe};
 use crate::error::Error;
@@ -11,7 +12,7 @@ use alloc::boxed::Box;
 use std::vec::Vec;
 use weir_machine::dma::Region;
 use weir_machine::xen::grant::Lent;
-use weir_netif::{Arena, BUFFER, Batch, Device, Fault, More, Packet, Pool, Queue};
+use weir_netif::{Arena, BUFFER, Batch, Device, Fault, More, PAGE_BUFFER, Packet, Pool, Queue};
 use weir_sync::cpu::{self, Cpu};
 
 /// Buffers of a test's arena.
@@ -23,6 +24,8 @@ const PATIENCE: Options =
 /// Whether a test's backend is trusted with the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Trust {
+    /// It receives into the arena's buffers, too, which are pages.
+    Pages,
     Arena,
     Copies,
 }
@@ -31,11 +34,15 @@ fn arena(slots: usize) -> &'static Arena {
     Arena::new(Region::new(slots * BUFFER, 4096).unwrap().leak())
 }
 
+fn page_arena(slots: usize) -> &'static Arena {
+    Arena::of_pages(Region::new(slots * PAGE_BUFFER, 4096).unwrap().leak())
+}
+
 /// Lends an arena to the domain of a backend.
 fn lend(sim: &Simulated, arena: &Arena) -> &'static Lent {
     let memory = arena.memory();
     let lent = Lent::new(sim.table, sim.state().me, memory.start as u64, memory.len() as u64);
-    assert_eq!(lent.pages() * 2, arena.slots());
+    assert_eq!(lent.pages() * 4096, arena.slots() * arena.slot_size());
     Box::leak(Box::new(lent))
 }
 
@@ -68,10 +75,20 @@ impl Bench {
         Self::with(Simulated::new(), Trust::Copies, &PATIENCE).unwrap()
     }
 
+    fn zero_copy() -> Self {
+        Self::with(Simulated::new(), Trust::Pages, &PATIENCE).unwrap()
+    }
+
+    /// One of each trust.
+    fn all() -> [Self; 3] {
+        [Self::zero_copy(), Self::new(), Self::copying()]
+    }
+
     fn with(sim: Simulated, trust: Trust, options: &Options) -> Result<Self, Error> {
-        let pool = Pool::new(arena(SLOTS));
-        let lent = (trust == Trust::Arena).then(|| lend(&sim, pool.arena()));
-        let xen = Xen { store: sim.store, grants: sim.table, lent };
+        let arena = if trust == Trust::Pages { page_arena(SLOTS) } else { arena(SLOTS) };
+        let lent = (trust != Trust::Copies).then(|| lend(&sim, arena));
+        let xen = Xen { store: sim.store, grants: sim.table, arena, lent };
+        let pool = Pool::new(arena);
         Self::attach(sim, xen, pool, options)
     }
 
@@ -177,6 +194,7 @@ impl Bench {
         self.queues.clear();
         drop(self.device);
         assert_eq!(self.pool.arena().strays(), 0);
+        assert_eq!(self.pool.arena().lost(), 0, "buffers are lost");
         assert_eq!(self.sim.table.limbo(), 0, "the backend kept pages");
         assert_eq!(self.sim.table.in_use(), self.granted, "grants are left");
         assert_eq!((self.sim.store.watches(), self.sim.peer.watches()), (0, 0), "watches are left");

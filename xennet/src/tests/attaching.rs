@@ -231,7 +231,7 @@ fn lists_vifs_by_number() {
 #[test]
 fn describes_a_vif_without_touching_it() {
     let sim = Simulated::new();
-    let xen = Xen { store: sim.store, grants: sim.table, lent: None };
+    let xen = Xen { store: sim.store, grants: sim.table, arena: arena(1), lent: None };
     let mut cpu = cpu::claim_any().unwrap();
     sim.state().seen.clear();
     let info = cpu.control(|cx| describe(cx, &xen, 0, &PATIENCE)).unwrap();
@@ -261,7 +261,7 @@ fn link_follows_backend_and_carrier() {
 
 #[test]
 fn comes_back_after_its_backend_did() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::zero_copy();
     bench.sim.offer("state", "5");
     assert_eq!(bench.service(), Err(Violation::BackendClosed.into()));
     assert_eq!(bench.sim.front_key("state").as_deref(), Some("6"));
@@ -310,9 +310,9 @@ fn a_backend_that_never_closes_is_left_alone_after_a_while() {
 #[test]
 fn a_thousand_attachments_leave_nothing() {
     let sim = Simulated::new();
-    let arena = arena(SLOTS);
+    let arena = page_arena(SLOTS);
     let lent = lend(&sim, arena);
-    let xen = Xen { store: sim.store, grants: sim.table, lent: Some(lent) };
+    let xen = Xen { store: sim.store, grants: sim.table, arena, lent: Some(lent) };
     let rounds = if cfg!(debug_assertions) { 1000 } else { 3000 };
     for round in 0..rounds {
         let mut bench = Bench::attach(sim.clone(), xen, Pool::new(arena), &PATIENCE).unwrap();

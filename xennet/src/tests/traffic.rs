@@ -21,7 +21,7 @@ impl Random {
 }
 
 /// A frame that tells which it is: a piece of a fixed noise that begins at a place of its own.
-fn frame(number: u64, len: usize) -> Vec<u8> {
+pub(super) fn frame(number: u64, len: usize) -> Vec<u8> {
     const PLACES: usize = 8191;
     static NOISE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     let noise = NOISE.get_or_init(|| {
@@ -32,7 +32,7 @@ fn frame(number: u64, len: usize) -> Vec<u8> {
 }
 
 /// Has a frame arrive, and takes it.
-fn arrive(bench: &mut Bench, frame: &[u8], flags: u16, gso: Option<Extra>) -> Batch {
+pub(super) fn arrive(bench: &mut Bench, frame: &[u8], flags: u16, gso: Option<Extra>) -> Batch {
     assert!(bench.backend().deliver(0, frame, flags, gso));
     bench.backend().publish_rx(0);
     bench.receive().unwrap()
@@ -40,7 +40,7 @@ fn arrive(bench: &mut Bench, frame: &[u8], flags: u16, gso: Option<Extra>) -> Ba
 
 #[test]
 fn frames_of_every_length_arrive_and_leave_unchanged() {
-    for bench in [Bench::new(), Bench::copying()] {
+    for bench in Bench::all() {
         let mut bench = bench;
         for len in [14, 60, 64, 1514, 1599, 1600, 1601, 1920, 2048, 4095, 4096, 4097, 9014, 33_000, 65_535] {
             let frame = frame(len as u64, len);
@@ -59,17 +59,19 @@ fn frames_of_every_length_arrive_and_leave_unchanged() {
 
 #[test]
 fn headers_are_in_the_first_segment_however_the_backend_cuts() {
-    let mut bench = Bench::new();
-    let frame = frame(3, 5000);
-    for piece in [1000, 300, 2049] {
-        assert!(bench.backend().deliver_in(0, &frame, piece, 96, 0, None));
-        bench.backend().publish_rx(0);
-        let mut batch = bench.receive().unwrap();
-        assert_eq!(bytes(&batch[0]), frame);
-        assert!(batch[0].data().len() >= MIN_CAPACITY);
-        bench.pool.free_all(&mut batch);
+    for bench in Bench::all() {
+        let mut bench = bench;
+        let frame = frame(3, 5000);
+        for piece in [1000, 300, 1599, 1600, 2049] {
+            assert!(bench.backend().deliver_in(0, &frame, piece, 96, 0, None));
+            bench.backend().publish_rx(0);
+            let mut batch = bench.receive().unwrap();
+            assert_eq!(bytes(&batch[0]), frame);
+            assert!(batch[0].data().len() >= MIN_CAPACITY);
+            bench.pool.free_all(&mut batch);
+        }
+        bench.stop_and_count();
     }
-    bench.stop_and_count();
 }
 
 #[test]
@@ -102,7 +104,7 @@ fn a_packet_of_another_domain_or_an_untrusted_vif_goes_as_a_copy() {
     let own = Simulated::of(store, peer.clone(), table, 0, DomId(0));
     let lent = lend(&own, pool.arena());
     let other = Simulated::of(store, peer, table, 1, DomId(3));
-    let xen = Xen { store, grants: table, lent: Some(lent) };
+    let xen = Xen { store, grants: table, arena: pool.arena(), lent: Some(lent) };
     let mut bench = Bench::attach(other, xen, pool, &PATIENCE).unwrap();
     copied(&mut bench);
     bench.stop_and_count();
@@ -120,7 +122,12 @@ fn memory_that_is_not_lent_is_copied() {
     let pool = Pool::new(arena(SLOTS));
     let memory = pool.arena().memory();
     let half = Lent::new(sim.table, DomId(0), memory.start as u64, memory.len() as u64 / 2);
-    let xen = Xen { store: sim.store, grants: sim.table, lent: Some(Box::leak(Box::new(half))) };
+    let xen = Xen {
+        store: sim.store,
+        grants: sim.table,
+        arena: pool.arena(),
+        lent: Some(Box::leak(Box::new(half))),
+    };
     let mut bench = Bench::attach(sim, xen, pool, &PATIENCE).unwrap();
     let mut packets: Vec<Packet> = core::iter::from_fn(|| bench.pool.alloc()).collect();
     packets.iter_mut().for_each(|packet| assert!(packet.extend(&frame(8, 200))));
@@ -160,7 +167,7 @@ fn checksums_arrive_with_their_place() {
 
 #[test]
 fn super_packets_arrive_and_leave_with_their_size() {
-    for bench in [Bench::new(), Bench::copying()] {
+    for bench in Bench::all() {
         let mut bench = bench;
         let kinds = [(Family::V4, GSO_TCP4, GsoKind::Tcp4), (Family::V6, GSO_TCP6, GsoKind::Tcp6)];
         for ((family, wire, kind), len) in kinds.into_iter().flat_map(|kind| [(kind, 5000), (kind, 60_000)]) {
@@ -547,6 +554,7 @@ fn traffic(trust: Trust, frames: u64, longest: usize, seed: u64) {
 
 #[test]
 fn frames_of_a_trusted_vif_stay_as_they_are() {
+    traffic(Trust::Pages, 100_000, 1500, 0x7f4a_7c15_9e37_79b9);
     traffic(Trust::Arena, 100_000, 1500, 0x9e37_79b9_7f4a_7c15);
 }
 
@@ -557,6 +565,7 @@ fn frames_that_are_copied_stay_as_they_are() {
 
 #[test]
 fn chains_stay_as_they_are() {
+    traffic(Trust::Pages, 5_000, 60_000, 0x89ab_cdef_0123_4567);
     traffic(Trust::Arena, 5_000, 60_000, 0x0123_4567_89ab_cdef);
     traffic(Trust::Copies, 5_000, 60_000, 0xfedc_ba98_7654_3210);
 }
