@@ -34,6 +34,8 @@ preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests
 	cargo clippy $(tests) $(flags) --quiet -- -D warnings
 	@$(lab) graph
 	@$(MAKE) --no-print-directory test
+	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
+	@$(lab) smoke-xen --cycles 3 || $(lab) smoke-xen --cycles 3
 
 .PHONY: image
 image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
