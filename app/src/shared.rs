@@ -55,9 +55,8 @@ pub struct Place {
 /// Who processes the packets of devices with fewer queues than there are CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Steering {
-    /// The CPU that received them. Forwarding costs about as much as handing over, there and for transmission back: one
-    /// queue and two CPUs forward 40.0 million packets a second so and 42.6 with [`Flows`](Self::Flows), which takes both
-    /// CPUs (`docs/benchmarks.md`).
+    /// The CPU that received them. Forwarding costs less than handing over, there and for transmission back: one queue
+    /// and two CPUs forward 37.7 million packets a second so, and 20.7 with [`Flows`](Self::Flows) (`docs/benchmarks.md`).
     #[default]
     Off,
     /// The CPU their flow hashes to: for work of more than a few hundred cycles a packet.
