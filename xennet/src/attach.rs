@@ -3,13 +3,13 @@
 use crate::device::Net;
 use crate::error::Error;
 use crate::features::{self, Features};
-use crate::health::Health;
 use crate::ids::{Mark, SLOTS};
 use crate::pair::{Events, Halves, Pair, Source};
 use crate::receive::Receiver;
 use crate::ring::FrontRing;
 use crate::stock::{Buffers, Stock};
 use crate::transmit::Transmitter;
+use crate::violation::Health;
 use crate::xenbus::{Place, State, failed};
 use alloc::boxed::Box;
 use alloc::format;

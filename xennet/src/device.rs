@@ -1,8 +1,7 @@
 //! An attached vif at task level: its link, its backend's doings, its end.
 
 use crate::attach::Xen;
-use crate::health::Health;
-use crate::violation::Violation;
+use crate::violation::{Health, Violation};
 use crate::xenbus::{Place, State};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -14,7 +14,6 @@ mod device;
 mod error;
 mod features;
 mod headers;
-mod health;
 mod ids;
 mod pair;
 mod receive;
