@@ -1,5 +1,6 @@
 //! From a vif in the store to a running device. Task level.
 
+use crate::control::{Control as ControlRing, Failure};
 use crate::device::Net;
 use crate::error::Error;
 use crate::features::{self, Features};
@@ -19,7 +20,7 @@ use alloc::vec::Vec;
 use weir_machine::xen::event::Channel;
 use weir_machine::xen::grant::{Access, Lent, Page, Table};
 use weir_machine::xen::store::{Store, StoreError, Transaction};
-use weir_machine::{clock, debug, interrupt};
+use weir_machine::{clock, debug, interrupt, warn};
 use weir_netif::{Arena, Device, DeviceInfo, Offloads, QueuePair};
 use weir_sync::{Control, CpuId};
 
@@ -131,16 +132,29 @@ pub fn probe(cx: &Control, xen: &Xen, handle: u32, options: &Options) -> Result<
 fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Options) -> Result<Net, Error> {
     let features = Features::read(cx, place, options.offloads)?;
     let count = queue_count(&features, options);
-    let info = info(cx, place, handle, &features, count)?;
+    let mut info = info(cx, place, handle, &features, count)?;
     let lent = match place.our_number(cx, "trusted")? {
         Some(0) => None,
         _ => xen.lent.filter(|lent| lent.to() == place.backend),
     };
-    let queues = Queues { xen, place, features: &features, lent, count, salt: clock::tsc() as u16 };
+    let salt = clock::tsc() as u16;
+    let queues = Queues { xen, place, features: &features, lent, count, salt };
     let halves = (0..count).map(|queue| queues.build(queue)).collect::<Result<Vec<_>, _>>()?;
-    publish(cx, place, &features, &halves)?;
+    let mut control = match info.offloads.contains(Offloads::RX_RSS) {
+        true => Some(ControlRing::new(xen.grants, place.backend, xen.store.interrupt(), salt)?),
+        false => None,
+    };
+    publish(cx, place, &features, &halves, control.as_ref())?;
     place.set_state(cx, State::Connected)?;
     place.wait(cx, &[State::Connected], options.patience_ns)?;
+    match control.as_mut().map_or(Ok(()), |control| control.spread(count, options.patience_ns)) {
+        Ok(()) => {}
+        Err(Failure::Violation(violation)) => return Err(violation.into()),
+        Err(why) => {
+            warn!("{}: {why}; it spreads flows over queues as it likes", info.name);
+            info.offloads.remove(Offloads::RX_RSS);
+        }
+    }
     let watch = xen.store.watch(cx, &place.back).map_err(|why| failed(&place.back, why))?;
     debug!("{}: {count} queues, {:?}, lent {}", info.name, features, lent.is_some());
     let health = Arc::new(Health::default());
@@ -152,6 +166,7 @@ fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Option
     Ok(Net {
         info,
         pairs: pairs.collect(),
+        control,
         health,
         place: place.clone(),
         watch: Some(watch),
@@ -177,7 +192,7 @@ fn info(
         mac: features::read_mac(cx, place)?,
         mtu: features::read_mtu(cx, place, features.offers.chains)?,
         queues,
-        offloads: features.offloads(),
+        offloads: features.offloads(queues),
     })
 }
 
@@ -209,7 +224,7 @@ impl Queues<'_> {
                 None => Stock::Pages(self.pages(SLOTS.min(share), Access::ReadWrite)?),
             },
             mark,
-            self.features.accepts,
+            self.features.accepts(self.count),
         );
         let copies = if self.lent.is_some() { FEW_PAGES } else { SLOTS };
         let transmitter = Transmitter::new(
@@ -223,7 +238,7 @@ impl Queues<'_> {
     }
 
     fn channel(&self, target: &Source) -> Result<Channel, Error> {
-        Channel::allocate(self.place.backend, target.0).map_err(|why| Error::NoChannel(why.to_string()))
+        Channel::allocate(self.place.backend, target.0).map_err(Error::no_channel)
     }
 
     fn page(&self, access: Access) -> Result<Page, Error> {
@@ -239,7 +254,13 @@ impl Queues<'_> {
 }
 
 /// Tells the backend where the queues are, and what is wanted, all at once.
-fn publish(cx: &Control, place: &Place, features: &Features, queues: &[Halves]) -> Result<(), Error> {
+fn publish(
+    cx: &Control,
+    place: &Place,
+    features: &Features,
+    queues: &[Halves],
+    control: Option<&ControlRing>,
+) -> Result<(), Error> {
     let done = place.store.transaction(cx, |store| {
         let kept = store.list(&place.front)?;
         let is_stale = |name: &&String| name.starts_with("queue-") || STALE.contains(&name.as_str());
@@ -248,6 +269,10 @@ fn publish(cx: &Control, place: &Place, features: &Features, queues: &[Halves]) 
         }
         for (key, value) in features.nodes() {
             store.write(&place.ours(key), if value { "1" } else { "0" })?;
+        }
+        if let Some(control) = control {
+            store.write(&place.ours("ctrl-ring-ref"), control.reference().to_string())?;
+            store.write(&place.ours("event-channel-ctrl"), control.port().to_string())?;
         }
         let [only] = queues else {
             store.write(&place.ours("multi-queue-num-queues"), queues.len().to_string())?;

@@ -1,6 +1,7 @@
 //! An attached vif at task level: its link, its backend's doings, its end.
 
 use crate::attach::Xen;
+use crate::control::Control as ControlRing;
 use crate::violation::{Health, Violation};
 use crate::xenbus::{Place, State};
 use alloc::sync::Arc;
@@ -14,6 +15,8 @@ use weir_sync::Control;
 pub(crate) struct Net {
     pub(crate) info: DeviceInfo,
     pub(crate) pairs: Vec<QueuePair>,
+    /// If there is one; lent to the backend until the end.
+    pub(crate) control: Option<ControlRing>,
     /// `[A]` Shared with the queues.
     pub(crate) health: Arc<Health>,
     pub(crate) place: Place,
@@ -56,6 +59,7 @@ impl Net {
             }
         }
         self.pairs.clear();
+        self.control = None;
         self.xen.grants.retry();
     }
 }

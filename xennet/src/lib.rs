@@ -9,7 +9,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod assembly;
 mod attach;
+mod control;
 mod device;
 mod error;
 mod features;

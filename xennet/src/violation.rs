@@ -53,6 +53,8 @@ weir_netif::violations! {
         RxGsoSizeZero = "rx-gso-size-zero",
         /// A super-packet to be cut into segments longer than itself.
         RxGsoBeyondFrame = "rx-gso-beyond-frame",
+        /// A hash of a type, or by an algorithm, that there is not.
+        RxHashUnknown = "rx-hash-unknown",
         /// The old way to announce super-packets, which nobody asked for.
         RxGsoPrefix = "rx-gso-prefix",
         /// The backend closes the vif, or is gone.
