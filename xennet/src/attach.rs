@@ -1,7 +1,7 @@
 //! From a vif in the store to a running device. Task level.
 
-use crate::control::{Control as ControlRing, Failure};
-use crate::device::Net;
+use crate::control::Control as ControlRing;
+use crate::device::{Net, Standing};
 use crate::error::Error;
 use crate::features::{self, Features};
 use crate::ids::{Mark, SLOTS};
@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use weir_machine::xen::event::Channel;
 use weir_machine::xen::grant::{Access, Lent, Page, Table};
 use weir_machine::xen::store::{Store, StoreError, Transaction};
-use weir_machine::{clock, debug, interrupt, warn};
+use weir_machine::{clock, debug, interrupt};
 use weir_netif::{Arena, Device, DeviceInfo, Offloads, QueuePair};
 use weir_sync::{Control, CpuId};
 
@@ -132,7 +132,7 @@ pub fn probe(cx: &Control, xen: &Xen, handle: u32, options: &Options) -> Result<
 fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Options) -> Result<Net, Error> {
     let features = Features::read(cx, place, options.offloads)?;
     let count = queue_count(&features, options);
-    let mut info = info(cx, place, handle, &features, count)?;
+    let info = info(cx, place, handle, &features, count)?;
     let lent = match place.our_number(cx, "trusted")? {
         Some(0) => None,
         _ => xen.lent.filter(|lent| lent.to() == place.backend),
@@ -140,21 +140,13 @@ fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Option
     let salt = clock::tsc() as u16;
     let queues = Queues { xen, place, features: &features, lent, count, salt };
     let halves = (0..count).map(|queue| queues.build(queue)).collect::<Result<Vec<_>, _>>()?;
-    let mut control = match info.offloads.contains(Offloads::RX_RSS) {
+    let control = match info.offloads.contains(Offloads::RX_RSS) {
         true => Some(ControlRing::new(xen.grants, place.backend, xen.store.interrupt(), salt)?),
         false => None,
     };
     publish(cx, place, &features, &halves, control.as_ref())?;
     place.set_state(cx, State::Connected)?;
     place.wait(cx, &[State::Connected], options.patience_ns)?;
-    match control.as_mut().map_or(Ok(()), |control| control.spread(count, options.patience_ns)) {
-        Ok(()) => {}
-        Err(Failure::Violation(violation)) => return Err(violation.into()),
-        Err(why) => {
-            warn!("{}: {why}; it spreads flows over queues as it likes", info.name);
-            info.offloads.remove(Offloads::RX_RSS);
-        }
-    }
     let watch = xen.store.watch(cx, &place.back).map_err(|why| failed(&place.back, why))?;
     debug!("{}: {count} queues, {:?}, lent {}", info.name, features, lent.is_some());
     let health = Arc::new(Health::default());
@@ -163,7 +155,7 @@ fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Option
         source: halves.events.target.0.bit,
         queue: Box::new(Pair::new(halves, health.clone())),
     });
-    Ok(Net {
+    let mut net = Net {
         info,
         pairs: pairs.collect(),
         control,
@@ -172,7 +164,17 @@ fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Option
         watch: Some(watch),
         xen: *xen,
         patience_ns: options.patience_ns,
-    })
+        chains: features.offers.chains,
+        standing: Standing::Serves,
+        wrong: None,
+    };
+    match net.spread() {
+        Ok(()) => Ok(net),
+        Err(violation) => {
+            net.stop(cx);
+            Err(violation.into())
+        }
+    }
 }
 
 fn queue_count(features: &Features, options: &Options) -> u16 {

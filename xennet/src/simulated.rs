@@ -104,6 +104,8 @@ pub(crate) struct Backend {
     pub(crate) seen: Vec<State>,
     /// References it maps.
     mapped: Vec<u32>,
+    /// Connections it had.
+    life: u32,
 }
 
 /// A handle to the backend; clones are the same backend.
@@ -162,6 +164,7 @@ impl Simulated {
             answers: |_, honest| Answer::Given(honest),
             seen: Vec::new(),
             mapped: Vec::new(),
+            life: 0,
         };
         let sim = Self { store, peer, table, front, back, backend: Arc::new(Mutex::new(backend)) };
         for (key, value) in [
@@ -231,6 +234,21 @@ impl Simulated {
         self.offer("state", &(answer as u8).to_string());
     }
 
+    /// Takes the driver away, as writing to `unbind` does, and has another one get ready.
+    pub(crate) fn unbind(&self) {
+        let mut backend = self.state();
+        backend.disconnect();
+        backend.spread = Spread::default();
+        drop(backend);
+        self.offer("state", "2");
+    }
+
+    /// The other one takes over what is there.
+    pub(crate) fn bind(&self) {
+        self.connect(&mut self.state());
+        self.offer("state", "4");
+    }
+
     fn connect(&self, backend: &mut Backend) {
         assert_eq!(self.front_key("request-rx-copy").as_deref(), Some("1"));
         let queues = self.front_key("multi-queue-num-queues").map_or(1, |count| count.parse().unwrap());
@@ -242,7 +260,7 @@ impl Simulated {
             let ring = |key: &str, words| {
                 let reference = number(key).unwrap();
                 assert!(backend.table.map(reference, backend.me).unwrap().1, "rings are writable");
-                BackRing { reference, words, ..BackRing::default() }
+                backend.attach(reference, words)
             };
             let (tx, rx) = (ring("tx-ring-ref", 3), ring("rx-ring-ref", 2));
             let events = |port: u32| Remote::connect(port, backend.me).unwrap();
@@ -257,19 +275,19 @@ impl Simulated {
         if let (Some(reference), Some(port)) = (number("ctrl-ring-ref"), number("event-channel-ctrl")) {
             assert!(backend.table.map(reference, backend.me).unwrap().1, "rings are writable");
             backend.mapped.push(reference);
-            let ring = BackRing { reference, words: 4, ..BackRing::default() };
+            let (ring, life) = (backend.attach(reference, 4), backend.life);
             let (serving, events) = (self.clone(), Remote::connect(port, backend.me).unwrap());
-            std::thread::spawn(move || serving.serve_control(ring, &events));
+            std::thread::spawn(move || serving.serve_control(ring, life, &events));
         }
     }
 }
 
 impl Simulated {
-    /// A thread of the backend's, for as long as the front end has its end of the channel.
-    fn serve_control(&self, mut ring: BackRing, events: &Remote) {
+    /// A thread of the backend's, for as long as the connection lasts.
+    fn serve_control(&self, mut ring: BackRing, life: u32, events: &Remote) {
         while !events.is_closed() {
             let mut backend = self.state();
-            if backend.queues.is_empty() {
+            if backend.life != life {
                 return;
             }
             if let Some(words) = backend.take::<4>(&mut ring) {
@@ -285,6 +303,13 @@ impl Simulated {
 }
 
 impl Backend {
+    /// A ring with whatever is in it, as netback takes one over.
+    fn attach(&self, reference: u32, words: usize) -> BackRing {
+        let ring = BackRing { reference, words, ..BackRing::default() };
+        let at = self.word(&ring, RSP_PROD);
+        BackRing { req_cons: at, rsp_prod: at, published: at, ..ring }
+    }
+
     fn control(&mut self, ring: &mut BackRing, [which, a, b, c]: [u32; 4]) {
         let (id, kind) = (which as u16, (which >> 16) as u16);
         let all = [
@@ -350,6 +375,7 @@ impl Backend {
             self.mapped.drain(..).for_each(|reference| self.table.unmap(reference));
         }
         self.queues.clear();
+        self.life += 1;
     }
 
     /// Lets go of what it kept.
