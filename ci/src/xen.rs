@@ -10,7 +10,9 @@ mod flood;
 mod guest;
 mod initrd;
 mod smoke;
+mod spread;
 mod traffic;
+mod upsets;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,7 +1,6 @@
 //! What a guest holds: memory and buffers by its own account; grants, event channels and pages by Xen's. Vifs that come
 //! and go again must leave all of it as it was.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -113,43 +112,63 @@ pub(crate) fn cycles(dom0: &mut Dom0, guest: &Guest, count: usize, target: IpAdd
         guest.detach(dom0, 2)
     };
     round(dom0, 0).context("first round")?;
-    let own = |dom0: &mut Dom0| -> Result<Option<Table>> {
-        if guest.plan.image == Image::Weir { weir(dom0, guest).map(Some) } else { Ok(None) }
-    };
     let began = Instant::now();
-    let before = (holdings(dom0, guest)?, own(dom0)?);
+    let before = Account::take(dom0, guest)?;
     for number in 1..=count {
         round(dom0, number).with_context(|| format!("round {number} of {count}"))?;
         if number.is_multiple_of(100) {
-            let now = own(dom0)?;
-            let means = now.as_ref().and_then(means).unwrap_or_default();
+            let means = Account::take(dom0, guest)?.means().unwrap_or_default();
             println!("      {number} rounds, {:.0} s: {means}", began.elapsed().as_secs_f64());
         }
     }
-    let after = (holdings(dom0, guest)?, own(dom0)?);
+    let held = before.compare(&Account::take(dom0, guest)?)?;
     let seconds = began.elapsed().as_secs_f64() / count.max(1) as f64;
-    let mut said = format!("{count} rounds, {seconds:.1} s each");
-    for (what, old, new) in [
-        ("grants in use", before.0.grants, after.0.grants),
-        ("grant frames", before.0.frames, after.0.frames),
-        ("event channels", before.0.channels, after.0.channels),
-    ] {
-        let _ = write!(said, "; {what} {old} -> {new}");
+    Ok(format!("{count} rounds, {seconds:.1} s each; {held}"))
+}
+
+/// All that a guest holds.
+pub(crate) struct Account {
+    xen: Holdings,
+    /// Weir's own table.
+    own: Option<Table>,
+}
+
+impl Account {
+    pub(crate) fn take(dom0: &mut Dom0, guest: &Guest) -> Result<Account> {
+        let own = if guest.plan.image == Image::Weir { Some(weir(dom0, guest)?) } else { None };
+        Ok(Account { xen: holdings(dom0, guest)?, own })
     }
-    if let (Some(old), Some(new)) = (&before.1, &after.1) {
-        let (old, new) = (means(old).unwrap_or_default(), means(new).unwrap_or_default());
-        let _ = write!(said, "; {new}");
-        ensure!(old == new, "it keeps what is Xen's: {old} -> {new}");
+
+    fn means(&self) -> Option<String> {
+        means(self.own.as_ref()?)
     }
-    let memory = |table: &Option<Table>| table.as_ref().and_then(|table| table.memory);
-    if let Some((old, new)) = memory(&before.1).zip(memory(&after.1)) {
-        let _ = write!(said, "; {} -> {} KiB, {} -> {} buffers", old.kib, new.kib, old.buffers, new.buffers);
-        ensure!(new.kib <= old.kib && new.buffers <= old.buffers + RING, "it keeps memory: {said}");
+
+    /// Nothing may stay behind until `after`. What was held then and now.
+    pub(crate) fn compare(&self, after: &Account) -> Result<String> {
+        let mut said = Vec::new();
+        for (what, old, new) in [
+            ("grants in use", self.xen.grants, after.xen.grants),
+            ("grant frames", self.xen.frames, after.xen.frames),
+            ("event channels", self.xen.channels, after.xen.channels),
+        ] {
+            said.push(format!("{what} {old} -> {new}"));
+        }
+        if let Some((old, new)) = self.means().zip(after.means()) {
+            ensure!(old == new, "it keeps what is Xen's: {old} -> {new}");
+            said.push(new);
+        }
+        let memory = |account: &Account| account.own.as_ref()?.memory;
+        if let Some((old, new)) = memory(self).zip(memory(after)) {
+            said.push(format!("{} -> {} KiB, {} -> {} buffers", old.kib, new.kib, old.buffers, new.buffers));
+            let kept = new.kib > old.kib || new.buffers > old.buffers + RING;
+            ensure!(!kept, "it keeps memory: {}", said.join("; "));
+        }
+        let said = said.join("; ");
+        // A grant in the middle of its use may be seen or not.
+        let leak = after.xen.channels > self.xen.channels || after.xen.frames > self.xen.frames;
+        ensure!(!leak && after.xen.grants <= self.xen.grants + 4, "something stays behind: {said}");
+        Ok(said)
     }
-    // A grant in the middle of its use may be seen or not.
-    let leak = after.0.channels > before.0.channels || after.0.frames > before.0.frames;
-    ensure!(!leak && after.0.grants <= before.0.grants + 4, "something stays behind: {said}");
-    Ok(said)
 }
 
 #[cfg(test)]

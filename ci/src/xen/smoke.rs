@@ -9,6 +9,7 @@ use super::account;
 use super::dom0::Dom0;
 use super::guest::{Guest, Hosts, Plan, Source, weir_toml};
 use super::traffic::{self, Bulk};
+use super::{spread, upsets};
 use crate::router::{Config, Image};
 
 /// What to run.
@@ -53,12 +54,18 @@ const STEPS: &[Step] = &[
     step("plug", Smoke::plug),
     step("unplug", Smoke::unplug),
     step("plug-cycles", Smoke::cycles),
+    weir("backend-rebinds", |s| s.with(upsets::rebind)),
+    weir("backend-closes", |s| s.with(upsets::close)),
+    weir("mtu-and-carrier", |s| s.with(upsets::retune)),
+    weir("save-refused", |s| s.with(upsets::save)),
     step("shutdown", Smoke::shutdown),
+    weir("buffers-run-out-in-16-mib", Smoke::starve),
     step("boot-store-2-cpus", |s| s.boot(2, Source::Store)),
     step("ping-ipv4-2-cpus", |s| s.ping(Family::V4)),
     step("ping-ipv6-2-cpus", |s| s.ping(Family::V6)),
     step("tcp-ipv4-2-cpus", |s| s.bulk(Family::V4, Bulk::Tcp)),
     step("tcp-ipv6-2-cpus", |s| s.bulk(Family::V6, Bulk::Tcp)),
+    weir("spread-by-hash", Smoke::spread),
     weir("reconfigure-by-store", Smoke::reconfigure),
     weir("refuse-by-store", Smoke::refuse),
     step("plug-2-cpus", Smoke::plug),
@@ -338,6 +345,25 @@ impl Smoke {
     fn cycles(&mut self) -> Result<String> {
         let (count, target) = (self.options.cycles, self.address(0, Family::V4)?);
         self.with(|dom0, guest| account::cycles(dom0, guest, count, target))
+    }
+
+    /// Flows reach the CPUs that the hash says.
+    fn spread(&mut self) -> Result<String> {
+        self.stored()?;
+        self.with(spread::check)
+    }
+
+    /// In a guest of its own, which goes afterwards.
+    fn starve(&mut self) -> Result<String> {
+        if let Some(guest) = self.guest.take() {
+            guest.destroy(&mut self.dom0)?;
+        }
+        let plan = Plan { memory_mib: 16, ..self.plan(1, Source::Module) };
+        let guest = Guest::create(&mut self.dom0, &plan, &self.hosts)?;
+        guest.ready(&mut self.dom0)?;
+        let text = upsets::starve(&mut self.dom0, &guest);
+        guest.destroy(&mut self.dom0)?;
+        text
     }
 
     fn shutdown(&mut self) -> Result<String> {
