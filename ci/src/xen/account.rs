@@ -52,6 +52,10 @@ pub(crate) struct Holdings {
 
 /// Has Xen print its tables, and reads what is about the guest.
 pub(crate) fn holdings(dom0: &mut Dom0, guest: &Guest) -> Result<Holdings> {
+    Ok(parse(&printed(dom0, guest)?, guest.id))
+}
+
+fn printed(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
     let position = dom0.machine.console.position();
     dom0.check("xl debug-keys g; xl debug-keys e", NOTICE)?;
     dom0.machine.console.wait_after(position, "gnttab_usage_print_all ] done", NOTICE)?;
@@ -65,11 +69,24 @@ pub(crate) fn holdings(dom0: &mut Dom0, guest: &Guest) -> Result<Holdings> {
         std::thread::sleep(Duration::from_millis(100));
         let all = dom0.machine.console.since(position);
         if all.len() == lines {
-            let text: String = all.iter().map(|line| format!("{}\n", line.text)).collect();
-            return Ok(parse(&text, guest.id));
+            return Ok(all.iter().map(|line| format!("{}\n", line.text)).collect());
         }
         lines = all.len();
     }
+}
+
+/// dom0's end of the guest's event channel `port`.
+pub(crate) fn far_port(dom0: &mut Dom0, guest: &Guest, port: u32) -> Result<u32> {
+    let text = printed(dom0, guest)?;
+    parse_far_port(&text, guest.id, port).with_context(|| format!("no port {port} of dom0's in {text}"))
+}
+
+fn parse_far_port(text: &str, id: u32, port: u32) -> Option<u32> {
+    let (_, own) = text.split_once(&format!("Event channel information for domain {id}:"))?;
+    let mut lines = own.lines().map(|line| line.strip_prefix("(XEN) ").unwrap_or(line).trim());
+    let line = lines.find(|line| line.starts_with(&format!("{port} [")))?;
+    line.contains(" s=3 ").then_some(())?;
+    line.split(" p=").nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
 fn parse(text: &str, id: u32) -> Holdings {
@@ -187,5 +204,6 @@ mod tests {
                     (XEN) Polling vCPUs: {}\n(XEN)     port [p/m/s]\n\
                     (XEN)        1 [0/0/  -   ]: s=3 n=0 x=0 d=0 p=24\n";
         assert_eq!(parse(text, 1), Holdings { grants: 2, frames: 3, channels: 1 });
+        assert_eq!((parse_far_port(text, 1, 1), parse_far_port(text, 1, 2)), (Some(24), None));
     }
 }

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::account::{self, Account};
+use super::bench::spent;
 use super::dom0::Dom0;
 use super::guest::{Guest, TOOLSTACK};
 use super::traffic;
 use crate::router::Image;
 
 const NOTICE: Duration = Duration::from_secs(20);
-/// Times a backend goes away and returns.
-const CYCLES: usize = 10;
 
 /// Plugs the third vif in for as long as `body` runs.
 fn with_third<T>(
@@ -71,8 +70,14 @@ fn said_again(dom0: &mut Dom0, guest: &Guest, needle: &str, before: usize) -> Re
     Ok(())
 }
 
-/// Does something to the second vif time and again, and compares what the guest holds before and after.
-fn cycles(dom0: &mut Dom0, guest: &Guest, upset: impl Fn(&mut Dom0, &Guest) -> Result<()>) -> Result<String> {
+/// Does something to the second vif time and again, and compares what the guest
+/// holds before and after.
+fn cycles(
+    dom0: &mut Dom0,
+    guest: &Guest,
+    count: usize,
+    upset: impl Fn(&mut Dom0, &Guest) -> Result<()>,
+) -> Result<String> {
     let to = guest.hosts.identity(1)?.v4;
     with_third(dom0, guest, |dom0, guest| {
         let round = |dom0: &mut Dom0, number: usize| -> Result<()> {
@@ -84,15 +89,15 @@ fn cycles(dom0: &mut Dom0, guest: &Guest, upset: impl Fn(&mut Dom0, &Guest) -> R
         round(dom0, 0)?;
         let before = Account::take(dom0, guest)?;
         let ((), pings) =
-            beside(dom0, guest, |dom0, _| (1..=CYCLES).try_for_each(|number| round(dom0, number)))?;
+            beside(dom0, guest, |dom0, _| (1..=count).try_for_each(|number| round(dom0, number)))?;
         let held = before.compare(&Account::take(dom0, guest)?)?;
-        Ok(format!("{CYCLES} times; {pings} pings beside it, none lost; {held}"))
+        Ok(format!("{count} times; {pings} pings beside it, none lost; {held}"))
     })
 }
 
 /// Its driver in dom0 is taken away and bound again; the hotplug script, which nobody else runs, follows.
-pub(crate) fn rebind(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
-    cycles(dom0, guest, |dom0, guest| {
+pub(crate) fn rebind(dom0: &mut Dom0, guest: &Guest, count: usize) -> Result<String> {
+    cycles(dom0, guest, count, |dom0, guest| {
         let (id, driver) = (guest.id, "/sys/bus/xen-backend/drivers/vif");
         let script = format!(
             "echo vif-{id}-1 > {driver}/unbind && sleep 0.3 && echo vif-{id}-1 > {driver}/bind && \
@@ -103,8 +108,8 @@ pub(crate) fn rebind(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
 }
 
 /// It closes of its own accord, and is to stay.
-pub(crate) fn close(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
-    cycles(dom0, guest, |dom0, guest| {
+pub(crate) fn close(dom0: &mut Dom0, guest: &Guest, count: usize) -> Result<String> {
+    cycles(dom0, guest, count, |dom0, guest| {
         let needle = "is stopped: backend-closed";
         let before = guest.console(dom0)?.matches(needle).count();
         dom0.check(&format!("xenstore-write /local/domain/0/backend/vif/{}/1/state 5", guest.id), NOTICE)?;
@@ -200,6 +205,63 @@ pub(crate) fn starve(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
         ensure!(full.drops("tx-ring-full") > before.drops("tx-ring-full"), "nothing was dropped: {text}");
         ensure!(dry.drops("no-buffer") > before.drops("no-buffer"), "buffers did not run out: {text}");
         ensure!(used(&after) <= used(&before) + 64, "buffers are missing: {text}");
+        Ok(text)
+    })
+}
+
+/// Sends events by a port of dom0's as fast as it can, for as many seconds: `EVTCHNOP_send` by Linux's way for hypercalls
+/// of programs. Prints how many Xen took.
+const STORM: &str = r#"my ($port, $seconds) = @ARGV;
+my $send = pack("L", $port);
+my $call = pack("Q6", 32, 4, unpack("Q", pack("P", $send)), 0, 0, 0);
+open(my $xen, "+<", "/dev/xen/privcmd") or die "privcmd: $!";
+my ($count, $end) = (0, time + $seconds);
+while (time < $end) { for (1 .. 1000) { defined(ioctl($xen, 0x305000, $call)) or die "send: $!"; $count++ } }
+print "$count\n";
+"#;
+
+/// The backend of the third vif raises its event as fast as it can and means nothing by it. What that costs the guest is
+/// the CPU time it takes; beside it the first two vifs forward as they do beside a program that only takes dom0's time.
+pub(crate) fn storm(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
+    const SECONDS: f64 = 10.0;
+    let to = guest.hosts.identity(1)?.v4;
+    dom0.write("/root/storm.pl", STORM)?;
+    with_third(dom0, guest, |dom0, guest| {
+        let node = guest.node(dom0, "device/vif/2/event-channel-rx")?.context("no event channel")?;
+        let port = account::far_port(dom0, guest, node.parse().context("event channel")?)?;
+        let turns = |dom0: &mut Dom0| -> Result<u64> {
+            Ok(account::weir(dom0, guest)?.cpus.iter().map(|row| row.turns).sum())
+        };
+        let share = |dom0: &mut Dom0, program: &str| -> Result<(f64, String)> {
+            let before = spent(dom0, guest)?.0;
+            let said = dom0.check(program, NOTICE)?;
+            Ok(((spent(dom0, guest)?.0 - before) / SECONDS, said))
+        };
+        let (idle, _) =
+            share(dom0, &format!("perl -e 'my $end = time + {SECONDS}; while (time < $end) {{}}'"))?;
+        let before = turns(dom0)?;
+        let (stormed, count) = share(dom0, &format!("perl /root/storm.pl {port} {SECONDS}"))?;
+        let turns = turns(dom0)? - before;
+        let cost = stormed - idle;
+        let events: u64 = count.trim().parse().context("events")?;
+        let mut rates = Vec::new();
+        for storm in ["perl -e 'my $i = 0; while (1) { $i++ }'", &format!("perl /root/storm.pl {port} 60")] {
+            dom0.check(&format!("{storm} >/dev/null & echo $! >/tmp/storm.pid"), NOTICE)?;
+            let flooded = traffic::flood(dom0, &guest.hosts, to.into(), SECONDS);
+            dom0.check("kill $(cat /tmp/storm.pid)", NOTICE)?;
+            let flooded = flooded?;
+            rates.push(flooded.received as f64 / flooded.seconds);
+        }
+        let text = format!(
+            "{events} events in {SECONDS} s, {turns} turns; the guest has {:.1} % of the CPU, {:.1} % without; \
+             {:.0} packets a second beside a busy dom0, {:.0} beside the storm",
+            stormed * 100.0,
+            idle * 100.0,
+            rates[0],
+            rates[1]
+        );
+        ensure!(events > 10_000, "that is no storm: {text}");
+        ensure!(cost <= 0.1, "more than 10 %: {text}");
         Ok(text)
     })
 }
