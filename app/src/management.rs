@@ -244,6 +244,7 @@ impl Management {
             memory_free: frames::free_bytes(),
             buffers: self.shared.arena.slots(),
             buffers_free: self.shared.buffers_free(),
+            buffers_lost: self.shared.arena.lost(),
             uptime_ns: now.as_nanos(),
             busy_ticks: dispatch::busy_ticks(CpuId::BOOT),
         };
