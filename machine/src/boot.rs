@@ -4,9 +4,9 @@
 use crate::frames;
 use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
-use crate::start_info::{self, Areas, StartInfo};
+use crate::start_info::{Areas, Memory, StartInfo};
 use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices, pci};
-use crate::{power, report, smp, timer, xen};
+use crate::{power, pvh, report, smp, timer, xen};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -65,6 +65,7 @@ core::arch::global_asm!(
     stacks_len = const stacks::BLOCK,
     entry_tsc = sym clock::ENTRY_TSC,
     boot = sym enter,
+    pvh = const PVH,
     root = sym paging::ROOT,
     mailbox = sym smp::MAILBOX,
     run_top = const cpu::RUN_TOP,
@@ -98,8 +99,13 @@ fn segments() -> Segments {
 
 static BOOT: Once<Boot> = Once::new();
 
+/// Boot protocols, as the entry code numbers them.
+const PVH: u32 = 0;
+
 /// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
-extern "C" fn enter(start_info: u64) -> ! {
+///
+/// `info` is the physical address of what the loader left, `protocol` one of those below, as the entry code saw it.
+extern "C" fn enter(info: u64, protocol: u32) -> ! {
     let block = cpu::block(CpuId::BOOT);
     block.prepare(CpuId::BOOT, &raw const STACKS as u64);
     cpu::load(block);
@@ -120,7 +126,11 @@ extern "C" fn enter(start_info: u64) -> ! {
         // before the allocators start.
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) })
     };
-    let start = start_info::parse(start_info, &read).unwrap_or_else(|why| panic!("PVH start info: {why:?}"));
+    let (name, start) = match protocol {
+        PVH => ("PVH start info", pvh::parse(info, &read)),
+        other => panic!("the entry code names boot protocol {other}, which there is not"),
+    };
+    let start = start.unwrap_or_else(|why| panic!("{name} at {info:#x}: {why}"));
     let command_line = memory(&start, &read);
     let level_known = log::init(command_line);
     let panic_known = report::init(command_line);
@@ -162,7 +172,7 @@ extern "C" fn enter(start_info: u64) -> ! {
 
 /// Frame allocator, heap, page tables, guard pages. From here on memory is as the contracts of `paging` and
 /// `frames` say. Returns a copy of the command line: a loader may leave it in page 0, which goes away.
-fn memory(start: &StartInfo, read: start_info::Memory) -> &'static str {
+fn memory(start: &StartInfo, read: Memory) -> &'static str {
     let image = &raw const weir_image_start as u64..&raw const weir_image_end as u64;
     let mut reserved = Areas::new();
     reserved.push(image);

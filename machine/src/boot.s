@@ -37,7 +37,7 @@ weir_pvh_entry:
     mov dword ptr [weir_entry_root], eax
     mov eax, offset weir_entry_root
     mov esi, ebx
-    mov edi, offset weir_entry_64
+    mov edi, offset weir_pvh_entry_64
     jmp weir_enter_long_mode
 
 .globl weir_ap_entry_32
@@ -81,9 +81,13 @@ weir_long_mode:
     xor ebp, ebp
     jmp rdi
 
+weir_pvh_entry_64:
+    mov edi, esi
+    mov esi, {pvh}
+
+# RDI = what the loader left, ESI = the boot protocol.
 weir_entry_64:
     mov rsp, offset {stacks} + {stacks_len}
-    mov edi, esi
     call {boot}
     ud2
 

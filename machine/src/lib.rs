@@ -40,6 +40,7 @@ pub mod pci;
 #[cfg(feature = "image")]
 mod port;
 pub mod power;
+pub mod pvh;
 pub mod random;
 #[cfg(feature = "image")]
 mod report;
