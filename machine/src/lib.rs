@@ -24,8 +24,10 @@ mod exception;
 pub mod frames;
 #[cfg(feature = "image")]
 mod heap;
+pub mod hermit;
 pub mod interrupt;
 pub mod ioapic;
+pub mod linux_boot;
 mod local;
 mod lock;
 pub mod log;
@@ -40,6 +42,7 @@ pub mod pci;
 #[cfg(feature = "image")]
 mod port;
 pub mod power;
+pub mod pvh;
 pub mod random;
 #[cfg(feature = "image")]
 mod report;
