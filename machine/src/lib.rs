@@ -22,6 +22,7 @@ pub mod dma;
 #[cfg(feature = "image")]
 mod exception;
 pub mod frames;
+pub mod fw_cfg;
 #[cfg(feature = "image")]
 mod heap;
 pub mod interrupt;
