@@ -48,6 +48,7 @@ mod report;
 pub mod smp;
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
 mod stacks;
+pub mod smbios;
 pub mod start_info;
 pub mod task;
 pub mod timer;
