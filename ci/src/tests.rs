@@ -12,6 +12,7 @@ mod own;
 mod policy;
 mod preempt;
 mod refusals;
+mod sources;
 mod tracing;
 
 use std::collections::VecDeque;
@@ -84,6 +85,7 @@ fn table() -> Vec<Test> {
     all.extend(neighbours::tests());
     all.extend(policy::tests());
     all.extend(configuration::tests());
+    all.extend(sources::tests());
     all.extend(hardware::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
