@@ -5,8 +5,8 @@ use crate::frames;
 use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
 use crate::start_info::{Areas, Memory, StartInfo};
-use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices, pci};
-use crate::{power, pvh, report, smp, timer, xen};
+use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices};
+use crate::{multiboot2, pci, power, pvh, report, smp, timer, xen};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -61,11 +61,13 @@ static STACKS: Stacks = Stacks(core::cell::UnsafeCell::new([0; stacks::BLOCK as 
 
 core::arch::global_asm!(
     include_str!("boot.s"),
+    include_str!("multiboot2.s"),
     stacks = sym STACKS,
     stacks_len = const stacks::BLOCK,
     entry_tsc = sym clock::ENTRY_TSC,
     boot = sym enter,
     pvh = const PVH,
+    multiboot2 = const MULTIBOOT2,
     root = sym paging::ROOT,
     mailbox = sym smp::MAILBOX,
     run_top = const cpu::RUN_TOP,
@@ -101,6 +103,7 @@ static BOOT: Once<Boot> = Once::new();
 
 /// Boot protocols, as the entry code numbers them.
 const PVH: u32 = 0;
+const MULTIBOOT2: u32 = 3;
 
 /// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
 ///
@@ -128,6 +131,7 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
     };
     let (name, start) = match protocol {
         PVH => ("PVH start info", pvh::parse(info, &read)),
+        MULTIBOOT2 => ("Multiboot2 information", multiboot2::parse(info, &read)),
         other => panic!("the entry code names boot protocol {other}, which there is not"),
     };
     let start = start.unwrap_or_else(|why| panic!("{name} at {info:#x}: {why}"));

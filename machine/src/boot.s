@@ -11,6 +11,10 @@
 .code32
 .globl weir_pvh_entry
 weir_pvh_entry:
+    mov ebp, offset weir_pvh_entry_64
+
+# 32-bit protected mode, no paging. EBX = what the loader left, EBP = where to go on in 64-bit mode.
+weir_entry_32:
     cli
     cld
     rdtsc
@@ -37,7 +41,7 @@ weir_pvh_entry:
     mov dword ptr [weir_entry_root], eax
     mov eax, offset weir_entry_root
     mov esi, ebx
-    mov edi, offset weir_pvh_entry_64
+    mov edi, ebp
     jmp weir_enter_long_mode
 
 .globl weir_ap_entry_32
