@@ -108,7 +108,8 @@ mod tests {
     const AT: u64 = 0x100;
 
     fn tag(kind: u32, body: &[u8]) -> Vec<u8> {
-        let mut bytes = [&kind.to_le_bytes()[..], &(TAG as u32 + body.len() as u32).to_le_bytes(), body].concat();
+        let mut bytes =
+            [&kind.to_le_bytes()[..], &(TAG as u32 + body.len() as u32).to_le_bytes(), body].concat();
         bytes.resize(bytes.len().next_multiple_of(8), 0xcc);
         bytes
     }
@@ -154,7 +155,10 @@ mod tests {
             tag(ACPI_NEW, &[2; 36]),
         ]);
         let info = parse_in(&bytes).unwrap();
-        assert_eq!(info.ram.as_slice(), [0..0xa_0000, 0x10_0000..0x70_0000, 0x71_0000..0x80_0000, 0x81_0000..0x800_0000]);
+        assert_eq!(
+            info.ram.as_slice(),
+            [0..0xa_0000, 0x10_0000..0x70_0000, 0x71_0000..0x80_0000, 0x81_0000..0x800_0000]
+        );
         let line = info.command_line.unwrap();
         assert_eq!(&bytes[line.start as usize..line.end as usize], b"log=debug");
         assert_eq!(info.modules.as_slice(), [Some(0x3000..0x3064)]);
@@ -175,8 +179,12 @@ mod tests {
 
     #[test]
     fn keeps_every_module_in_its_place() {
-        let info =
-            parse_in(&memory(&[map(24, &MAP), module(0x3010, 0x3000), module(0x3000, 0x3000), module(0x3fff, 0x4001)]));
+        let info = parse_in(&memory(&[
+            map(24, &MAP),
+            module(0x3010, 0x3000),
+            module(0x3000, 0x3000),
+            module(0x3fff, 0x4001),
+        ]));
         assert_eq!(info.unwrap().modules.as_slice(), [None, Some(0x3000..0x3000), None]);
     }
 
