@@ -5,6 +5,7 @@
 //! `docs/configuration.md` describes every key.
 
 mod check;
+pub mod command_line;
 mod errors;
 mod keys;
 mod read;

@@ -22,6 +22,7 @@ pub mod dma;
 #[cfg(feature = "image")]
 mod exception;
 pub mod frames;
+pub mod fw_cfg;
 #[cfg(feature = "image")]
 mod heap;
 pub mod interrupt;
@@ -49,6 +50,7 @@ mod report;
 pub mod smp;
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
 mod stacks;
+pub mod smbios;
 pub mod start_info;
 pub mod task;
 pub mod timer;
