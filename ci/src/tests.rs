@@ -1,6 +1,7 @@
 //! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
 
 mod configuration;
+mod disks;
 mod errors;
 mod forwarding;
 mod hardware;
@@ -87,6 +88,7 @@ fn table() -> Vec<Test> {
     all.extend(configuration::tests());
     all.extend(sources::tests());
     all.extend(hardware::tests());
+    all.extend(disks::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());

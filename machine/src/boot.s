@@ -68,6 +68,10 @@ weir_take_over:
 .code32
 .globl weir_pvh_entry
 weir_pvh_entry:
+    mov ebp, offset weir_pvh_entry_64
+
+# 32-bit protected mode, no paging. EBX = what the loader left, EBP = where to go on in 64-bit mode.
+weir_entry_32:
     cli
     cld
     rdtsc
@@ -75,7 +79,7 @@ weir_pvh_entry:
     mov dword ptr [{entry_tsc} + 4], edx
     mov eax, offset weir_entry_root
     mov esi, ebx
-    mov edi, offset weir_pvh_entry_64
+    mov edi, ebp
     jmp weir_enter_long_mode
 
 .globl weir_ap_entry_32
