@@ -63,6 +63,8 @@ impl Features {
 
     /// What that means to the stack.
     pub(crate) fn offloads(&self) -> Offloads {
+        // Nothing of it holds behind a VLAN tag: Linux's backend looks for the checksum behind untagged headers alone
+        // (`skb_checksum_setup`) and drops what it does not find.
         let meaning = [
             // Of IPv6 the queue finishes checksums itself where the backend does not.
             (self.offers.checksum4, Offloads::TX_CHECKSUM),
