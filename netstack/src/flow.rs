@@ -104,6 +104,8 @@ mod tests {
             let input = [&a[..], &b[..], &from.to_be_bytes(), &to.to_be_bytes()].concat();
             prop_assert_eq!(hashed(&frame), Some(toeplitz(&SYMMETRIC_KEY, &input).max(1)));
             prop_assert_eq!(hashed(&frame), hashed(&back));
+            let tagged = [&frame[..12], &[0x81, 0, 0x20, 0x0a], &frame[12..]].concat();
+            prop_assert_eq!(hashed(&frame), hashed(&tagged), "a tag makes no other flow");
         }
 
         #[test]

@@ -64,8 +64,7 @@ fn on_vlans(wishes: &[InterfacePlan], table: &mut [Option<Interface>]) -> Result
         };
         let bad = || Conflict::Vlan(wish.name.clone());
         let port = table.get_mut(parent.index()).and_then(Option::as_mut);
-        // An interface on a VLAN is not its own port.
-        let port = port.filter(|port| port.link.port == parent && (1..=MAX_VLAN).contains(&id)).ok_or_else(bad)?;
+        let port = port.filter(|port| port.link.vlan == 0 && (1..=MAX_VLAN).contains(&id)).ok_or_else(bad)?;
         let none = || Vlans((0..=MAX_VLAN).map(|_| None).collect());
         let place = port.vlans.get_or_insert_with(none).0.get_mut(usize::from(id)).ok_or_else(bad)?;
         if place.replace(index).is_some() {
