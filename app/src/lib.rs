@@ -25,3 +25,4 @@ pub mod shared;
 pub mod show;
 #[cfg(feature = "image")]
 pub mod start;
+pub mod vlans;

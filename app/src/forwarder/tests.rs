@@ -3,7 +3,7 @@
 use super::*;
 use crate::attach::Bay;
 use crate::config::Config;
-use crate::interfaces::Interfaces;
+use crate::interfaces::{Change, Interfaces};
 use crate::memory_port::{Arrivals, Wire, attach, echo, ipv4};
 use crate::mesh::mesh;
 use std::boxed::Box;
@@ -28,6 +28,8 @@ struct Rig {
     wires: Vec<Arc<Wire>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<(u64, usize)>>,
+    /// Statistics of all VLANs there ever were.
+    vlans: Vec<Arc<weir_netif::IfCounters>>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -68,7 +70,8 @@ impl Rig {
             std::thread::spawn(move || {
                 let id = cpu.id();
                 let duty = if id == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
-                let stack = Stack::new(Settings { neighbors: 64, duty, ..Settings::default() });
+                let interfaces = crate::vlans::MAX_INDICES;
+                let stack = Stack::new(Settings { interfaces, neighbors: 64, duty, ..Settings::default() });
                 let mut runner = Runner(Forwarder::new(shared, stack, exchange));
                 while !stop.load(Ordering::Relaxed) {
                     if runner.0.deadline(now()) <= now() {
@@ -88,7 +91,7 @@ impl Rig {
         });
         let bays = bays.collect();
         let interfaces = Interfaces::new(shared, cpus, bays);
-        Rig { shared, interfaces, control, wires, stop, threads, _alone: alone }
+        Rig { shared, interfaces, control, wires, stop, threads, vlans: Vec::new(), _alone: alone }
     }
 
     /// Waits as long as all CPUs live.
@@ -99,7 +102,7 @@ impl Rig {
         });
     }
 
-    fn replace(&mut self, config: &Config) {
+    fn replace(&mut self, config: &Config) -> Change {
         let Rig { interfaces, control, .. } = self;
         // A device that is on its way out is waited for.
         wait_for(|| {
@@ -108,7 +111,14 @@ impl Rig {
                 interfaces.is_settled().then_some(())
             })
         });
-        control.control(|cx| interfaces.replace(cx, config.clone())).unwrap();
+        let change = control.control(|cx| interfaces.replace(cx, config.clone())).unwrap();
+        let devices: Vec<_> = interfaces.bays().map(|(_, bay)| bay.counters()).collect();
+        for own in interfaces.counters() {
+            if !devices.iter().chain(&self.vlans).any(|known| Arc::ptr_eq(known, own)) {
+                self.vlans.push(own.clone());
+            }
+        }
+        change
     }
 
     /// Waits until nothing is under way, ends all CPUs, and checks that every packet has come to one end and every
@@ -154,8 +164,9 @@ impl Rig {
     }
 
     fn totals(&self) -> Vec<Totals> {
-        let interfaces = self.interfaces.bays().map(|(_, bay)| bay.counters().totals());
-        interfaces.chain([self.interfaces.unconfigured().totals()]).collect()
+        let interfaces = self.interfaces.bays().map(|(_, bay)| bay.counters());
+        let interfaces: Vec<_> = interfaces.chain(self.vlans.clone()).map(|own| own.totals()).collect();
+        interfaces.into_iter().chain([self.interfaces.unconfigured().totals()]).collect()
     }
 }
 
@@ -171,6 +182,7 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
 }
 
 mod faults;
+mod vlans;
 
 const A: &str = "\"10.0.0.1/24\"";
 const B: &str = "\"10.0.1.1/24\"";
