@@ -13,6 +13,8 @@ mod policy;
 mod preempt;
 mod refusals;
 mod tracing;
+mod vlan_linux;
+mod vlans;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -84,11 +86,13 @@ fn table() -> Vec<Test> {
     all.extend(neighbours::tests());
     all.extend(policy::tests());
     all.extend(configuration::tests());
+    all.extend(vlans::tests());
     all.extend(hardware::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());
     all.extend(linux_hosts::tests());
+    all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
     all
 }
