@@ -34,6 +34,8 @@ pub struct Forwarder {
     staged: Box<[Parcels]>,
     /// Of the configuration that `ports` and `stack` know.
     generation: u64,
+    /// Queue pairs taken from the inbox so far.
+    taken: u64,
     reap_at: Instant,
     /// Buffers ran out: receive rings may lack some.
     starved: bool,
@@ -52,6 +54,7 @@ impl Forwarder {
             batch: Batch::new(),
             parcels: Parcels::new(),
             generation: 0,
+            taken: 0,
             reap_at: Instant::ZERO,
             starved: false,
         }
@@ -107,8 +110,10 @@ impl Forwarder {
     #[cold]
     fn follow(&mut self, cx: &Softint, running: &Running, now: Instant) {
         self.generation = running.generation;
-        while self.ports.len() < self.ports.capacity() {
+        // What management has sent since, this configuration does not name: it would go straight back.
+        while self.taken < running.sent_to(cx.cpu()) && self.ports.len() < self.ports.capacity() {
             let Some(port) = self.shared.inbox.of(cx.cpu()).pop() else { break };
+            self.taken += 1;
             self.ports.push(port);
             self.reap_at = now + REAP;
         }

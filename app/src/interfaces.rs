@@ -39,6 +39,8 @@ pub struct Interfaces {
     leaving: Vec<Leaving>,
     generation: u64,
     attachments: u32,
+    /// By CPU: queue pairs sent to it.
+    sent: Box<[u64]>,
     /// Counts packets of interfaces that are gone.
     unconfigured: Arc<IfCounters>,
 }
@@ -112,6 +114,7 @@ impl Interfaces {
             leaving: Vec::new(),
             generation: 0,
             attachments: 0,
+            sent: core::iter::repeat_n(0, cpus).collect(),
             unconfigured: Arc::default(),
         }
     }
@@ -312,6 +315,9 @@ impl Interfaces {
         for (cpu, port) in ports {
             // There is room, and nobody else fills it.
             let _ = self.shared.inbox.of(cpu).push(port);
+            if let Some(sent) = self.sent.get_mut(cpu.index()) {
+                *sent += 1;
+            }
         }
         self.config = config;
         self.attached = next;
@@ -380,7 +386,7 @@ impl Interfaces {
     /// Puts a configuration in force, waits until no CPU uses the old one, and has every CPU look at it.
     fn publish(&mut self, cx: &Control, running: Running) {
         self.generation += 1;
-        let running = Running { generation: self.generation, ..running };
+        let running = Running { generation: self.generation, sent: self.sent.clone(), ..running };
         let retired = self.shared.running.publish(cx, Box::new(running));
         trace::note(Event::Publish, || [self.generation, 0, 0]);
         // The grace period: one turn of the slowest CPU.
@@ -429,7 +435,7 @@ impl Interfaces {
     }
 }
 
-/// What CPUs are to read for `config` with the devices as they are now. Its generation is not set.
+/// What CPUs are to read for `config` with the devices as they are now. Its generation and what was sent are not set.
 fn running(
     config: &Config,
     attached: &[Attached],
@@ -453,7 +459,7 @@ fn running(
         Wish::Off => Steering::Off,
         Wish::Flows => Steering::Flows,
     };
-    Ok(Running { generation: 0, snapshot, places: places.into(), cpus, steering })
+    Ok(Running { generation: 0, snapshot, places: places.into(), sent: Box::default(), cpus, steering })
 }
 
 /// Says what a change did, for the log.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::interfaces::{Change, Interfaces};
 use crate::memory_port::{Arrivals, Wire, attach, echo, ipv4};
 use crate::mesh::mesh;
+use crate::shared::Place;
 use std::boxed::Box;
 use std::format;
 use std::string::String;
@@ -376,6 +377,40 @@ fn a_storm_of_changes_loses_no_packet_that_they_do_not_concern() {
     ];
     let strange: Vec<_> = totals.drops().filter(|(reason, _)| !implied.contains(reason)).collect();
     assert!(strange.is_empty(), "{strange:?}");
+}
+
+/// Management may be a configuration ahead of a CPU: it sends queue pairs, then publishes what names them.
+#[test]
+fn a_queue_pair_waits_for_the_configuration_that_brings_it() {
+    let _alone = CPUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let arena = Arena::new(std::vec![0; 64 * BUFFER].leak());
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(arena, 1)));
+    let mut cpu = wait_for(|| claim(CpuId::BOOT));
+    let mut control = wait_for(claim_any);
+    let exchange = mesh(1).pop().unwrap();
+    let mut runner = Runner(Forwarder::new(shared, Stack::new(Settings::default()), exchange));
+    let wire = sink(0, 1, |_, _| ());
+    let mut device = attach(&wire);
+    let pair = control.control(|cx| device.queues(cx)).pop().unwrap();
+    let place = Place { attachment: 1, queues: 1 };
+    let mut publish = |generation, places: &[Option<Place>], sent| {
+        let running = Running {
+            generation,
+            snapshot: weir_netstack::Snapshot::empty(),
+            places: places.into(),
+            sent: [sent].into(),
+            cpus: 1,
+            steering: crate::shared::Steering::Off,
+        };
+        control.control(|cx| drop(shared.running.publish(cx, Box::new(running))));
+        raise(CpuId::BOOT, MESSAGE);
+        while round(&mut cpu, &mut runner) == More::Yes {}
+        (shared.inbox.of(CpuId::BOOT).len(), runner.0.ports.len(), shared.returned.len())
+    };
+    assert!(shared.inbox.of(CpuId::BOOT).push(Port::new(IfIndex(0), 1, pair.source, pair.queue)).is_ok());
+    assert_eq!(publish(1, &[], 0), (1, 0, 0), "(inbox, ports, returned) under a configuration that is older");
+    assert_eq!(publish(2, &[Some(place)], 1), (0, 1, 0));
+    assert_eq!(publish(3, &[], 1), (0, 0, 1));
 }
 
 /// NetBSD's list of what MP-safety of its network stack lacks names it: an address becomes visible piece by piece, and
