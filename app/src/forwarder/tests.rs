@@ -392,7 +392,7 @@ fn a_queue_pair_waits_for_the_configuration_that_brings_it() {
     let wire = sink(0, 1, |_, _| ());
     let mut device = attach(&wire);
     let pair = control.control(|cx| device.queues(cx)).pop().unwrap();
-    let place = Place { attachment: 1, queues: 1 };
+    let place = Place { port: IfIndex(0), attachment: 1, queues: 1 };
     let mut publish = |generation, places: &[Option<Place>], sent| {
         let running = Running {
             generation,
