@@ -264,7 +264,7 @@ impl Management {
         let row = |cpu: CpuId| {
             let counters = self.shared.counters.of(cpu);
             let sum = |field: fn(&weir_netif::Totals) -> u64| {
-                self.interfaces.attached().iter().map(|attached| field(&attached.counters.of(cpu))).sum()
+                self.interfaces.counters().map(|counters| field(&counters.of(cpu))).sum()
             };
             CpuStatus {
                 cpu,

@@ -35,7 +35,7 @@ pub struct Running {
     pub generation: u64,
     /// What the stack reads.
     pub snapshot: Snapshot,
-    /// By interface index: the device that serves it.
+    /// By interface index: where its frames go in and out. Interfaces on VLANs share a place with their parent.
     pub places: Box<[Option<Place>]>,
     /// By CPU: the queue pairs it was sent until this was published. It takes so many and leaves what follows them: that is
     /// of a configuration to come.
@@ -49,6 +49,8 @@ pub struct Running {
 /// A device in service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
+    /// Which: the index of the interface that has it to itself.
+    pub port: IfIndex,
     /// Each attachment of a device has another number: a CPU gives ports of others back.
     pub attachment: u32,
     /// Queue pairs; pair *n* is CPU *n*'s.
@@ -67,7 +69,7 @@ pub enum Steering {
 }
 
 impl Running {
-    /// The device of `interface`.
+    /// The device that `interface` is on.
     #[inline]
     pub fn place(&self, interface: IfIndex) -> Option<&Place> {
         self.places.get(interface.index())?.as_ref()
