@@ -26,6 +26,16 @@ bitflags::bitflags! {
         const RX_TCP = 1 << 5;
         /// Receive: spreads flows over queues by hash.
         const RX_RSS = 1 << 6;
+        /// Transmit: does all of the above for frames with a VLAN tag too.
+        const TX_TAGGED = 1 << 7;
+    }
+}
+
+impl Offloads {
+    /// What is left of them for frames with a VLAN tag (IEEE 802.1Q) in their bytes.
+    pub fn tagged(self) -> Self {
+        let transmit = Self::TX_CHECKSUM | Self::TX_TCP4 | Self::TX_TCP6 | Self::TX_ECN;
+        if self.contains(Self::TX_TAGGED) { self } else { self - transmit }
     }
 }
 

@@ -72,6 +72,8 @@ impl Features {
     /// What that means to the stack, with so many queues. Whether the backend does spread by our hash shows once it is
     /// connected.
     pub(crate) fn offloads(&self, queues: u16) -> Offloads {
+        // Nothing of it holds behind a VLAN tag: Linux's backend looks for the checksum behind untagged headers alone
+        // (`skb_checksum_setup`) and drops what it does not find.
         let meaning = [
             // Of IPv6 the queue finishes checksums itself where the backend does not.
             (self.offers.checksum4, Offloads::TX_CHECKSUM),

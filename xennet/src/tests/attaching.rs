@@ -27,7 +27,7 @@ fn attaches_as_linux_does() {
     let info = bench.device.info();
     assert_eq!(info.name, "xennet vif 0");
     assert_eq!((info.mac, info.mtu, info.queues), ([0, 0x16, 0x3e, 0, 0, 1], 1500, 1));
-    assert_eq!(info.offloads, Offloads::all() - Offloads::TX_ECN - Offloads::RX_RSS);
+    assert_eq!(info.offloads, Offloads::all() - Offloads::TX_ECN - Offloads::RX_RSS - Offloads::TX_TAGGED);
     assert_eq!(bench.device.config_source(), STORE);
     let key = |key| bench.sim.front_key(key);
     for (node, value) in [
