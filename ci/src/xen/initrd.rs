@@ -24,7 +24,8 @@ const STORE_PROGRAMS: &[&str] = &["ls", "read", "write", "list", "exists", "rm",
 /// glibc opens it when a thread ends; `ldd` does not know.
 const UNWINDER: &str = "/lib/x86_64-linux-gnu/libgcc_s.so.1";
 
-const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback"];
+const MODULES: &[&str] =
+    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback", "8021q"];
 
 /// Mounts, modules, Xen's daemons, then commands from the lab. `MODULES` stands for the lines that load modules.
 const INIT: &str = "#!/bin/sh
