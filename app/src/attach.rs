@@ -77,20 +77,23 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Looks after configuration changes of the device; whether the carrier changed.
+    /// Looks after configuration changes of the device; whether its carrier or MTU changed.
     pub fn follow_link(&mut self, cx: &Control, broken: impl FnOnce(weir_netif::Fault)) -> bool {
         let State::Link(before) = self.state else { return false };
+        let mtu = self.device.info().mtu;
         if let Err(fault) = self.device.service(cx) {
             broken(fault);
             return false;
         }
-        let now = self.device.link(cx);
-        if now == before {
-            return false;
+        let (now, new) = (self.device.link(cx), self.device.info().mtu);
+        if now != before {
+            self.state = State::Link(now);
+            info!("{}: link {}", self.name, self.state);
         }
-        self.state = State::Link(now);
-        info!("{}: link {}", self.name, self.state);
-        true
+        if new != mtu {
+            info!("{}: its device's MTU is {new} instead of {mtu}", self.name);
+        }
+        (now, new) != (before, mtu)
     }
 }
 
@@ -249,7 +252,8 @@ fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
     InterfacePlan {
         index: Some(by.index()),
         vlan: by.vlan.map(|vlan| VlanPlan { parent: vlan.port, id: vlan.id }),
-        mtu: wish.mtu.or(parent.and_then(|parent| parent.mtu)).unwrap_or(info.mtu),
+        // A device's may become less while it is attached.
+        mtu: wish.mtu.or(parent.and_then(|parent| parent.mtu)).map_or(info.mtu, |mtu| mtu.min(info.mtu)),
         offloads: info.offloads,
         addresses: wish.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
         reverse_path: match wish.reverse_path_filter {

@@ -350,7 +350,8 @@ impl Interfaces {
             counters: bay.counters(),
         };
         let port = |pair: weir_netif::QueuePair| {
-            (pair.cpu, Port::new(interface, attachment, pair.source, (self.dress)(pair.queue)))
+            let queue = (self.dress)(pair.queue);
+            (pair.cpu, Port::new(interface, attachment, pair.source, queue, self.shared.arena.slots()))
         };
         Ok((attached, pairs.into_iter().map(port).collect()))
     }

@@ -11,6 +11,8 @@ use weir_sync::Softint;
 /// Packets that wait in software while a transmit ring is full: four rings of QEMU's size, 3 ms of a 1 Gb/s link in
 /// full frames.
 const BACKLOG: usize = 1024;
+/// Share of all buffers that they may be at most: a link that stands still must not take them from the others.
+const SHARE: usize = 8;
 /// How soon a backlog is tried again when nothing else is sent.
 pub(crate) const RETRY: Duration = Duration::from_micros(100);
 
@@ -29,15 +31,24 @@ pub struct Port {
     pub(crate) fault: Option<Fault>,
     /// Packets may be in flight to the device, or it is new: a first look after it is due.
     pub(crate) in_flight: bool,
-    /// Packets that found the ring full, oldest first. Made with room for [`BACKLOG`]: it never grows.
+    /// Packets that found the ring full, oldest first. Made with room for `most`: it never grows.
     backlog: VecDeque<Packet>,
+    /// How many may wait.
+    most: usize,
 }
 
 impl Port {
-    /// A healthy port.
-    pub fn new(interface: IfIndex, attachment: u32, source: u8, queue: Box<dyn Queue>) -> Self {
-        let backlog = VecDeque::with_capacity(BACKLOG);
-        Self { interface, attachment, source, queue, fault: None, in_flight: true, backlog }
+    /// A healthy port of a router with so many `buffers`.
+    pub fn new(
+        interface: IfIndex,
+        attachment: u32,
+        source: u8,
+        queue: Box<dyn Queue>,
+        buffers: usize,
+    ) -> Self {
+        let most = BACKLOG.min(buffers / SHARE);
+        let backlog = VecDeque::with_capacity(most);
+        Self { interface, attachment, source, queue, fault: None, in_flight: true, backlog, most }
     }
 
     /// Whether packets wait for room.
@@ -58,7 +69,7 @@ impl Port {
             self.in_flight = true;
             self.queue.transmit(cx, pool, batch)?;
         }
-        let room = BACKLOG - self.backlog.len();
+        let room = self.most - self.backlog.len();
         self.backlog.extend(batch.drain(..batch.len().min(room)));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
 
 mod configuration;
+mod disks;
 mod errors;
 mod forwarding;
 mod hardware;
@@ -12,6 +13,7 @@ mod own;
 mod policy;
 mod preempt;
 mod refusals;
+mod sources;
 mod tracing;
 mod vlan_linux;
 mod vlans;
@@ -86,8 +88,10 @@ fn table() -> Vec<Test> {
     all.extend(neighbours::tests());
     all.extend(policy::tests());
     all.extend(configuration::tests());
+    all.extend(sources::tests());
     all.extend(vlans::tests());
     all.extend(hardware::tests());
+    all.extend(disks::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());

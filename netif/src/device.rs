@@ -39,7 +39,8 @@ impl Offloads {
     }
 }
 
-/// What is fixed about a device for as long as it is attached.
+/// What is known about a device. Of what is here only the MTU, and whether it spreads flows by hash, change while it is
+/// attached: by [`Device::service`].
 #[derive(Clone, Debug)]
 pub struct DeviceInfo {
     /// Driver and place, as logs name it: `virtio-net pci 00:02.0`.
@@ -115,7 +116,7 @@ pub struct QueuePair {
 
 /// An attached device: its queues go to the CPUs, the rest stays at task level.
 pub trait Device: Send {
-    /// What is fixed about it.
+    /// What is known about it.
     fn info(&self) -> &DeviceInfo;
 
     /// Hands out its queue pairs, pair *n* for CPU *n*; empty the second time.

@@ -407,7 +407,8 @@ fn a_queue_pair_waits_for_the_configuration_that_brings_it() {
         while round(&mut cpu, &mut runner) == More::Yes {}
         (shared.inbox.of(CpuId::BOOT).len(), runner.0.ports.len(), shared.returned.len())
     };
-    assert!(shared.inbox.of(CpuId::BOOT).push(Port::new(IfIndex(0), 1, pair.source, pair.queue)).is_ok());
+    let port = Port::new(IfIndex(0), 1, pair.source, pair.queue, arena.slots());
+    assert!(shared.inbox.of(CpuId::BOOT).push(port).is_ok());
     assert_eq!(publish(1, &[], 0), (1, 0, 0), "(inbox, ports, returned) under a configuration that is older");
     assert_eq!(publish(2, &[Some(place)], 1), (0, 1, 0));
     assert_eq!(publish(3, &[], 1), (0, 0, 1));
