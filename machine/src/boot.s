@@ -1,5 +1,6 @@
 # Every way into the image, and the way of the other CPUs, which arrive from the trampoline in the first MiB or, on
-# uhyve, wait here from the start. All build on page tables that are part of the image, and leave through weir_enter.
+# uhyve, wait here from the start. All build on page tables that are part of the image, and leave through
+# weir_entry_64.
 
 .section .note.Xen, "a", @note
 .balign 4
@@ -34,7 +35,7 @@ weir_entry:
     mov dword ptr [{entry_tsc}], eax
     mov dword ptr [{entry_tsc} + 4], edx
     mov r9d, offset weir_entry_root
-    mov r8d, offset weir_enter
+    mov r8d, offset weir_entry_64
     jmp weir_take_over
 
 # Hermit's other CPUs wait on the loader's page tables until smp::start_one calls them by their number.
@@ -68,6 +69,10 @@ weir_take_over:
 .code32
 .globl weir_pvh_entry
 weir_pvh_entry:
+    mov ebp, offset weir_pvh_entry_64
+
+# 32-bit protected mode, no paging. EBX = what the loader left, EBP = where to go on in 64-bit mode.
+weir_entry_32:
     cli
     cld
     rdtsc
@@ -75,7 +80,7 @@ weir_pvh_entry:
     mov dword ptr [{entry_tsc} + 4], edx
     mov eax, offset weir_entry_root
     mov esi, ebx
-    mov edi, offset weir_pvh_entry_64
+    mov edi, ebp
     jmp weir_enter_long_mode
 
 .globl weir_ap_entry_32
@@ -124,7 +129,7 @@ weir_pvh_entry_64:
     mov esi, {pvh}
 
 # RDI = what the loader left, ESI = the boot protocol.
-weir_enter:
+weir_entry_64:
     mov rsp, offset {stacks} + {stacks_len}
     call {boot}
     ud2
