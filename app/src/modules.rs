@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 
 /// Parsing takes up to this many times the text for a moment.
-const APPETITE: u64 = 128;
+pub(crate) const APPETITE: u64 = 128;
 /// Characters of a module's first line that a list shows.
 const SHOWN: usize = 60;
 

@@ -7,18 +7,18 @@ use crate::guest::{CONFIG, Guest};
 use crate::interfaces::Interfaces;
 use crate::management::Management;
 use crate::mesh::{Exchange, mesh};
-use crate::modules::Modules;
+use crate::modules::{APPETITE, Modules};
 use crate::router::Router;
 use crate::shared::Shared;
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
-    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, xen,
+    clock, console, dispatch, dma, error, frames, hermit, info, mmio_devices, pci, print, random, smp, xen,
 };
 use weir_netif::{Arena, BUFFER, PAGE_BUFFER, Queue};
 use weir_netstack::stack::{Duty, Settings};
@@ -61,7 +61,7 @@ pub fn start(
         Crew { shared, exchanges }
     });
     let cpus = smp::start_others(other);
-    let bays = bays(cx, cpus);
+    let bays = bays(cpus);
     for (port, bay) in bays.iter().enumerate() {
         info!("{}", attach::describe(port, bay.info()));
     }
@@ -110,8 +110,26 @@ fn configuration(cx: &Control, modules: &Modules, guest: Option<&mut Guest>) -> 
     }
     if !modules.is_empty() {
         info!("configuration: boot module 1");
+    } else if hermit::present() {
+        return uhyve_file(free);
     }
     modules.at_boot(free)
+}
+
+/// Where uhyve shows its guest the configuration.
+const UHYVE_FILE: &str = "/weir.toml";
+
+fn uhyve_file(free: u64) -> Result<Config, String> {
+    match hermit::read_file(UHYVE_FILE, (free / APPETITE) as usize) {
+        Ok(Some(text)) => {
+            info!("configuration: file {UHYVE_FILE} of uhyve");
+            Config::parse(&text).map_err(|errors| errors.in_file(UHYVE_FILE).to_string())
+        }
+        Ok(None) => Err(alloc::format!(
+            "weir.toml: uhyve shows no such file (uhyve: --file-mapping weir.toml:{UHYVE_FILE})\n"
+        )),
+        Err(wrong) => Err(alloc::format!("{UHYVE_FILE}: {wrong}\n")),
+    }
 }
 
 fn other(cpu: Cpu) -> ! {
@@ -133,32 +151,25 @@ fn arena(memory: u64) -> &'static Arena {
 
 /// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU, if it has
 /// as many.
-fn bays(cx: &Control, cpus: usize) -> Vec<Bay> {
+fn bays(cpus: usize) -> Vec<Bay> {
     let options = net::Options { queue_pairs: cpus as u16, ..net::Options::default() };
     let mut bays = Vec::new();
     for function in pci::functions().iter().copied().filter(net::matches) {
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
-            net::probe_pci(cx, &function, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
+        let place = move |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
+        let probe = move |cx: &Control| net::probe_pci(cx, &function, &options).map_err(place);
+        match net::look_pci(&function) {
+            Ok(info) => bays.push(Bay::known(info, Box::new(probe))),
+            Err(wrong) => error!("{}", place(wrong)),
         }
     }
     for slot in mmio_devices::virtio().iter().copied() {
-        // A slot of a board that nothing is plugged into, or something else is.
-        let probed = net::probe_mmio(cx, &slot, &options).map(drop);
-        if let Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) = probed {
-            continue;
-        }
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
-            net::probe_mmio(cx, &slot, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
+        let place = move |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
+        let probe = move |cx: &Control| net::probe_mmio(cx, &slot, &options).map_err(place);
+        match net::look_mmio(&slot) {
+            Ok(info) => bays.push(Bay::known(info, Box::new(probe))),
+            // A slot of a board that nothing is plugged into, or something else is.
+            Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) => {}
+            Err(wrong) => error!("{}", place(wrong)),
         }
     }
     bays
