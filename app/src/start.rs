@@ -73,7 +73,7 @@ pub fn start(
         Crew { shared, exchanges }
     });
     let cpus = smp::start_others(other);
-    let bays = bays(cx, cpus);
+    let bays = bays(cpus);
     for (port, bay) in bays.iter().enumerate() {
         info!("{}", attach::describe(port, bay.info()));
     }
@@ -138,32 +138,25 @@ fn arena(memory: u64) -> &'static Arena {
 
 /// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU, if it has
 /// as many.
-fn bays(cx: &Control, cpus: usize) -> Vec<Bay> {
+fn bays(cpus: usize) -> Vec<Bay> {
     let options = net::Options { queue_pairs: cpus as u16, ..net::Options::default() };
     let mut bays = Vec::new();
     for function in pci::functions().iter().copied().filter(net::matches) {
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
-            net::probe_pci(cx, &function, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
+        let place = move |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
+        let probe = move |cx: &Control| net::probe_pci(cx, &function, &options).map_err(place);
+        match net::look_pci(&function) {
+            Ok(info) => bays.push(Bay::known(info, Box::new(probe))),
+            Err(wrong) => error!("{}", place(wrong)),
         }
     }
     for slot in mmio_devices::virtio().iter().copied() {
-        // A slot of a board that nothing is plugged into, or something else is.
-        let probed = net::probe_mmio(cx, &slot, &options).map(drop);
-        if let Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) = probed {
-            continue;
-        }
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
-            net::probe_mmio(cx, &slot, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
+        let place = move |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
+        let probe = move |cx: &Control| net::probe_mmio(cx, &slot, &options).map_err(place);
+        match net::look_mmio(&slot) {
+            Ok(info) => bays.push(Bay::known(info, Box::new(probe))),
+            // A slot of a board that nothing is plugged into, or something else is.
+            Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) => {}
+            Err(wrong) => error!("{}", place(wrong)),
         }
     }
     bays

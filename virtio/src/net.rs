@@ -86,6 +86,25 @@ pub fn probe_mmio(cx: &Control, device: &MmioDevice, options: &Options) -> Resul
     probe(cx, Box::new(transport), kind, options)
 }
 
+/// What there is to say of a network device on PCI, without attaching it: neither its queues nor its offloads are settled.
+pub fn look_pci(function: &Function) -> Result<DeviceInfo, Error> {
+    let (transport, kind) = Pci::new(function)?;
+    look(Box::new(transport), kind)
+}
+
+/// [`look_pci`] behind memory-mapped registers.
+pub fn look_mmio(device: &MmioDevice) -> Result<DeviceInfo, Error> {
+    let (transport, kind) = Mmio::new(device)?;
+    look(Box::new(transport), kind)
+}
+
+fn look(transport: Box<dyn Transport>, kind: u32) -> Result<DeviceInfo, Error> {
+    if kind != NETWORK {
+        return Err(Error::NotNetwork(kind));
+    }
+    attach::look(transport)
+}
+
 /// Attaches a device of type `kind` on any transport.
 pub fn probe(
     _cx: &Control,

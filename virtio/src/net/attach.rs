@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use virtio_spec::DeviceStatus;
 use virtio_spec::net::F;
 use weir_machine::interrupt::{self, Interrupt};
-use weir_machine::{clock, debug, warn};
+use weir_machine::{clock, debug, hermit, warn};
 use weir_netif::{DeviceInfo, MIN_CAPACITY, Offloads, QueuePair};
 use weir_sync::CpuId;
 
@@ -33,6 +33,10 @@ const DEFAULT_MTU: u16 = 1500;
 
 /// Attaches a network device.
 pub(super) fn attach(transport: Box<dyn Transport>, options: &Options) -> Result<Net, Error> {
+    new(transport).run(options)
+}
+
+fn new(transport: Box<dyn Transport>) -> Attach {
     let name = format!("virtio-net {}", transport.place());
     let info = DeviceInfo { name, mac: [0; 6], mtu: DEFAULT_MTU, queues: 0, offloads: Offloads::empty() };
     // From here on a failure drops this, which resets the device.
@@ -46,7 +50,16 @@ pub(super) fn attach(transport: Box<dyn Transport>, options: &Options) -> Result
         interrupts: Vec::new(),
         config_source: 0,
     };
-    Attach { net, status: DeviceStatus::empty(), max_pairs: 1 }.run(options)
+    Attach { net, status: DeviceStatus::empty(), max_pairs: 1 }
+}
+
+/// Says of a network device what can be said before features are settled, and resets it. It must not run for that:
+/// uhyve's cannot be reset once it did.
+pub(super) fn look(transport: Box<dyn Transport>) -> Result<DeviceInfo, Error> {
+    let mut attach = new(transport);
+    let (_, config) = attach.wake()?;
+    attach.describe(0, &config, false);
+    Ok(attach.net.info.clone())
 }
 
 struct Attach {
@@ -58,12 +71,8 @@ struct Attach {
 
 impl Attach {
     fn run(mut self, options: &Options) -> Result<Net, Error> {
-        if !reset(&mut *self.net.transport) {
-            return Err(Error::ResetTimeout);
-        }
-        self.advance(DeviceStatus::ACKNOWLEDGE);
-        self.advance(DeviceStatus::DRIVER);
-        let config = self.negotiate(options)?;
+        let (offered, config) = self.wake()?;
+        self.negotiate(options, offered, &config)?;
         let pairs = self.queue_pairs(options.queue_pairs);
         self.set_up_pairs(pairs)?;
         self.set_up_control()?;
@@ -72,6 +81,8 @@ impl Attach {
         let hashes = self.steer(pairs, &config)?;
         self.filter(options.filter)?;
         self.describe(pairs, &config, hashes);
+        let bits = features::to_bits(self.net.features);
+        debug!("{}: {pairs} queue pairs, features {bits:#x}", self.net.info.name);
         Ok(self.net)
     }
 
@@ -79,20 +90,32 @@ impl Attach {
         advance(&mut *self.net.transport, &mut self.status, bit);
     }
 
-    /// Settles features (§3.1.1, steps 4 to 6).
-    fn negotiate(&mut self, options: &Options) -> Result<Config, Error> {
+    /// From a reset to what the device offers (§3.1.1, steps 1 to 4).
+    fn wake(&mut self) -> Result<(F, Config), Error> {
+        if !reset(&mut *self.net.transport) {
+            return Err(Error::ResetTimeout);
+        }
+        self.advance(DeviceStatus::ACKNOWLEDGE);
+        self.advance(DeviceStatus::DRIVER);
         let transport = &mut *self.net.transport;
         let offered = features::from_bits(transport.read_features());
         if !offered.contains(F::VERSION_1) {
             return Err(Error::NotVersion1);
         }
+        self.net.features = offered;
         let config = Config::read(transport, offered)?;
+        Ok((offered, config))
+    }
+
+    /// Settles features (§3.1.1, steps 4 to 6).
+    fn negotiate(&mut self, options: &Options, offered: F, config: &Config) -> Result<(), Error> {
         let wanted = Wanted {
             offloads: options.offloads,
             multiqueue: options.queue_pairs > 1 && config.pairs > 1,
             mtu: offered.contains(F::MRG_RXBUF) || config.mtu.is_some_and(|mtu| mtu <= SINGLE_BUFFER_MTU),
         };
         let features = features::choose(offered, wanted);
+        let transport = &mut *self.net.transport;
         transport.write_features(features::to_bits(features));
         self.advance(DeviceStatus::FEATURES_OK);
         let status = DeviceStatus::from_bits_retain(self.net.transport.read_status());
@@ -101,7 +124,7 @@ impl Attach {
         }
         self.net.features = features;
         self.max_pairs = config.pairs;
-        Ok(config)
+        Ok(())
     }
 
     /// How many queue pairs to use: as wanted, as offered, one vector each, one CPU each.
@@ -252,9 +275,11 @@ impl Attach {
     fn describe(&mut self, pairs: u16, config: &Config, hashes: bool) {
         let info = &mut self.net.info;
         info.queues = pairs;
-        debug!("{}: {pairs} queue pairs, features {:#x}", info.name, features::to_bits(self.net.features));
         info.offloads = features::offloads(self.net.features, hashes);
         info.mac = config.mac.unwrap_or_else(random_mac);
+        if hermit::present() {
+            info.mac = beside(info.mac);
+        }
         let mtu = config.mtu.unwrap_or(DEFAULT_MTU);
         info.mtu = if self.net.features.contains(F::MRG_RXBUF) { mtu } else { mtu.min(SINGLE_BUFFER_MTU) };
         if info.mtu != mtu {
@@ -264,6 +289,13 @@ impl Attach {
             );
         }
     }
+}
+
+/// A station address for the guest of uhyve, which passes on its TAP's own: that is the host's, or its bridge takes it for
+/// its own. uhyve hands every frame over, whatever its destination.
+fn beside(mut tap: [u8; 6]) -> [u8; 6] {
+    tap[0] = tap[0] & !1 ^ 0x40 | 0x02;
+    tap
 }
 
 /// A locally administered unicast address (IEEE 802 §8.4), for a device without one.
