@@ -26,3 +26,4 @@ pub mod show;
 pub mod sources;
 #[cfg(feature = "image")]
 pub mod start;
+pub mod vlans;

@@ -10,6 +10,7 @@ use crate::modules::Modules;
 use crate::router::Router;
 use crate::shared::Shared;
 use crate::sources::{self, Search};
+use crate::vlans;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
@@ -45,7 +46,12 @@ impl Crew {
     fn forwarder(&self, cpu: CpuId) -> Forwarder {
         let Some(exchange) = self.exchanges.of(cpu).pop() else { panic!("{cpu} forwards already") };
         let duty = if cpu == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
-        let stack = Stack::new(Settings { seed: random::seed(), duty, ..Settings::default() });
+        let stack = Stack::new(Settings {
+            interfaces: vlans::MAX_INDICES,
+            seed: random::seed(),
+            duty,
+            ..Settings::default()
+        });
         Forwarder::new(self.shared, stack, exchange)
     }
 }

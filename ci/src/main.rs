@@ -8,6 +8,7 @@ mod cleanup;
 mod command;
 mod console;
 mod cpio;
+mod disk;
 mod doctor;
 mod flows;
 mod frame;
@@ -32,6 +33,7 @@ mod symbolize;
 mod table;
 mod tests;
 mod trace;
+mod trunk;
 mod xen;
 
 use std::process::ExitCode;
@@ -69,6 +71,15 @@ attached: Ctrl-] leaves. Exits with 1 if anything failed.",
 Lists the programs the lab uses and what is missing, with the line that installs it. --install runs that line; it
 needs root.",
         run: doctor,
+    },
+    Subcommand {
+        name: "disk",
+        summary: "make the disk image",
+        help: "lab disk [--config FILE] [--folder FOLDER]
+
+Makes weir.raw and weir.qcow2 in FOLDER (images/out): the router with GRUB for BIOS and UEFI, and FILE (images/weir.toml) as
+the configuration on its FAT partition. The same input gives the same bytes.",
+        run: make_disk,
     },
     Subcommand {
         name: "boot-tests",
@@ -294,6 +305,17 @@ fn doctor(mut arguments: Arguments) -> Result<bool> {
     let install = if arguments.flag("--install") { doctor::Install::Yes } else { doctor::Install::No };
     arguments.end("doctor")?;
     doctor::check(install)
+}
+
+fn make_disk(mut arguments: Arguments) -> Result<bool> {
+    let images = router::workspace()?.join("images");
+    let path =
+        |option: Option<String>, default: &str| option.map_or_else(|| images.join(default), Into::into);
+    let config = path(arguments.option("--config")?, "weir.toml");
+    let folder = path(arguments.option("--folder")?, "out");
+    arguments.end("disk")?;
+    disk::make(&router::weir_elf()?, &config, &folder)?;
+    Ok(true)
 }
 
 fn flood(mut arguments: Arguments) -> Result<bool> {

@@ -38,6 +38,7 @@ mod memory_functions;
 pub mod mmio;
 pub mod mmio_devices;
 pub mod msix;
+pub mod multiboot2;
 pub mod paging;
 pub mod pci;
 #[cfg(feature = "image")]
