@@ -46,11 +46,11 @@ pub mod pvh;
 pub mod random;
 #[cfg(feature = "image")]
 mod report;
+pub mod smbios;
 #[cfg(feature = "image")]
 pub mod smp;
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]
 mod stacks;
-pub mod smbios;
 pub mod start_info;
 pub mod task;
 pub mod timer;
