@@ -128,6 +128,13 @@ pub fn init(rsdp: Option<u64>) -> &'static Info {
     info
 }
 
+/// For a machine whose boot protocol says that there are `cpus` and no tables: nothing is searched. Boot CPU only, once,
+/// instead of `init`.
+#[cfg(feature = "image")]
+pub(crate) fn without_tables(cpus: u32) -> &'static Info {
+    INFO.call_once(|| Info { cpus: (0..cpus).collect(), ..Info::default() })
+}
+
 /// What `init` found; the defaults before it ran.
 pub fn get() -> &'static Info {
     INFO.call_once(Info::default)

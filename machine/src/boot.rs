@@ -2,11 +2,14 @@
 //! order, on the boot CPU, each step once.
 
 use crate::frames;
+use crate::hermit::{self, boot_info};
 use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
 use crate::start_info::{Areas, Memory, StartInfo};
-use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices};
-use crate::{multiboot2, pci, power, pvh, report, smp, timer, xen};
+use crate::{
+    acpi, apic, clock, console, cpu, interrupt, ioapic, linux_boot, log, memory_functions, mmio_devices, pci,
+};
+use crate::{multiboot2, power, pvh, report, smp, timer, xen};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -26,7 +29,8 @@ pub struct Boot {
     pub memory: u64,
     /// CPUs that can be started, this one included.
     pub cpus: usize,
-    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `bare machine` if none.
+    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `uhyve` if that is what runs on
+    /// KVM; `bare machine` if none.
     pub platform: &'static str,
     /// Physical address of the ACPI root pointer.
     pub rsdp: Option<u64>,
@@ -68,6 +72,10 @@ core::arch::global_asm!(
     boot = sym enter,
     pvh = const PVH,
     multiboot2 = const MULTIBOOT2,
+    hermit = const HERMIT,
+    linux = const LINUX,
+    unknown = const UNKNOWN,
+    called = sym smp::CALLED,
     root = sym paging::ROOT,
     mailbox = sym smp::MAILBOX,
     run_top = const cpu::RUN_TOP,
@@ -104,6 +112,10 @@ static BOOT: Once<Boot> = Once::new();
 /// Boot protocols, as the entry code numbers them.
 const PVH: u32 = 0;
 const MULTIBOOT2: u32 = 3;
+const HERMIT: u32 = 1;
+const LINUX: u32 = 2;
+/// Something entered at the ELF entry point that follows neither of the two.
+const UNKNOWN: u32 = u32::MAX;
 
 /// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
 ///
@@ -113,13 +125,6 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
     block.prepare(CpuId::BOOT, &raw const STACKS as u64);
     cpu::load(block);
     interrupt::load();
-    xen::start();
-    console::init();
-    cpu::features();
-    if cpu::has_quick_strings() {
-        memory_functions::use_string_instructions();
-    }
-
     let read = |at: u64, len: u64| -> Option<&[u8]> {
         let end = at.checked_add(len)?;
         if at == 0 || end > 1 << 32 {
@@ -129,9 +134,26 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
         // before the allocators start.
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) })
     };
+    if protocol == HERMIT && boot_info::is_uhyve(info, &read) {
+        hermit::start();
+    } else {
+        xen::start();
+        console::init();
+    }
+    cpu::features();
+    if cpu::has_quick_strings() {
+        memory_functions::use_string_instructions();
+    }
+
     let (name, start) = match protocol {
         PVH => ("PVH start info", pvh::parse(info, &read)),
         MULTIBOOT2 => ("Multiboot2 information", multiboot2::parse(info, &read)),
+        HERMIT => ("Hermit boot info", boot_info::parse(info, &read)),
+        LINUX => ("Linux boot_params", linux_boot::parse(info, &read)),
+        UNKNOWN => panic!(
+            "whoever entered here speaks neither Hermit's loader ABI (RSI = CPU number) nor Linux's 64-bit boot \
+             protocol (\"HdrS\" at RSI + 0x202): RSI = {info:#x}"
+        ),
         other => panic!("the entry code names boot protocol {other}, which there is not"),
     };
     let start = start.unwrap_or_else(|why| panic!("{name} at {info:#x}: {why}"));
@@ -139,7 +161,13 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
     let level_known = log::init(command_line);
     let panic_known = report::init(command_line);
     xen::init();
-    let acpi = acpi::init(start.rsdp);
+    if let Some(khz) = start.tsc_khz {
+        clock::hint(u64::from(khz) * 1000, "the boot protocol");
+    }
+    let acpi = match start.cpus {
+        Some(cpus) => acpi::without_tables(cpus),
+        None => acpi::init(start.rsdp),
+    };
     power::init(acpi);
     apic::init(acpi.has_8259);
     xen::init_cpu(CpuId::BOOT);
@@ -168,7 +196,7 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
             .leak(),
         memory: start.ram.as_slice().iter().map(|area| area.end - area.start).sum(),
         cpus: smp::named(),
-        platform: cpu::hypervisor(),
+        platform: if hermit::present() { "uhyve" } else { cpu::hypervisor() },
         rsdp: start.rsdp,
     });
     weir_main(boot)

@@ -25,8 +25,10 @@ pub mod frames;
 pub mod fw_cfg;
 #[cfg(feature = "image")]
 mod heap;
+pub mod hermit;
 pub mod interrupt;
 pub mod ioapic;
+pub mod linux_boot;
 mod local;
 mod lock;
 pub mod log;

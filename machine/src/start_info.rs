@@ -22,6 +22,10 @@ pub enum Bad {
     NoMemoryMap,
     /// An address in it points to nothing readable.
     Unreadable,
+    /// Its device tree is none.
+    DeviceTree,
+    /// Hermit's boot info by another loader than uhyve.
+    NotUhyve,
 }
 
 impl core::fmt::Display for Bad {
@@ -30,6 +34,8 @@ impl core::fmt::Display for Bad {
             Self::Magic => "its magic number is not there",
             Self::NoMemoryMap => "it names no RAM",
             Self::Unreadable => "an address in it leads nowhere",
+            Self::DeviceTree => "its device tree is broken",
+            Self::NotUhyve => "it is not uhyve's: of Hermit's loaders only uhyve starts this image",
         })
     }
 }
@@ -105,13 +111,17 @@ pub struct StartInfo {
     pub modules: Modules,
     /// Physical address of the RSDP.
     pub rsdp: Option<u64>,
+    /// Where the protocol says what firmware tables say elsewhere: how many CPUs there are, their APICs numbered from 0.
+    pub cpus: Option<u32>,
+    /// The TSC's frequency, if the protocol states it.
+    pub tsc_khz: Option<u32>,
 }
 
 impl StartInfo {
     /// A machine with this RAM, nothing known of it yet.
     pub fn new(ram: Areas) -> Self {
         let (loader, modules) = (Areas::new(), Modules::default());
-        Self { ram, loader, command_line: None, modules, rsdp: None }
+        Self { ram, loader, command_line: None, modules, rsdp: None, cpus: None, tsc_khz: None }
     }
 
     /// Notes a command line that ends with a zero, after [`MAX_COMMAND_LINE`] bytes or where memory does.
