@@ -13,6 +13,7 @@ mod own;
 mod policy;
 mod preempt;
 mod refusals;
+mod sources;
 mod tracing;
 
 use std::collections::VecDeque;
@@ -85,6 +86,7 @@ fn table() -> Vec<Test> {
     all.extend(neighbours::tests());
     all.extend(policy::tests());
     all.extend(configuration::tests());
+    all.extend(sources::tests());
     all.extend(hardware::tests());
     all.extend(disks::tests());
     all.extend(operation::tests());

@@ -51,14 +51,22 @@ pub struct Strings<'a> {
     pub problem: Option<Problem>,
 }
 
-/// The machine's OEM strings. Looks for tables only where firmware may have left some: not under Xen, whose PVH guests
-/// get none, and not where there are no ACPI tables either.
+/// The machine's OEM strings.
 #[cfg(feature = "image")]
 pub fn oem_strings() -> Strings<'static> {
-    if crate::xen::present() || !crate::acpi::get().present {
-        return Strings::default();
-    }
-    read(&crate::acpi::Physical)
+    if may_exist() { read(&crate::acpi::Physical) } else { Strings::default() }
+}
+
+/// Whether this machine has tables.
+#[cfg(feature = "image")]
+pub fn is_present() -> bool {
+    may_exist() && entry_point(&crate::acpi::Physical).is_some()
+}
+
+/// Firmware may have left tables: not under Xen, whose PVH guests get none, and not where there are no ACPI tables either.
+#[cfg(feature = "image")]
+fn may_exist() -> bool {
+    !crate::xen::present() && crate::acpi::get().present
 }
 
 /// The host's tables are its own affair.
@@ -67,9 +75,15 @@ pub fn oem_strings() -> Strings<'static> {
     Strings::default()
 }
 
+/// The host's tables are its own affair.
+#[cfg(not(feature = "image"))]
+pub fn is_present() -> bool {
+    false
+}
+
 /// The OEM strings of the tables whose entry point a scan of `memory` finds; the 64-bit one counts first.
 pub fn read<'a, M: Memory<'a>>(memory: &M) -> Strings<'a> {
-    let Some((address, len)) = memory.bytes(AREA, AREA_LEN).and_then(scan) else { return Strings::default() };
+    let Some((address, len)) = entry_point(memory) else { return Strings::default() };
     match memory.bytes(address, len.min(MAX_TABLE)) {
         Some(table) => walk(table),
         None => Strings { list: Vec::new(), problem: Some(Problem::Unreadable(address)) },
@@ -77,7 +91,8 @@ pub fn read<'a, M: Memory<'a>>(memory: &M) -> Strings<'a> {
 }
 
 /// Address and length of the table.
-fn scan(area: &[u8]) -> Option<(u64, usize)> {
+fn entry_point<'a, M: Memory<'a>>(memory: &M) -> Option<(u64, usize)> {
+    let area = memory.bytes(AREA, AREA_LEN)?;
     let places = || (0..area.len()).step_by(16).filter_map(|at| area.get(at..));
     places().find_map(entry_64).or_else(|| places().find_map(entry_32))
 }

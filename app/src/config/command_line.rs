@@ -164,7 +164,7 @@ impl Report {
 }
 
 /// A word as a console may show it.
-fn shown(word: &str) -> String {
+pub fn shown(word: &str) -> String {
     const LONGEST: usize = 70;
     let start: String = word
         .chars()
