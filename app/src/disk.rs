@@ -60,6 +60,11 @@ pub fn search(cx: &Control, limit: usize) -> Search {
     search
 }
 
+/// Whether there is a virtio disk at all.
+pub fn is_present() -> bool {
+    pci::functions().iter().any(blk::matches) || mmio_devices::virtio().iter().any(blk::matches_mmio)
+}
+
 impl Search {
     fn pass(&mut self, disk: &str, why: &str) {
         // Writing to a String cannot fail.

@@ -88,6 +88,11 @@ pub fn matches(function: &Function) -> bool {
     device_type(function) == Some(BLOCK_DEVICE)
 }
 
+/// Whether there is a virtio block device behind memory-mapped registers.
+pub fn matches_mmio(device: &MmioDevice) -> bool {
+    Mmio::new(device).is_ok_and(|(_, kind)| kind == BLOCK_DEVICE)
+}
+
 /// A disk that can be read. `[C]` The task that opened it.
 pub struct Disk {
     transport: Box<dyn Transport>,
