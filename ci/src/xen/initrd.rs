@@ -13,7 +13,7 @@ use crate::command::{self, capture};
 use crate::cpio::Archive;
 
 /// Programs of dom0 beside busybox, by name on the usual path. Busybox's own shell would prefer its own `ip` to iproute2's.
-const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool"];
+const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool", "perl"];
 
 /// Xen's programs, in the folder of its version.
 const XEN_PROGRAMS: &[&str] =
