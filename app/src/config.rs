@@ -21,14 +21,16 @@ use core::str;
 use toml::de::DeTable;
 
 pub use errors::{Error, Errors, InFile, Note};
-pub use types::{Config, Interface, Match, Reject, ReversePathFilter, Route, Steering, Target};
+pub use types::{Attachment, Config, Interface, Match, Reject, ReversePathFilter, Route, Steering, Target};
 
 use errors::{Finding, Report};
 
 /// Longest configuration text, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
 /// Most interfaces of one router.
-pub const MAX_INTERFACES: usize = 64;
+pub const MAX_INTERFACES: usize = 256;
+/// Of these, most with a device of their own.
+pub const MAX_DEVICES: usize = 64;
 /// Most addresses of one interface, both families together.
 pub const MAX_ADDRESSES: usize = 32;
 /// Most static routes, both families together.

@@ -27,3 +27,4 @@ pub mod show;
 pub mod sources;
 #[cfg(feature = "image")]
 pub mod start;
+pub mod vlans;

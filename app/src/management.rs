@@ -257,13 +257,14 @@ impl Management {
             memory_free: frames::free_bytes(),
             buffers: self.shared.arena.slots(),
             buffers_free: self.shared.buffers_free(),
+            buffers_lost: self.shared.arena.lost(),
             uptime_ns: now.as_nanos(),
             busy_ticks: dispatch::busy_ticks(CpuId::BOOT),
         };
         let row = |cpu: CpuId| {
             let counters = self.shared.counters.of(cpu);
             let sum = |field: fn(&weir_netif::Totals) -> u64| {
-                self.interfaces.attached().iter().map(|attached| field(&attached.counters.of(cpu))).sum()
+                self.interfaces.counters().map(|counters| field(&counters.of(cpu))).sum()
             };
             CpuStatus {
                 cpu,

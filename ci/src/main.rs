@@ -33,6 +33,7 @@ mod symbolize;
 mod table;
 mod tests;
 mod trace;
+mod trunk;
 mod xen;
 
 use std::process::ExitCode;

@@ -15,6 +15,8 @@ mod preempt;
 mod refusals;
 mod sources;
 mod tracing;
+mod vlan_linux;
+mod vlans;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -87,12 +89,14 @@ fn table() -> Vec<Test> {
     all.extend(policy::tests());
     all.extend(configuration::tests());
     all.extend(sources::tests());
+    all.extend(vlans::tests());
     all.extend(hardware::tests());
     all.extend(disks::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());
     all.extend(linux_hosts::tests());
+    all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
     all
 }

@@ -7,9 +7,9 @@ use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
 use crate::start_info::{Areas, Memory, StartInfo};
 use crate::{
-    acpi, apic, clock, console, cpu, interrupt, ioapic, linux_boot, log, memory_functions, mmio_devices, pci,
+    acpi, apic, clock, console, cpu, interrupt, ioapic, linux_boot, log, memory_functions, mmio_devices,
 };
-use crate::{multiboot2, power, pvh, report, smp, timer, xen};
+use crate::{multiboot2, pci, power, pvh, report, smp, timer, xen};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -71,11 +71,11 @@ core::arch::global_asm!(
     entry_tsc = sym clock::ENTRY_TSC,
     boot = sym enter,
     pvh = const PVH,
-    multiboot2 = const MULTIBOOT2,
     hermit = const HERMIT,
     linux = const LINUX,
     unknown = const UNKNOWN,
     called = sym smp::CALLED,
+    multiboot2 = const MULTIBOOT2,
     root = sym paging::ROOT,
     mailbox = sym smp::MAILBOX,
     run_top = const cpu::RUN_TOP,
@@ -111,11 +111,11 @@ static BOOT: Once<Boot> = Once::new();
 
 /// Boot protocols, as the entry code numbers them.
 const PVH: u32 = 0;
-const MULTIBOOT2: u32 = 3;
 const HERMIT: u32 = 1;
 const LINUX: u32 = 2;
 /// Something entered at the ELF entry point that follows neither of the two.
 const UNKNOWN: u32 = u32::MAX;
+const MULTIBOOT2: u32 = 3;
 
 /// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
 ///
@@ -147,13 +147,13 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
 
     let (name, start) = match protocol {
         PVH => ("PVH start info", pvh::parse(info, &read)),
-        MULTIBOOT2 => ("Multiboot2 information", multiboot2::parse(info, &read)),
         HERMIT => ("Hermit boot info", boot_info::parse(info, &read)),
         LINUX => ("Linux boot_params", linux_boot::parse(info, &read)),
         UNKNOWN => panic!(
             "whoever entered here speaks neither Hermit's loader ABI (RSI = CPU number) nor Linux's 64-bit boot \
              protocol (\"HdrS\" at RSI + 0x202): RSI = {info:#x}"
         ),
+        MULTIBOOT2 => ("Multiboot2 information", multiboot2::parse(info, &read)),
         other => panic!("the entry code names boot protocol {other}, which there is not"),
     };
     let start = start.unwrap_or_else(|why| panic!("{name} at {info:#x}: {why}"));

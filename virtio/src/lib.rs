@@ -12,7 +12,6 @@ extern crate std;
 
 pub mod blk;
 mod error;
-mod health;
 pub mod net;
 mod queue;
 #[cfg(test)]

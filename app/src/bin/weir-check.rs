@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::process::ExitCode;
 
-use weir_app::config::{Config, Interface, MAX_BYTES, ReversePathFilter, Target};
+use weir_app::config::{Attachment, Config, Interface, MAX_BYTES, ReversePathFilter, Target};
 use weir_machine::start_info::MAX_COMMAND_LINE;
 
 const USAGE: &str = "\
@@ -99,7 +99,7 @@ fn summary(config: &Config) -> String {
     let mut text = format!("hostname   {}\n", config.hostname);
     for interface in &config.interfaces {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "interface  {}", describe(interface));
+        let _ = writeln!(text, "interface  {}", describe(config, interface));
     }
     let gateways =
         config.routes.iter().filter(|route| matches!(route.target, Target::Gateway { .. })).count();
@@ -108,8 +108,12 @@ fn summary(config: &Config) -> String {
     text
 }
 
-fn describe(interface: &Interface) -> String {
-    let mut words = vec![format!("{:<15} {}", interface.name, interface.matching)];
+fn describe(config: &Config, interface: &Interface) -> String {
+    let attachment = match interface.attachment {
+        Attachment::Device(matching) => matching.to_string(),
+        Attachment::Vlan { parent, id } => format!("vlan {id} on {}", config.interfaces[parent].name),
+    };
+    let mut words = vec![format!("{:<15} {attachment}", interface.name)];
     words.extend(interface.addresses.iter().map(|address| address.to_string()));
     words.extend(interface.mtu.map(|mtu| format!("mtu {mtu}")));
     match interface.reverse_path_filter {
