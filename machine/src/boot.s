@@ -1,5 +1,6 @@
 # Every way into the image, and the way of the other CPUs, which arrive from the trampoline in the first MiB or, on
-# uhyve, wait here from the start. All build on page tables that are part of the image, and leave through weir_enter.
+# uhyve, wait here from the start. All build on page tables that are part of the image, and leave through
+# weir_entry_64.
 
 .section .note.Xen, "a", @note
 .balign 4
@@ -34,7 +35,7 @@ weir_entry:
     mov dword ptr [{entry_tsc}], eax
     mov dword ptr [{entry_tsc} + 4], edx
     mov r9d, offset weir_entry_root
-    mov r8d, offset weir_enter
+    mov r8d, offset weir_entry_64
     jmp weir_take_over
 
 # Hermit's other CPUs wait on the loader's page tables until smp::start_one calls them by their number.
@@ -128,7 +129,7 @@ weir_pvh_entry_64:
     mov esi, {pvh}
 
 # RDI = what the loader left, ESI = the boot protocol.
-weir_enter:
+weir_entry_64:
     mov rsp, offset {stacks} + {stacks_len}
     call {boot}
     ud2

@@ -23,19 +23,18 @@ pub(crate) fn weir(dom0: &mut Dom0, guest: &Guest) -> Result<Table> {
 }
 
 fn read(dom0: &mut Dom0, guest: &Guest) -> Result<Table> {
-    let before = guest.console(dom0)?.len();
+    let before = guest.console_len(dom0)?;
     guest.type_keys(dom0, "s")?;
     let deadline = Instant::now() + NOTICE;
-    let mut length = before;
+    let mut length = 0;
     loop {
         std::thread::sleep(Duration::from_millis(300));
-        let text = guest.console(dom0)?;
-        let new = text.get(before..).unwrap_or_default();
+        let new = guest.console_after(dom0, before)?;
         // It is whole once nothing more comes.
-        if new.contains("memory") && text.len() == length {
-            return Ok(table::parse_weir(new));
+        if new.contains("memory") && new.len() == length {
+            return Ok(table::parse_weir(&new));
         }
-        length = text.len();
+        length = new.len();
         ensure!(Instant::now() < deadline, "no table on the guest's console, only {new:?}");
     }
 }
