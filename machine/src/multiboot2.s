@@ -27,5 +27,5 @@ weir_multiboot2_entry:
 weir_multiboot2_entry_64:
     mov edi, esi
     mov esi, {multiboot2}
-    jmp weir_enter
+    jmp weir_entry_64
 .text
