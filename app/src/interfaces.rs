@@ -317,6 +317,7 @@ impl Interfaces {
             device,
             state: State::Link(Link::Down),
             counters: bay.counters(),
+            cuts_told: false,
         };
         let port = |pair: weir_netif::QueuePair| {
             (pair.cpu, Port::new(interface, attachment, pair.source, (self.dress)(pair.queue)))
@@ -376,6 +377,7 @@ impl Interfaces {
             let silent = |attached: &&mut Attached| look == Look::All || !attached.device.announces_changes();
             for attached in self.attached.iter_mut().filter(silent) {
                 let interface = attached.interface;
+                attached.tell_cuts();
                 changed |=
                     attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));
             }
