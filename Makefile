@@ -51,7 +51,7 @@ image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
 test-images: ## build the images that tests boot beside the router's, into images/out
 	@cargo build --quiet $(tests) $(flags)
 	@mkdir -p $(out)
-	@for name in preempt-stress preempt-delay; do \
+	@for name in preempt-stress preempt-delay ends; do \
 		objcopy --strip-all target/image/release/$$name $(out)/$$name.elf; \
 	done
 
@@ -77,7 +77,7 @@ smoke-xen-lab: doctor ## the same with a Linux router: proves the lab
 	@$(lab) smoke-xen --guest linux
 
 .PHONY: smoke-uhyve
-smoke-uhyve: image doctor ## the router on uhyve, in a Linux guest if there is no KVM (about a minute)
+smoke-uhyve: image test-images doctor ## the router on uhyve, in a Linux guest if there is no KVM (about a minute)
 	@$(lab) smoke-uhyve
 
 .PHONY: bench-xen

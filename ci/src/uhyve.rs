@@ -77,11 +77,11 @@ read -r now _ < /proc/uptime; read -r then _ < \"$DIR/began\"; echo \"$then $now
         Ok(Ready { after: Duration::from_secs_f64((now - then).max(0.0)), line })
     }
 
-    /// Runs the image with `options` until it ends by itself: uhyve's exit status and all output.
-    pub(crate) fn run_to_end(&mut self, options: &str) -> Result<(i32, String)> {
+    /// Runs uhyve with `arguments`, an image among them, until it ends: its exit status and all output.
+    pub(crate) fn run_to_end(&mut self, arguments: &str) -> Result<(i32, String)> {
         self.end()?;
         let script = format!(
-            "cd \"$DIR\"; uhyve_run {options} weir.elf; until [ -e status ]; do sleep 0.05; done; cat status"
+            "cd \"$DIR\"; uhyve_run {arguments}; until [ -e status ]; do sleep 0.05; done; cat status"
         );
         let status = self.place.check(&script, READY)?.trim().parse().context("uhyve's exit status")?;
         Ok((status, self.console()?))

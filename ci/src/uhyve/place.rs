@@ -53,9 +53,11 @@ impl Place {
         let uhyve = install::program()?;
         let image = crate::router::weir_elf()?;
         ensure!(image.is_file(), "there is no image {}: make image", image.display());
+        let ends = image.with_file_name("ends.elf");
+        ensure!(ends.is_file(), "there is no image {}: make test-images", ends.display());
         match trial(&uhyve, &image) {
-            Ok(()) if command::is_root() => Place::here(&uhyve, &image),
-            _ => Place::guest(&uhyve, &image, limit),
+            Ok(()) if command::is_root() => Place::here(&uhyve, &[image, ends]),
+            _ => Place::guest(&uhyve, &[image, ends], limit),
         }
     }
 
@@ -66,10 +68,12 @@ impl Place {
         }
     }
 
-    fn here(uhyve: &Path, image: &Path) -> Result<Place> {
+    fn here(uhyve: &Path, images: &[PathBuf]) -> Result<Place> {
         let (directory, made) = cleanup::directory()?;
         let mut made = vec![made];
-        std::fs::copy(image, directory.join("weir.elf")).context("copying the image")?;
+        for image in images {
+            std::fs::copy(image, directory.join(name(image)?)).context("copying an image")?;
+        }
         let names = ["uhyve", "host", "host"].map(cleanup::name);
         for name in &names {
             made.push(Made::register(Thing::Namespace(name.clone())));
@@ -84,7 +88,7 @@ impl Place {
         Ok(Place::Here { directory, prelude, _made: made })
     }
 
-    fn guest(uhyve: &Path, image: &Path, limit: Duration) -> Result<Place> {
+    fn guest(uhyve: &Path, images: &[PathBuf], limit: Duration) -> Result<Place> {
         let (directory, made) = cleanup::directory()?;
         let mut archive = crate::linux::base_archive(MODULES, INIT)?;
         for folder in ["etc", "usr", "usr/bin", "lib64", "lib/x86_64-linux-gnu", "root"] {
@@ -101,15 +105,16 @@ impl Place {
         for program in &programs {
             let text = command::run(Command::new("ldd").arg(program), &[], Duration::from_secs(10))?.stdout;
             libraries.extend(text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from));
-            let name = program.file_name().context("no name")?.to_string_lossy();
-            archive.file(&format!("usr/bin/{name}"), &read(program)?);
+            archive.file(&format!("usr/bin/{}", name(program)?), &read(program)?);
         }
         for library in libraries {
             archive.file(library.to_string_lossy().trim_start_matches('/'), &read(&library)?);
         }
         archive.link("bin/sh", "/usr/bin/dash");
         archive.file("usr/bin/lab", &dom0::stripped_self(&directory)?);
-        archive.file("root/weir.elf", &read(image)?);
+        for image in images {
+            archive.file(&format!("root/{}", name(image)?), &read(image)?);
+        }
         let initrd = directory.join("initrd");
         std::fs::write(&initrd, archive.finish()).context("writing the initrd")?;
 
@@ -173,6 +178,10 @@ fn trial(uhyve: &Path, image: &Path) -> Result<()> {
     let output = command::run(&mut command, &[], TRIAL * 2)?;
     ensure!(output.stdout.contains(" on uhyve, "), "{}", last_lines(&output.stderr, 3));
     Ok(())
+}
+
+fn name(path: &Path) -> Result<String> {
+    Ok(path.file_name().context("no name")?.to_string_lossy().into_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -24,7 +24,8 @@ const STEPS: &[Step] = &[
     ("ping-ipv4-2-cpus", |uhyve| ping(uhyve, "192.168.1.1", "192.168.2.2")),
     ("ping-ipv6-2-cpus", |uhyve| ping(uhyve, "fd00:1::1", "fd00:2::2")),
     ("no-configuration", no_configuration),
-    ("too-little-memory", too_little_memory),
+    ("no-nic", no_nic),
+    ("ends", ends),
 ];
 
 /// Runs the steps, a line each. Whether none failed.
@@ -140,21 +141,31 @@ for n in $A $B; do ip -n $n link set eth0 mtu {mtu}; done
 }
 
 fn no_configuration(uhyve: &mut Uhyve) -> Result<String> {
-    uhyve.check("rm -f \"$DIR/none\"; cd \"$DIR\"")?;
-    let script = "[ -e \"$DIR/pid\" ] && { read -r pid < \"$DIR/pid\"; kill \"$pid\"; until [ -e \"$DIR/status\" ]; do sleep 0.05; done; }
-cd \"$DIR\"; uhyve_run -m 64MiB --net \"tap:$TAP\" weir.elf
-until grep -aq 'no interface is configured' out; do [ -e status ] && break; sleep 0.05; done; cat out";
-    let said = uhyve.check(script)?;
-    let line = said.lines().find(|line| line.contains("--file-mapping")).with_context(|| said.clone())?;
+    wrong(uhyve, "--net \"tap:$TAP\"", "--file-mapping weir.toml:/weir.toml")
+}
+
+fn no_nic(uhyve: &mut Uhyve) -> Result<String> {
+    wrong(uhyve, "--file-mapping \"$DIR/weir.toml:/weir.toml\"", "there is no network device")
+}
+
+/// A router that cannot do its work says so, with `words` that help.
+fn wrong(uhyve: &mut Uhyve, options: &str, words: &str) -> Result<String> {
+    uhyve.end()?;
+    let said = uhyve.check(&format!(
+        "cd \"$DIR\"; uhyve_run -m 64MiB {options} weir.elf
+until grep -aq 'no interface is configured' out || [ -e status ]; do sleep 0.05; done; cat out"
+    ))?;
+    let line = said.lines().find(|line| line.contains(words)).with_context(|| said.clone())?;
     Ok(format!("\"{line}\""))
 }
 
-fn too_little_memory(uhyve: &mut Uhyve) -> Result<String> {
-    let (status, said) = uhyve.run_to_end("-m 16MiB")?;
-    ensure!(status == FATAL, "uhyve ended with {status}:\n{said}");
-    let line = said.lines().find(|line| line.contains("fatal")).with_context(|| said.clone())?;
-    Ok(format!("exit status {status}: \"{line}\""))
+/// Every end of the machine is uhyve's exit status (`weir_machine::hermit::status`).
+fn ends(uhyve: &mut Uhyve) -> Result<String> {
+    let ends = [("off", 0), ("panic", 70), ("reboot", 75)];
+    for (end, expected) in ends {
+        let (status, said) = uhyve.run_to_end(&format!("-m 64MiB ends.elf -- end={end}"))?;
+        ensure!(status == expected, "end={end}: uhyve ended with {status}, not {expected}:\n{said}");
+        ensure!(end != "panic" || said.contains("fatal on cpu0"), "no last words:\n{said}");
+    }
+    Ok(ends.map(|(end, status)| format!("{end} {status}")).join(", "))
 }
-
-/// `weir_machine::hermit::status::FATAL`.
-const FATAL: i32 = 70;
