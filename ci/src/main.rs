@@ -16,6 +16,7 @@ mod host;
 mod http;
 mod ledger;
 mod linux;
+mod linux64;
 mod locks;
 mod mutate;
 mod netns;
