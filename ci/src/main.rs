@@ -17,6 +17,7 @@ mod host;
 mod http;
 mod ledger;
 mod linux;
+mod linux64;
 mod locks;
 mod mutate;
 mod netns;
@@ -34,6 +35,7 @@ mod table;
 mod tests;
 mod trace;
 mod trunk;
+mod uhyve;
 mod xen;
 
 use std::process::ExitCode;
@@ -205,6 +207,18 @@ which its holdings must be the same), shuts it down. A line a step; --only runs 
 --guest linux proves the lab: a Linux router must pass the same steps, but for what only Weir has. Logs of failed steps
 are in target/lab.",
         run: xen::smoke,
+    },
+    Subcommand {
+        name: "smoke-uhyve",
+        summary: "the router on uhyve, step by step",
+        help: "lab smoke-uhyve [--only TEXT] [--list]
+
+Builds uhyve into the user's cache if it is not there, and runs the router on it between two hosts on one bridge, each in
+a subnet of its own: with 1 and 2 CPUs, pings and TCP through it in both families, frames that uhyve cuts, no
+configuration, too little memory. On this machine's KVM if that can run the image and the lab is root; else in a Linux
+guest under QEMU, without KVM or root. A line a step; --only runs the steps whose name has TEXT. Logs of failed steps
+are in target/lab.",
+        run: uhyve::smoke,
     },
     Subcommand {
         name: "bench-xen",

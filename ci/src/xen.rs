@@ -2,13 +2,13 @@
 //! PVH guest, the hosts as network namespaces of dom0.
 
 mod account;
-mod agent;
+pub(crate) mod agent;
 mod bench;
-mod dom0;
+pub(crate) mod dom0;
 mod domu;
 mod flood;
 mod guest;
-mod initrd;
+pub(crate) mod initrd;
 mod smoke;
 mod traffic;
 
