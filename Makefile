@@ -6,8 +6,10 @@ SHELL := /bin/bash
 out    := images/out
 lab    := cargo run --quiet --release --package weir-ci --bin lab --
 # Frame pointers make every report's backtrace exact; the image has its own target folder because of the flag.
-flags  := --release --features image --target-dir target/image \
-          --config 'build.rustflags=["-Cforce-frame-pointers=yes"]'
+# Paths of this machine do not get into it: the same commit gives the same bytes in every folder.
+flags  := --release --locked --features image --target-dir target/image \
+          --config 'build.rustflags=["-Cforce-frame-pointers=yes", "--remap-path-prefix=$(CURDIR)=weir", \
+          "--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo"]'
 router := --package weir-app --bin weir
 tests  := --package weir-preempt
 
@@ -58,6 +60,22 @@ test-images: ## build the images that tests boot beside the router's, into image
 .PHONY: disk
 disk: image doctor ## make images/out/weir.raw and weir.qcow2: disks that boot by BIOS and by UEFI
 	@$(lab) disk
+
+.PHONY: release
+release: disk ## make images/out/release: image, disks, SBOM, checksums
+	@$(lab) release
+
+.PHONY: reproducible
+reproducible: doctor ## build this commit twice, in two folders, and compare
+	@$(lab) reproducible
+
+.PHONY: size
+size: image ## what takes room in the image, crate by crate
+	@$(lab) size
+
+.PHONY: smoke
+smoke: disk ## boot the one image on every target, one table (about 3 minutes)
+	@$(lab) smoke
 
 .PHONY: doctor
 doctor: ## install what the lab needs (as root on Debian), or name it

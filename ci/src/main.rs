@@ -26,9 +26,12 @@ mod qemu;
 mod qmp;
 mod random;
 mod recorded;
+mod release;
 mod rig;
 mod router;
 mod run;
+mod size;
+mod smoke;
 mod soak;
 mod symbolize;
 mod table;
@@ -82,6 +85,43 @@ needs root.",
 Makes weir.raw and weir.qcow2 in FOLDER (images/out): the router with GRUB for BIOS and UEFI, and FILE (images/weir.toml) as
 the configuration on its FAT partition. The same input gives the same bytes.",
         run: make_disk,
+    },
+    Subcommand {
+        name: "release",
+        summary: "put together what is handed out",
+        help: "lab release
+
+Fills images/out/release with weir.elf, weir.qcow2, weir.toml, a bill of materials (CycloneDX) and SHA256SUMS, from what make
+disk built. Installs cargo-cyclonedx into target/tools if it is not there.",
+        run: |arguments| arguments.end("release").and_then(|()| release::make()).map(|()| true),
+    },
+    Subcommand {
+        name: "reproducible",
+        summary: "build this commit twice and compare",
+        help: "lab reproducible
+
+Clones this commit into two folders, builds the image in each, and compares image and disk. Exits with 1 if they differ.",
+        run: |arguments| arguments.end("reproducible").and_then(|()| release::reproduce()),
+    },
+    Subcommand {
+        name: "size",
+        summary: "what takes room in the image, crate by crate",
+        help: "lab size
+
+Sums the symbols of images/out/weir.debug by crate. Exits with 1 if the stripped image has more than 2 MiB.",
+        run: |arguments| {
+            arguments.end("size")?;
+            size::run(&router::weir_elf()?, &router::weir_debug()?)
+        },
+    },
+    Subcommand {
+        name: "smoke",
+        summary: "boot the one image everywhere, one table",
+        help: "lab smoke [--only TEXT]
+
+Boots the image on QEMU's q35, pc and microvm, from the disk by BIOS and by UEFI, on Xen and on uhyve, and prints how long each
+took to the ready line. --only boots the targets whose name has TEXT. Exits with 1 if one fails.",
+        run: smoke::run,
     },
     Subcommand {
         name: "boot-tests",
