@@ -10,13 +10,14 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use weir_machine::info;
-use weir_netif::{Device, DeviceInfo, IfCounters, IfIndex, Link};
+use weir_machine::{hermit, info, warn};
+use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
 use weir_netstack::snapshot::{
     Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, State as Taking, VlanPlan,
 };
 use weir_netstack::{Conflict, Plan, Snapshot};
 use weir_sync::Control;
+use weir_virtio::net;
 
 /// Finds out again what is at a device's place.
 pub type Probe = Box<dyn Fn(&Control) -> Result<Box<dyn Device>, String>>;
@@ -74,9 +75,29 @@ pub struct Attached {
     pub state: State,
     /// The interface's statistics.
     pub counters: Arc<IfCounters>,
+    /// It was said that its frames come cut short.
+    pub cuts_told: bool,
 }
 
 impl Attached {
+    /// Says once, on uhyve, that frames came cut short, and what helps.
+    pub fn tell_cuts(&mut self) {
+        if self.cuts_told || !hermit::present() {
+            return;
+        }
+        let totals = self.counters.totals();
+        let cut = totals.dropped(Drop::Ipv4Truncated) + totals.dropped(Drop::Ipv6Truncated);
+        if cut > 0 {
+            self.cuts_told = true;
+            warn!(
+                "{}: {cut} packets came without their end and were dropped: uhyve 0.10 cuts frames at 1500 bytes; \
+                 set the MTU of its TAP, and of all on that link, to {} or less",
+                self.name,
+                net::UHYVE_MTU
+            );
+        }
+    }
+
     /// Looks after configuration changes of the device; whether its carrier or MTU changed.
     pub fn follow_link(&mut self, cx: &Control, broken: impl FnOnce(weir_netif::Fault)) -> bool {
         let State::Link(before) = self.state else { return false };
