@@ -23,5 +23,7 @@ pub mod port;
 pub mod router;
 pub mod shared;
 pub mod show;
+pub mod sources;
 #[cfg(feature = "image")]
 pub mod start;
+pub mod vlans;

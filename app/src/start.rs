@@ -1,30 +1,34 @@
 //! From a booted machine to a router: devices, configuration, snapshot, the other CPUs. Boot CPU, once.
 
 use crate::attach::{self, Bay};
-use crate::config::Config;
 use crate::forwarder::Forwarder;
-use crate::guest::{CONFIG, Guest};
+use crate::guest::Guest;
 use crate::interfaces::Interfaces;
 use crate::management::Management;
 use crate::mesh::{Exchange, mesh};
-use crate::modules::{APPETITE, Modules};
+use crate::modules::Modules;
 use crate::router::Router;
 use crate::shared::Shared;
+use crate::sources::{self, Search};
+use crate::vlans;
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
-    clock, console, dispatch, dma, error, frames, hermit, info, mmio_devices, pci, print, random, smp, xen,
+    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, xen,
 };
 use weir_netif::{Arena, BUFFER, PAGE_BUFFER, Queue};
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::{Control, Cpu, CpuId, PerCpu};
 use weir_virtio::net;
+
+/// Memory that a router with two interfaces and a short configuration runs in: this much, and this much more a CPU.
+const LEAST_MEMORY: u64 = 6 << 20;
+const LEAST_MEMORY_A_CPU: u64 = 2 << 20;
 
 /// What the other CPUs begin with.
 static CREW: Once<Crew> = Once::new();
@@ -40,7 +44,12 @@ impl Crew {
     fn forwarder(&self, cpu: CpuId) -> Forwarder {
         let Some(exchange) = self.exchanges.of(cpu).pop() else { panic!("{cpu} forwards already") };
         let duty = if cpu == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
-        let stack = Stack::new(Settings { seed: random::seed(), duty, ..Settings::default() });
+        let stack = Stack::new(Settings {
+            interfaces: vlans::MAX_INDICES,
+            seed: random::seed(),
+            duty,
+            ..Settings::default()
+        });
         Forwarder::new(self.shared, stack, exchange)
     }
 }
@@ -52,6 +61,15 @@ pub fn start(
     boot: &'static Boot,
     dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
 ) -> (Router, Management) {
+    let memory = boot.memory.next_multiple_of(1 << 20);
+    let least = LEAST_MEMORY + boot.cpus as u64 * LEAST_MEMORY_A_CPU;
+    if memory < least {
+        let [memory, least, base, a_cpu] =
+            [memory, least, LEAST_MEMORY, LEAST_MEMORY_A_CPU].map(|bytes| bytes >> 20);
+        panic!(
+            "{memory} MiB of memory are too little, expected {least} MiB: {base}, and {a_cpu} for each CPU"
+        );
+    }
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(arena(boot.memory), boot.cpus)));
     let crew = CREW.call_once(|| {
         let exchanges = PerCpu::new(|_| ArrayQueue::new(1));
@@ -74,8 +92,22 @@ pub fn start(
         }
     }
     let modules = Modules::new(boot.modules);
-    let configured =
-        configuration(cx, &modules, guest.as_mut()).and_then(|config| interfaces.replace(cx, config));
+    let found = sources::find(&mut Search {
+        cx,
+        modules,
+        guest: guest.as_mut(),
+        command_line: boot.command_line,
+        free: frames::free_bytes,
+    });
+    let (place, config) = match found {
+        Ok(found) => (Some(found.place), found.config),
+        Err(advice) => (None, Err(advice)),
+    };
+    if let Some(place) = &place {
+        info!("configuration: {place}");
+    }
+    let configured = config.and_then(|config| interfaces.replace(cx, config));
+    let place = place.filter(|_| configured.is_ok());
     if let Some(guest) = &guest {
         guest.tell_outcome(cx, configured.as_ref().map(drop));
     }
@@ -83,53 +115,14 @@ pub fn start(
         print!("{wrong}");
         error!("no interface is configured");
     }
-    let management = Management::new(shared, interfaces, modules, guest, Instant::from_nanos(clock::now()));
+    let management =
+        Management::new(shared, interfaces, modules, place, guest, Instant::from_nanos(clock::now()));
     let router = Router::new(crew.forwarder(cx.cpu()));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {
         print!("{}", management.ready_line(cpus, boot.memory));
     }
     (router, management)
-}
-
-/// The configuration to begin with: the first that is found of boot module and Xen's store.
-fn configuration(cx: &Control, modules: &Modules, guest: Option<&mut Guest>) -> Result<Config, String> {
-    let free = frames::free_bytes();
-    if modules.is_empty()
-        && let Some(guest) = guest
-    {
-        return match guest.configuration(cx) {
-            Some(config) => {
-                info!("configuration: {CONFIG} in xenstore");
-                config
-            }
-            None => Err(alloc::format!(
-                "weir.toml: there is neither a boot module (xl: ramdisk = \"weir.toml\") nor {CONFIG} in xenstore\n"
-            )),
-        };
-    }
-    if !modules.is_empty() {
-        info!("configuration: boot module 1");
-    } else if hermit::present() {
-        return uhyve_file(free);
-    }
-    modules.at_boot(free)
-}
-
-/// Where uhyve shows its guest the configuration.
-const UHYVE_FILE: &str = "/weir.toml";
-
-fn uhyve_file(free: u64) -> Result<Config, String> {
-    match hermit::read_file(UHYVE_FILE, (free / APPETITE) as usize) {
-        Ok(Some(text)) => {
-            info!("configuration: file {UHYVE_FILE} of uhyve");
-            Config::parse(&text).map_err(|errors| errors.in_file(UHYVE_FILE).to_string())
-        }
-        Ok(None) => Err(alloc::format!(
-            "weir.toml: uhyve shows no such file (uhyve: --file-mapping weir.toml:{UHYVE_FILE})\n"
-        )),
-        Err(wrong) => Err(alloc::format!("{UHYVE_FILE}: {wrong}\n")),
-    }
 }
 
 fn other(cpu: Cpu) -> ! {
@@ -145,7 +138,7 @@ fn arena(memory: u64) -> &'static Arena {
     match dma::Region::stale(bytes, if pages { PAGE_BUFFER } else { BUFFER }) {
         Some(region) if pages => Arena::of_pages(region.leak()),
         Some(region) => Arena::new(region.leak()),
-        None => panic!("no {bytes} contiguous bytes for packet buffers: the machine needs more memory"),
+        None => panic!("no {bytes} contiguous bytes for packet buffers: give the machine more memory"),
     }
 }
 

@@ -7,9 +7,9 @@ use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
 use crate::start_info::{Areas, Memory, StartInfo};
 use crate::{
-    acpi, apic, clock, console, cpu, interrupt, ioapic, linux_boot, log, memory_functions, mmio_devices, pci,
+    acpi, apic, clock, console, cpu, interrupt, ioapic, linux_boot, log, memory_functions, mmio_devices,
 };
-use crate::{power, pvh, report, smp, timer, xen};
+use crate::{multiboot2, pci, power, pvh, report, smp, timer, xen};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -65,6 +65,7 @@ static STACKS: Stacks = Stacks(core::cell::UnsafeCell::new([0; stacks::BLOCK as 
 
 core::arch::global_asm!(
     include_str!("boot.s"),
+    include_str!("multiboot2.s"),
     stacks = sym STACKS,
     stacks_len = const stacks::BLOCK,
     entry_tsc = sym clock::ENTRY_TSC,
@@ -74,6 +75,7 @@ core::arch::global_asm!(
     linux = const LINUX,
     unknown = const UNKNOWN,
     called = sym smp::CALLED,
+    multiboot2 = const MULTIBOOT2,
     root = sym paging::ROOT,
     mailbox = sym smp::MAILBOX,
     run_top = const cpu::RUN_TOP,
@@ -113,6 +115,7 @@ const HERMIT: u32 = 1;
 const LINUX: u32 = 2;
 /// Something entered at the ELF entry point that follows neither of the two.
 const UNKNOWN: u32 = u32::MAX;
+const MULTIBOOT2: u32 = 3;
 
 /// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
 ///
@@ -150,6 +153,7 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
             "whoever entered here speaks neither Hermit's loader ABI (RSI = CPU number) nor Linux's 64-bit boot \
              protocol (\"HdrS\" at RSI + 0x202): RSI = {info:#x}"
         ),
+        MULTIBOOT2 => ("Multiboot2 information", multiboot2::parse(info, &read)),
         other => panic!("the entry code names boot protocol {other}, which there is not"),
     };
     let start = start.unwrap_or_else(|why| panic!("{name} at {info:#x}: {why}"));

@@ -22,6 +22,7 @@ pub mod dma;
 #[cfg(feature = "image")]
 mod exception;
 pub mod frames;
+pub mod fw_cfg;
 #[cfg(feature = "image")]
 mod heap;
 pub mod hermit;
@@ -37,6 +38,7 @@ mod memory_functions;
 pub mod mmio;
 pub mod mmio_devices;
 pub mod msix;
+pub mod multiboot2;
 pub mod paging;
 pub mod pci;
 #[cfg(feature = "image")]
@@ -46,6 +48,7 @@ pub mod pvh;
 pub mod random;
 #[cfg(feature = "image")]
 mod report;
+pub mod smbios;
 #[cfg(feature = "image")]
 pub mod smp;
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]

@@ -10,7 +10,6 @@ extern crate alloc;
 extern crate std;
 
 mod error;
-mod health;
 pub mod net;
 mod queue;
 #[cfg(test)]

@@ -17,11 +17,10 @@ mod tests;
 mod transmit;
 
 use crate::error::Error;
-use crate::health::Health;
 use crate::transport::mmio::Mmio;
 use crate::transport::pci::Pci;
 use crate::transport::{Transport, ailment, reset};
-use crate::violation::Violation;
+use crate::violation::{Health, Violation};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -9,6 +9,7 @@ use super::account;
 use super::dom0::Dom0;
 use super::guest::{Guest, Hosts, Plan, Source, weir_toml};
 use super::traffic::{self, Bulk};
+use super::{spread, upsets};
 use crate::router::{Config, Image};
 
 /// What to run.
@@ -20,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) cycles: usize,
     /// Only steps whose name has this.
     pub(crate) only: String,
+    /// Long steps too.
+    pub(crate) all: bool,
 }
 
 /// One step; what it returns is shown beside its name.
@@ -27,15 +30,21 @@ struct Step {
     name: &'static str,
     /// Only Weir has this.
     weir: bool,
+    /// It takes a minute or more: only if it is asked for.
+    long: bool,
     run: fn(&mut Smoke) -> Result<String>,
 }
 
 const fn step(name: &'static str, run: fn(&mut Smoke) -> Result<String>) -> Step {
-    Step { name, weir: false, run }
+    Step { name, weir: false, long: false, run }
 }
 
 const fn weir(name: &'static str, run: fn(&mut Smoke) -> Result<String>) -> Step {
-    Step { name, weir: true, run }
+    Step { name, weir: true, long: false, run }
+}
+
+const fn long(name: &'static str, run: fn(&mut Smoke) -> Result<String>) -> Step {
+    Step { name, weir: true, long: true, run }
 }
 
 /// In the order they run. A step that needs a guest and finds none starts one.
@@ -53,12 +62,19 @@ const STEPS: &[Step] = &[
     step("plug", Smoke::plug),
     step("unplug", Smoke::unplug),
     step("plug-cycles", Smoke::cycles),
+    weir("backend-rebinds", |s| s.upset(upsets::rebind)),
+    weir("backend-closes", |s| s.upset(upsets::close)),
+    weir("mtu-and-carrier", |s| s.with(upsets::retune)),
+    long("event-storm", |s| s.with(upsets::storm)),
+    long("save-refused", |s| s.with(upsets::save)),
     step("shutdown", Smoke::shutdown),
+    weir("buffers-run-out-in-16-mib", Smoke::starve),
     step("boot-store-2-cpus", |s| s.boot(2, Source::Store)),
     step("ping-ipv4-2-cpus", |s| s.ping(Family::V4)),
     step("ping-ipv6-2-cpus", |s| s.ping(Family::V6)),
     step("tcp-ipv4-2-cpus", |s| s.bulk(Family::V4, Bulk::Tcp)),
     step("tcp-ipv6-2-cpus", |s| s.bulk(Family::V6, Bulk::Tcp)),
+    weir("spread-by-hash", Smoke::spread),
     weir("reconfigure-by-store", Smoke::reconfigure),
     weir("refuse-by-store", Smoke::refuse),
     step("plug-2-cpus", Smoke::plug),
@@ -98,10 +114,11 @@ pub(crate) fn run(options: Options) -> Result<bool> {
         .iter()
         .filter(|step| !step.weir || options.image == Image::Weir)
         .filter(|step| step.name.contains(&options.only))
+        .filter(|step| !step.long || options.all || !options.only.is_empty())
         .collect();
     ensure!(!wanted.is_empty(), "no step has \"{}\" in its name; --list names them all", options.only);
     let began = Instant::now();
-    let limit = Duration::from_secs(900 + 60 * options.cycles as u64);
+    let limit = Duration::from_secs(1500 + 60 * options.cycles as u64);
     let mut dom0 = Dom0::start(&[options.image], limit)?;
     let hosts = Hosts::make(&mut dom0, "r")?;
     show("ok", "xen-and-dom0", began, "Xen, its store and a Linux dom0 run");
@@ -338,6 +355,31 @@ impl Smoke {
     fn cycles(&mut self) -> Result<String> {
         let (count, target) = (self.options.cycles, self.address(0, Family::V4)?);
         self.with(|dom0, guest| account::cycles(dom0, guest, count, target))
+    }
+
+    /// A backend's coming and going, ten times at most.
+    fn upset(&mut self, upset: fn(&mut Dom0, &Guest, usize) -> Result<String>) -> Result<String> {
+        let count = self.options.cycles.min(10);
+        self.with(|dom0, guest| upset(dom0, guest, count))
+    }
+
+    /// Flows reach the CPUs that the hash says.
+    fn spread(&mut self) -> Result<String> {
+        self.stored()?;
+        self.with(spread::check)
+    }
+
+    /// In a guest of its own, which goes afterwards.
+    fn starve(&mut self) -> Result<String> {
+        if let Some(guest) = self.guest.take() {
+            guest.destroy(&mut self.dom0)?;
+        }
+        let plan = Plan { memory_mib: 16, ..self.plan(1, Source::Module) };
+        let guest = Guest::create(&mut self.dom0, &plan, &self.hosts)?;
+        guest.ready(&mut self.dom0)?;
+        let text = upsets::starve(&mut self.dom0, &guest);
+        guest.destroy(&mut self.dom0)?;
+        text
     }
 
     fn shutdown(&mut self) -> Result<String> {
