@@ -11,6 +11,7 @@ extern crate std;
 pub mod attach;
 pub mod config;
 pub mod console;
+pub mod disk;
 pub mod forwarder;
 pub mod guest;
 pub mod interfaces;

@@ -114,7 +114,8 @@ impl Port {
 
 /// Drops a packet that was counted as sent when it joined the backlog.
 fn lose(cx: &Softint, snapshot: &Snapshot, port: IfIndex, pool: &mut Pool, packet: Packet, reason: Drop) {
-    let counters = snapshot.counters_at(port, &packet);
+    let owner = snapshot.owner(port, &packet);
+    let counters = owner.map_or(snapshot.unconfigured(), |owner| snapshot.counters(owner));
     counters.not_sent(cx.cpu(), 1, packet.len() as u64);
     counters.dropped(cx.cpu(), reason);
     pool.free(packet);

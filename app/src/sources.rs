@@ -1,7 +1,8 @@
 //! Where the configuration comes from at boot: [`SOURCES`] in their order. The first that has one counts, and if that
 //! one is wrong the router says so and takes no other. Boot CPU, task level, once.
 
-use crate::config::{Config, MAX_BYTES, command_line};
+use crate::config::{APPETITE, Config, MAX_BYTES, command_line};
+use crate::disk;
 use crate::guest::{self, CONFIG, Guest};
 use crate::modules::{self, Modules};
 use alloc::format;
@@ -10,14 +11,15 @@ use alloc::vec::Vec;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use core::fmt::{Display, Write};
+use weir_machine::hermit::FileError;
 use weir_machine::smbios::{self, Strings};
 use weir_machine::start_info::MAX_COMMAND_LINE;
-use weir_machine::{fw_cfg, hermit, warn, xen};
+use weir_machine::{fw_cfg, hermit, info, warn, xen};
 use weir_sync::Control;
 
 /// Name of the file in QEMU's fw_cfg.
 const FW_CFG_FILE: &str = "opt/org.weir/config";
-/// Name of the file that uhyve shows its guest.
+/// Path of the file that uhyve shows to its guest.
 const UHYVE_FILE: &str = "/weir.toml";
 /// How an SMBIOS OEM string begins that is a configuration, as it is and in base64.
 const OEM_TEXT: &str = "weir.config=";
@@ -56,21 +58,31 @@ struct Source {
 }
 
 /// All, the first one first.
-const SOURCES: [Source; 6] = [
+const SOURCES: [Source; 7] = [
     Source { name: "boot module", find: boot_module, way: boot_module_way },
     Source { name: "fw_cfg", find: fw_cfg_file, way: fw_cfg_way },
     Source { name: "SMBIOS", find: smbios_string, way: smbios_way },
     Source { name: "xenstore", find: xenstore, way: xenstore_way },
     Source { name: "uhyve", find: uhyve_file, way: uhyve_way },
+    DISK,
     Source { name: "command line", find: kernel_words, way: kernel_words_way },
 ];
+
+const DISK: Source = Source { name: "disk", find: disk_file, way: disk_way };
+
+/// A word of the command line: the disk comes first. A boot loader says so that is on the disk and brings a copy of the
+/// file as boot module, for disks that cannot be read here.
+const DISK_FIRST: &str = "config=disk";
 
 /// The configuration to begin with.
 ///
 /// # Errors
 /// There is none: how to give this machine one, as text for the console.
 pub fn find(search: &mut Search) -> Result<Found, String> {
-    let Some(found) = SOURCES.iter().find_map(|source| (source.find)(search)) else {
+    let disk_first = search.command_line.split_ascii_whitespace().any(|word| word == DISK_FIRST);
+    let first = disk_first.then_some(&DISK);
+    let others = SOURCES.iter().filter(|source| !disk_first || source.name != DISK.name);
+    let Some(found) = first.into_iter().chain(others).find_map(|source| (source.find)(search)) else {
         return Err(advice(search));
     };
     if found.place != command_line::NAME
@@ -109,8 +121,8 @@ fn boot_module(search: &mut Search) -> Option<Found> {
 }
 
 fn boot_module_way(_: &Search) -> Option<String> {
-    let can = !hermit::present();
-    can.then_some(if xen::present() { "ramdisk = \"weir.toml\"" } else { "-initrd weir.toml" }.into())
+    let way = if xen::present() { "ramdisk = \"weir.toml\"" } else { "-initrd weir.toml" };
+    (!hermit::present()).then(|| way.into())
 }
 
 fn fw_cfg_file(search: &mut Search) -> Option<Found> {
@@ -173,12 +185,28 @@ fn xenstore_way(search: &Search) -> Option<String> {
 }
 
 fn uhyve_file(search: &mut Search) -> Option<Found> {
-    let content = hermit::read_file(UHYVE_FILE, MAX_BYTES).transpose()?;
-    Some(search.found(&format!("uhyve file {UHYVE_FILE}"), content))
+    // Its length shows only as it is read.
+    let limit = MAX_BYTES.min(((search.free)() / APPETITE) as usize);
+    let content = hermit::read_file(UHYVE_FILE, limit).transpose()?.map_err(|wrong| match wrong {
+        FileError::Longer(_) if limit < MAX_BYTES => format!("{wrong}: give the machine more memory"),
+        wrong => wrong.to_string(),
+    });
+    Some(search.found(&format!("uhyve {UHYVE_FILE}"), content))
 }
 
 fn uhyve_way(_: &Search) -> Option<String> {
     hermit::present().then(|| format!("--file-mapping weir.toml:{UHYVE_FILE}"))
+}
+
+fn disk_file(search: &mut Search) -> Option<Found> {
+    let searched = disk::search(search.cx, MAX_BYTES);
+    searched.passed.lines().for_each(|line| info!("{line}"));
+    let file = searched.found?;
+    Some(search.found(&file.place, file.content))
+}
+
+fn disk_way(_: &Search) -> Option<String> {
+    disk::is_present().then(|| format!("{} in the root directory of a FAT partition", disk::FILE))
 }
 
 fn kernel_words(search: &mut Search) -> Option<Found> {
@@ -188,10 +216,10 @@ fn kernel_words(search: &mut Search) -> Option<Found> {
 
 fn kernel_words_way(_: &Search) -> Option<String> {
     let words = command_line::EXAMPLE;
-    Some(match (xen::present(), hermit::present()) {
-        (true, _) => format!("extra = \"{words}\""),
-        (_, true) => format!("weir.elf -- {words}"),
-        _ => format!("-append \"{words}\""),
+    Some(match () {
+        () if xen::present() => format!("extra = \"{words}\""),
+        () if hermit::present() => format!("uhyve weir.elf {words}"),
+        () => format!("-append \"{words}\""),
     })
 }
 

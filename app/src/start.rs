@@ -12,7 +12,9 @@ use crate::shared::Shared;
 use crate::sources::{self, Search};
 use crate::vlans;
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::vec::Vec;
+use core::fmt;
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
 use weir_machine::boot::Boot;
@@ -20,7 +22,7 @@ use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
     clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, xen,
 };
-use weir_netif::{Arena, BUFFER, PAGE_BUFFER, Queue};
+use weir_netif::{Arena, BUFFER, Device, DeviceInfo, PAGE_BUFFER, Queue};
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::{Control, Cpu, CpuId, PerCpu};
@@ -79,7 +81,7 @@ pub fn start(
         Crew { shared, exchanges }
     });
     let cpus = smp::start_others(other);
-    let bays = bays(cpus);
+    let bays = bays(cpus, shared.arena.slots());
     for (port, bay) in bays.iter().enumerate() {
         info!("{}", attach::describe(port, bay.info()));
     }
@@ -143,27 +145,57 @@ fn arena(memory: u64) -> &'static Arena {
 }
 
 /// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU, if it has
-/// as many.
-fn bays(cpus: usize) -> Vec<Bay> {
-    let options = net::Options { queue_pairs: cpus as u16, ..net::Options::default() };
-    let mut bays = Vec::new();
-    for function in pci::functions().iter().copied().filter(net::matches) {
-        let place = move |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
-        let probe = move |cx: &Control| net::probe_pci(cx, &function, &options).map_err(place);
-        match net::look_pci(&function) {
-            Ok(info) => bays.push(Bay::known(info, Box::new(probe))),
-            Err(wrong) => error!("{}", place(wrong)),
-        }
-    }
-    for slot in mmio_devices::virtio().iter().copied() {
-        let place = move |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
-        let probe = move |cx: &Control| net::probe_mmio(cx, &slot, &options).map_err(place);
-        match net::look_mmio(&slot) {
-            Ok(info) => bays.push(Bay::known(info, Box::new(probe))),
+/// as many, and all receive queues together hold at most half of the buffers: packets on their way need the rest.
+fn bays(cpus: usize, buffers: usize) -> Vec<Bay> {
+    let on_pci = pci::functions().iter().copied().filter(net::matches).map(Place::Pci).collect::<Vec<_>>();
+    let on_mmio = mmio_devices::virtio().into_iter().map(Place::Mmio);
+    let mut found = Vec::new();
+    for place in on_pci.into_iter().chain(on_mmio) {
+        match place.look() {
+            Ok(info) => found.push((place, info)),
             // A slot of a board that nothing is plugged into, or something else is.
             Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) => {}
-            Err(wrong) => error!("{}", place(wrong)),
+            Err(wrong) => error!("{place}: {wrong}"),
         }
     }
-    bays
+    let receive_buffers = buffers / 2 / found.len().max(1);
+    let options = net::Options { queue_pairs: cpus as u16, receive_buffers, ..net::Options::default() };
+    let bay = |(place, info): (Place, DeviceInfo)| {
+        let probe =
+            move |cx: &Control| place.probe(cx, &options).map_err(|wrong| format!("{place}: {wrong}"));
+        Bay::known(info, Box::new(probe))
+    };
+    found.into_iter().map(bay).collect()
+}
+
+/// Where a virtio network device may be.
+#[derive(Clone, Copy)]
+enum Place {
+    Pci(pci::Function),
+    Mmio(mmio_devices::MmioDevice),
+}
+
+impl Place {
+    fn look(&self) -> Result<DeviceInfo, weir_virtio::Error> {
+        match self {
+            Place::Pci(function) => net::look_pci(function),
+            Place::Mmio(slot) => net::look_mmio(slot),
+        }
+    }
+
+    fn probe(&self, cx: &Control, options: &net::Options) -> Result<Box<dyn Device>, weir_virtio::Error> {
+        match self {
+            Place::Pci(function) => net::probe_pci(cx, function, options),
+            Place::Mmio(slot) => net::probe_mmio(cx, slot, options),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Pci(function) => write!(f, "virtio-net pci {}", function.address),
+            Place::Mmio(slot) => write!(f, "virtio-net mmio {:#x}", slot.base),
+        }
+    }
 }

@@ -52,6 +52,8 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "qemu-img" => "qemu-utils",
         "mcopy" => "mtools",
         "mkfs.fat" => "dosfstools",
+        "virt-xml-validate" => "libvirt-clients",
+        "xmllint" => "libxml2-utils",
         "dash" => "dash",
         "setpriv" => "util-linux",
         _ => "coreutils",

@@ -27,6 +27,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("grub-mkimage", "makes the disk image's boot loaders"),
     ("qemu-img", "makes disk images"),
     ("mcopy", "edits the configuration on a disk image"),
+    ("virt-xml-validate", "checks what is written for libvirt"),
+    ("xmllint", "does that for it"),
     ("mkfs.fat", "makes file systems that the router must read"),
 ];
 

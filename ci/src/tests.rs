@@ -14,6 +14,7 @@ mod policy;
 mod preempt;
 mod refusals;
 mod sources;
+mod targets;
 mod tracing;
 mod vlan_linux;
 mod vlans;
@@ -92,6 +93,7 @@ fn table() -> Vec<Test> {
     all.extend(vlans::tests());
     all.extend(hardware::tests());
     all.extend(disks::tests());
+    all.extend(targets::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());

@@ -60,11 +60,18 @@ pub struct Options {
     pub offloads: Offloads,
     /// Receive filter.
     pub filter: Filter,
+    /// Most packet buffers that all receive queues together hold; each holds [`MIN_QUEUE_SIZE`] in any case.
+    pub receive_buffers: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_pairs: 1, offloads: Offloads::all(), filter: Filter::Router }
+        Self {
+            queue_pairs: 1,
+            offloads: Offloads::all(),
+            filter: Filter::Router,
+            receive_buffers: usize::MAX,
+        }
     }
 }
 

@@ -47,6 +47,10 @@ weir_netif::violations! {
         ControlTimeout = "control-timeout",
         /// The control queue's answer is neither OK nor an error.
         ControlAnswerUnknown = "control-answer-unknown",
+        /// A disk did not answer a request in time.
+        BlockTimeout = "block-timeout",
+        /// A disk's answer is none that the specification has.
+        BlockAnswerUnknown = "block-answer-unknown",
         /// The device asks for a reset.
         NeedsReset = "device-needs-reset",
         /// The device was reset behind the driver's back.

@@ -28,7 +28,8 @@ const UNWINDER: &str = "/lib/x86_64-linux-gnu/libgcc_s.so.1";
 /// Netback's own limit on queues is dom0's number of CPUs.
 const QUEUES: &str = "max_queues=4";
 
-const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback"];
+const MODULES: &[&str] =
+    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback", "8021q"];
 
 /// Mounts, modules, Xen's daemons, then commands from the lab. `MODULES` stands for the lines that load modules.
 const INIT: &str = "#!/bin/sh

@@ -15,6 +15,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use virtio_spec::DeviceStatus;
 use virtio_spec::net::F;
 use weir_machine::interrupt::{self, Interrupt};
@@ -77,7 +78,7 @@ impl Attach {
         let (offered, config) = self.wake()?;
         self.negotiate(options, offered, &config)?;
         let pairs = self.queue_pairs(options.queue_pairs);
-        self.set_up_pairs(pairs)?;
+        self.set_up_pairs(pairs, options.receive_buffers)?;
         self.set_up_control()?;
         self.set_up_config_interrupt()?;
         self.advance(DeviceStatus::DRIVER_OK);
@@ -140,8 +141,10 @@ impl Attach {
         wanted.min(offered).min(vectors).min(weir_sync::cpu::count() as u16).max(1)
     }
 
-    /// Sets up receive queue 2n and transmit queue 2n + 1 of each pair n (§5.1.2).
-    fn set_up_pairs(&mut self, pairs: u16) -> Result<(), Error> {
+    /// Sets up receive queue 2n and transmit queue 2n + 1 of each pair n (§5.1.2); the former share `buffers`.
+    fn set_up_pairs(&mut self, pairs: u16, buffers: usize) -> Result<(), Error> {
+        let share = (buffers / usize::from(pairs)).clamp(MIN_QUEUE_SIZE.into(), MAX_QUEUE_SIZE.into());
+        let share = 1 << share.ilog2();
         for pair in 0..pairs {
             let interrupt = self.interrupt(pair)?;
             let vector = pair;
@@ -152,9 +155,9 @@ impl Attach {
                 return Err(Error::NoInterruptLine);
             }
             let features = self.net.features;
-            let (queue, notify) = self.set_up_queue(2 * pair, MIN_QUEUE_SIZE, Some(vector))?;
+            let (queue, notify) = self.set_up_queue(2 * pair, MIN_QUEUE_SIZE..=share, Some(vector))?;
             let receiver = Receiver::new(queue, notify, features);
-            let (queue, notify) = self.set_up_queue(2 * pair + 1, MIN_QUEUE_SIZE, None)?;
+            let (queue, notify) = self.set_up_queue(2 * pair + 1, MIN_QUEUE_SIZE..=MAX_QUEUE_SIZE, None)?;
             let transmitter = Transmitter { queue, notify, features };
             let queue = Pair::new(Halves { receiver, transmitter, line }, self.net.health.clone());
             self.net.pairs.push(QueuePair {
@@ -174,7 +177,7 @@ impl Attach {
         let multiqueue = self.net.features.intersects(F::MQ | F::RSS);
         let pairs = if multiqueue { self.max_pairs } else { 1 };
         let index = pairs.checked_mul(2).ok_or(Error::QueuePairs(pairs))?;
-        let (queue, notify) = self.set_up_queue(index, MIN_CONTROL_SIZE, None)?;
+        let (queue, notify) = self.set_up_queue(index, MIN_CONTROL_SIZE..=MAX_QUEUE_SIZE, None)?;
         let control = ControlQueue::new(queue, notify, self.net.health.clone()).ok_or(Error::NoMemory)?;
         self.net.control = Some(control);
         Ok(())
@@ -204,12 +207,12 @@ impl Attach {
         Ok(interrupt)
     }
 
-    /// Gives queue `index` memory of its own for at least `least` entries (§4.1.5.1.3, §4.2.3.2), interrupting by
-    /// `vector` or not at all.
+    /// Gives queue `index` memory of its own for a number of entries within `sizes` (§4.1.5.1.3, §4.2.3.2), interrupting
+    /// by `vector` or not at all.
     fn set_up_queue<T>(
         &mut self,
         index: u16,
-        least: u16,
+        sizes: RangeInclusive<u16>,
         vector: Option<u16>,
     ) -> Result<(SplitQueue<T>, Box<dyn Notify>), Error> {
         let transport = &mut *self.net.transport;
@@ -221,8 +224,8 @@ impl Attach {
         if offered == 0 {
             return Err(Error::QueueMissing(index));
         }
-        let size = offered.min(MAX_QUEUE_SIZE);
-        if !offered.is_power_of_two() || size < least {
+        let size = offered.min(*sizes.end());
+        if !offered.is_power_of_two() || size < *sizes.start() {
             return Err(Error::QueueSize(index, offered));
         }
         let events = if self.net.features.contains(F::EVENT_IDX) { Events::Index } else { Events::Flags };

@@ -50,6 +50,13 @@ interface = \"lan\"
 }
 
 #[test]
+fn an_interface_is_on_a_vlan() {
+    let line = "weir.interface.wan.match.port=0 weir.interface.lan.parent=wan weir.interface.lan.vlan=20";
+    let toml = "[interface.wan]\nmatch.port = 0\n[interface.lan]\nparent = \"wan\"\nvlan = 20\n";
+    assert_eq!(read(line), Ok(Config::parse(toml.as_bytes()).unwrap()));
+}
+
+#[test]
 fn the_example_is_valid() {
     assert_eq!(read(EXAMPLE).unwrap().interfaces.len(), 1);
 }
@@ -83,8 +90,8 @@ fn errors_name_the_word() {
         (
             "weir.interface.lan.adresses=10.0.0.1/24",
             "command line: weir.interface.lan.adresses=10.0.0.1/24: error: interface.lan.adresses: unknown key, \
-             expected one of match, addresses, mtu, router-advertisement, reverse-path-filter, enabled\n  \
-             = help: did you mean addresses?\n1 error\n",
+             expected one of match, parent, vlan, addresses, mtu, router-advertisement, reverse-path-filter, \
+             enabled\n  = help: did you mean addresses?\n1 error\n",
         ),
         (
             "weir.foo=1",
