@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(size_of_val(&raw) as u64, LEN);
         let start = (&raw const raw).cast::<u8>();
         // SAFETY: `at` is below the value's size. Padding is read as volatile bytes, whatever it holds.
-        (0..LEN as usize).map(|at| unsafe { start.add(at).read_volatile() }).collect()
+        (0..LEN as usize).map(|at| unsafe { start.wrapping_add(at).read_volatile() }).collect()
     }
 
     fn uhyve() -> Vec<u8> {
@@ -161,7 +161,7 @@ mod tests {
     fn finds_all_that_uhyve_leaves() {
         let tree = tree(&[(0, SIZE)], "log=debug -- weir.hostname=r1", 4);
         let start = parsed(&uhyve(), &tree).unwrap();
-        assert_eq!(start.ram.as_slice(), [0..SIZE]);
+        assert_eq!(start.ram.as_slice(), std::slice::from_ref(&(0..SIZE)));
         assert_eq!((start.cpus, start.tsc_khz, start.rsdp), (Some(4), Some(2_596_000), None));
         let text = start.command_line.unwrap();
         let text = &tree[(text.start - TREE) as usize..(text.end - TREE) as usize];
