@@ -321,3 +321,74 @@ pub fn status(config: &Config, attached: &[Attached], vlans: &[Vlan]) -> Vec<Int
     };
     config.interfaces.iter().map(row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use weir_netif::{Fault, Offloads, QueuePair};
+    use weir_sync::cpu::claim_any;
+
+    /// Changes its MTU each time it is looked after.
+    struct Restless(DeviceInfo);
+
+    impl Device for Restless {
+        fn info(&self) -> &DeviceInfo {
+            &self.0
+        }
+
+        fn queues(&mut self, _: &Control) -> Vec<QueuePair> {
+            Vec::new()
+        }
+
+        fn config_source(&self) -> u8 {
+            0
+        }
+
+        fn link(&mut self, _: &Control) -> Link {
+            Link::Up
+        }
+
+        fn service(&mut self, _: &Control) -> Result<(), Fault> {
+            self.0.mtu = 3000 - self.0.mtu;
+            Ok(())
+        }
+
+        fn stop(&mut self, _: &Control) {}
+    }
+
+    #[test]
+    fn the_snapshot_follows_a_devices_mtu_as_far_as_the_configuration_lets_it() {
+        let info = DeviceInfo {
+            name: "restless".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1400,
+            queues: 1,
+            offloads: Offloads::empty(),
+        };
+        let mut attached = vec![Attached {
+            interface: IfIndex(0),
+            attachment: 1,
+            queues: 1,
+            name: "wan".into(),
+            device: Box::new(Restless(info)),
+            state: State::Link(Link::Up),
+            counters: Arc::default(),
+        }];
+        let config = |mtu: &str| {
+            let text =
+                format!("[interface.wan]\nmatch = {{ port = 0 }}\naddresses = [\"10.0.0.1/24\"]\n{mtu}\n");
+            Config::parse(text.as_bytes()).unwrap()
+        };
+        let mtu = |config: &Config, attached: &[Attached]| {
+            snapshot(config, attached, &[], &Arc::default()).unwrap().interfaces().next().unwrap().mtu
+        };
+        let (plain, limited) = (config(""), config("mtu = 1450"));
+        assert_eq!((mtu(&plain, &attached), mtu(&limited, &attached)), (1400, 1400));
+        let follow = |attached: &mut Attached| {
+            claim_any().unwrap().control(|cx| attached.follow_link(cx, |fault| panic!("{fault}")))
+        };
+        assert!(follow(&mut attached[0]), "a change of the MTU is a change");
+        assert_eq!((mtu(&plain, &attached), mtu(&limited, &attached)), (1600, 1450));
+    }
+}

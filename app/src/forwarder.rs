@@ -215,7 +215,8 @@ impl Forwarder {
         for (number, staged) in self.staged.iter_mut().enumerate().filter(|(_, staged)| !staged.is_empty()) {
             sent += CpuId::new(number).map_or(0, |cpu| self.exchange.send(cpu, staged));
             for Parcel { packet, .. } in staged.drain(..) {
-                let counters = running.snapshot.counters_at(interface, &packet);
+                let owner = running.snapshot.owner(interface, &packet).unwrap_or(interface);
+                let counters = running.snapshot.counters(owner);
                 counters.received(cx.cpu(), 1, packet.len() as u64);
                 counters.dropped(cx.cpu(), Drop::HandoffFull);
                 self.pool.free(packet);

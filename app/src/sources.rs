@@ -154,6 +154,10 @@ fn oem_string(search: &Search, strings: &Strings) -> Option<Found> {
         return Some(search.found("SMBIOS weir.config", Ok::<_, &str>(text)));
     }
     Some(match string.strip_prefix(OEM_BASE64.as_bytes()) {
+        Some(coded) if coded.len() as u64 * 2 > (search.free)() => {
+            let wrong = format!("no memory for {} bytes of base64: give the machine more", coded.len());
+            search.found("SMBIOS weir.config.binary", Err::<&[u8], _>(wrong))
+        }
         Some(coded) => {
             // As `base64` writes it: in lines.
             let coded: Vec<u8> = coded.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
@@ -184,17 +188,6 @@ fn xenstore_way(search: &Search) -> Option<String> {
     search.guest.is_some().then(|| format!("xenstore-write /local/domain/ID/{CONFIG} \"$(cat weir.toml)\""))
 }
 
-fn disk_file(search: &mut Search) -> Option<Found> {
-    let searched = disk::search(search.cx, MAX_BYTES);
-    searched.passed.lines().for_each(|line| info!("{line}"));
-    let file = searched.found?;
-    Some(search.found(&file.place, file.content))
-}
-
-fn disk_way(_: &Search) -> Option<String> {
-    disk::is_present().then(|| format!("{} in the root directory of a FAT partition", disk::FILE))
-}
-
 fn uhyve_file(search: &mut Search) -> Option<Found> {
     // Its length shows only as it is read.
     let limit = MAX_BYTES.min(((search.free)() / APPETITE) as usize);
@@ -207,6 +200,17 @@ fn uhyve_file(search: &mut Search) -> Option<Found> {
 
 fn uhyve_way(_: &Search) -> Option<String> {
     hermit::present().then(|| format!("--file-mapping weir.toml:{UHYVE_FILE}"))
+}
+
+fn disk_file(search: &mut Search) -> Option<Found> {
+    let searched = disk::search(search.cx, MAX_BYTES);
+    searched.passed.lines().for_each(|line| info!("{line}"));
+    let file = searched.found?;
+    Some(search.found(&file.place, file.content))
+}
+
+fn disk_way(_: &Search) -> Option<String> {
+    disk::is_present().then(|| format!("{} in the root directory of a FAT partition", disk::FILE))
 }
 
 fn kernel_words(search: &mut Search) -> Option<Found> {

@@ -238,12 +238,14 @@ target/lab/xen.txt. Needs the packages that lab doctor names.",
     Subcommand {
         name: "smoke-xen",
         summary: "the router as a guest of real Xen, step by step",
-        help: "lab smoke-xen [--guest weir|linux] [--memory MIB] [--cycles N] [--only TEXT] [--list]
+        help: "lab smoke-xen [--guest weir|linux] [--memory MIB] [--cycles N] [--only TEXT] [--all] [--list]
 
 Boots Xen and a Linux dom0 under QEMU (no hardware virtualisation needed, no root) and the router as a PVH guest between
 two hosts: boots it with 1 and 2 vCPUs, with its configuration as boot module and in the store, pings, transfers and
 floods through it in both families, replaces its configuration, plugs vifs in and out (N rounds, 20, before and after
-which its holdings must be the same), shuts it down. A line a step; --only runs the steps whose name has TEXT.
+which its holdings must be the same), takes backends away and back (as often, 10 times at most), changes an MTU and a
+carrier, lets buffers run out, shuts it down. A line a step; --only runs the steps whose name has TEXT, --all those too
+that take a minute each: a storm of events, and a save that must be refused.
 --guest linux proves the lab: a Linux router must pass the same steps, but for what only Weir has. Logs of failed steps
 are in target/lab.",
         run: xen::smoke,

@@ -236,10 +236,12 @@ impl Snapshot {
         &self.unconfigured
     }
 
-    /// Statistics of the interface that a frame at `port` belongs to, by its tag; of the port if there is none.
-    pub fn counters_at(&self, port: IfIndex, frame: &Packet) -> &IfCounters {
-        let vlan = self.interface(port).and_then(|port| port.vlan(ethernet::vlan(frame)));
-        self.counters(vlan.unwrap_or(port))
+    /// The interface that a frame at `port` belongs to, by its tag; `None` if its VLAN is nobody's.
+    pub fn owner(&self, port: IfIndex, frame: &Packet) -> Option<IfIndex> {
+        match ethernet::vlan(frame) {
+            0 => Some(port),
+            id => self.interface(port)?.vlan(id),
+        }
     }
 
     /// Statistics of the interface at `index`.

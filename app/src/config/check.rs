@@ -59,8 +59,8 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
 
 fn finish_interface(draft: InterfaceDraft, parent: Option<usize>) -> Option<Interface> {
     let attachment = match parent {
-        Some(parent) => Attachment::Vlan { parent, id: draft.vlan?.into_inner() },
-        None => Attachment::Device(draft.matching?.into_inner()),
+        Some(parent) => Attachment::Vlan { parent, id: draft.attachment.vlan?.into_inner() },
+        None => Attachment::Device(draft.attachment.matching?.into_inner()),
     };
     Some(Interface {
         name: draft.name,
@@ -76,7 +76,7 @@ fn finish_interface(draft: InterfaceDraft, parent: Option<usize>) -> Option<Inte
 fn check_matches(interfaces: &[InterfaceDraft], report: &mut Report) {
     let mut owners = BTreeMap::new();
     for interface in interfaces {
-        let Some(matching) = &interface.matching else { continue };
+        let Some(matching) = &interface.attachment.matching else { continue };
         match owners.entry(*matching.get_ref()) {
             Entry::Vacant(entry) => drop(entry.insert((&interface.name, matching.span()))),
             Entry::Occupied(entry) => {
@@ -92,9 +92,10 @@ fn check_matches(interfaces: &[InterfaceDraft], report: &mut Report) {
 
 /// The places of the interfaces' parents; `None` for those without.
 fn check_parents(interfaces: &[InterfaceDraft], report: &mut Report) -> Vec<Option<usize>> {
-    let mut with_device = interfaces.iter().filter(|interface| interface.parent.is_none());
-    if let Some((interface, matching)) =
-        with_device.nth(MAX_DEVICES).and_then(|interface| Some((interface, interface.matching.as_ref()?)))
+    let mut with_device = interfaces.iter().filter(|interface| interface.attachment.parent.is_none());
+    if let Some((interface, matching)) = with_device
+        .nth(MAX_DEVICES)
+        .and_then(|interface| Some((interface, interface.attachment.matching.as_ref()?)))
     {
         let message = format!("found more than {MAX_DEVICES} interfaces with a device of their own");
         let path = INTERFACES.key(&interface.name);
@@ -105,13 +106,13 @@ fn check_parents(interfaces: &[InterfaceDraft], report: &mut Report) -> Vec<Opti
     }
     let mut owners: BTreeMap<(usize, u16), (String, Range<usize>)> = BTreeMap::new();
     let mut parent_of = |interface: &InterfaceDraft| {
-        let name = interface.parent.as_ref()?;
+        let name = interface.attachment.parent.as_ref()?;
         let path = INTERFACES.key(&interface.name);
         let bad = |message| Finding::at(name.span(), path.key("parent"), message);
         let found = name.get_ref().as_str();
         let Some(parent) = interfaces.iter().position(|other| other.name == found) else {
             let message = format!("found {}, expected the name of an interface with match", quoted(found));
-            let ports = interfaces.iter().filter(|other| other.parent.is_none());
+            let ports = interfaces.iter().filter(|other| other.attachment.parent.is_none());
             let names = ports.map(|other| other.name.as_str());
             report.add(match keys::nearest(found, names.clone()) {
                 Some(name) => bad(message).help(value::did_you_mean(&quoted(name))),
@@ -122,7 +123,7 @@ fn check_parents(interfaces: &[InterfaceDraft], report: &mut Report) -> Vec<Opti
             });
             return None;
         };
-        if let Some(above) = interfaces.get(parent).and_then(|other| other.parent.as_ref()) {
+        if let Some(above) = interfaces.get(parent).and_then(|other| other.attachment.parent.as_ref()) {
             let message = format!("interface {found} is on a VLAN itself, expected one with match");
             report.add(
                 bad(message)
@@ -131,7 +132,7 @@ fn check_parents(interfaces: &[InterfaceDraft], report: &mut Report) -> Vec<Opti
             );
             return None;
         }
-        let vlan = interface.vlan.as_ref()?;
+        let vlan = interface.attachment.vlan.as_ref()?;
         match owners.entry((parent, *vlan.get_ref())) {
             Entry::Vacant(entry) => drop(entry.insert((interface.name.clone(), vlan.span()))),
             Entry::Occupied(entry) => {

@@ -15,7 +15,7 @@ pub const NAME: &str = "command line";
 /// How a router with one interface is written, for who wrote none of it.
 pub const EXAMPLE: &str = "weir.interface.lan.match.port=0 weir.interface.lan.addresses=10.0.0.1/24";
 
-const NUMBERS: [&str; 3] = ["mtu", "port", "metric"];
+const NUMBERS: [&str; 4] = ["mtu", "port", "metric", "vlan"];
 const SWITCHES: [&str; 2] = ["router-advertisement", "enabled"];
 const LISTS: [&str; 1] = ["addresses"];
 

@@ -27,9 +27,7 @@ pub(super) struct Draft {
 
 pub(super) struct InterfaceDraft {
     pub(super) name: String,
-    pub(super) matching: Option<Spanned<Match>>,
-    pub(super) parent: Option<Spanned<String>>,
-    pub(super) vlan: Option<Spanned<u16>>,
+    pub(super) attachment: AttachmentDraft,
     pub(super) addresses: Vec<AddressDraft>,
     /// Whether all addresses could be read.
     pub(super) addresses_complete: bool,
@@ -37,6 +35,14 @@ pub(super) struct InterfaceDraft {
     pub(super) router_advertisement: Option<Spanned<bool>>,
     pub(super) reverse_path_filter: ReversePathFilter,
     pub(super) enabled: bool,
+}
+
+/// A device, or a parent and a VLAN.
+#[derive(Default)]
+pub(super) struct AttachmentDraft {
+    pub(super) matching: Option<Spanned<Match>>,
+    pub(super) parent: Option<Spanned<String>>,
+    pub(super) vlan: Option<Spanned<u16>>,
 }
 
 pub(super) struct AddressDraft {
@@ -121,12 +127,9 @@ fn read_interface(
     let section = Section { path: &path, span: value.span(), table };
     section.report_unknown(keys::INTERFACE, report);
     let (addresses, addresses_complete) = read_addresses(&section, report);
-    let (matching, parent, vlan) = read_attachment(&section, report);
     Some(InterfaceDraft {
         name: key.to_string(),
-        matching,
-        parent,
-        vlan,
+        attachment: read_attachment(&section, report),
         addresses,
         addresses_complete,
         mtu: section.read("mtu", report, value::mtu),
@@ -139,10 +142,7 @@ fn read_interface(
 }
 
 /// Device or parent and VLAN, as far as they could be read.
-fn read_attachment(
-    interface: &Section,
-    report: &mut Report,
-) -> (Option<Spanned<Match>>, Option<Spanned<String>>, Option<Spanned<u16>>) {
+fn read_attachment(interface: &Section, report: &mut Report) -> AttachmentDraft {
     let intends = |key| interface.intends(key, keys::INTERFACE);
     let parent = interface
         .read("parent", report, |value| value::string(value, "an interface's name").map(str::to_string));
@@ -165,9 +165,11 @@ fn read_attachment(
                 .help("add vlan = 10"),
         ),
         (_, true, true) => {}
-        (_, false, false) => return (read_match(interface, report), None, None),
+        (_, false, false) => {
+            return AttachmentDraft { matching: read_match(interface, report), ..AttachmentDraft::default() };
+        }
     }
-    (None, parent, vlan)
+    AttachmentDraft { matching: None, parent, vlan }
 }
 
 fn read_match(interface: &Section, report: &mut Report) -> Option<Spanned<Match>> {

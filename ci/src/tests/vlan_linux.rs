@@ -28,8 +28,9 @@ pub(super) fn tests() -> Vec<Test> {
 /// What the guest does until it is told what to run: two network namespaces, a VLAN in each.
 fn script() -> Result<String> {
     let mut text = String::from(
-        "export PATH=/bin\n/bin/busybox --install -s /bin\nmkdir -p /www /tmp\nip link set eth0 up\n\
-         dd if=/dev/urandom of=/www/file bs=1M count=8 2>/dev/null\n",
+        "export PATH=/bin\n/bin/busybox --install -s /bin\nip link set eth0 up\n\
+         dd if=/dev/urandom of=/file bs=1M count=8 2>/dev/null\n\
+         mkfifo /hold\nsleep 100000 > /hold &\n",
     );
     for (port, id) in [(0, 10), (1, 20)] {
         let own = identity(port)?;
@@ -43,7 +44,7 @@ fn script() -> Result<String> {
              host{port} ip link set lo up\nhost{port} ip link set vlan{id} up\n\
              host{port} ip addr add {v4}/24 dev vlan{id}\nhost{port} ip addr add {v6}/64 dev vlan{id}\n\
              host{port} ip route add default via {gateway4}\nhost{port} ip -6 route add default via {gateway6}\n\
-             host{port} httpd -p 80 -h /www\n",
+             (while :; do host{port} nc -l -p 5000 < /file; done) &\n",
         );
     }
     text += "echo 'linux-hosts: ready'\n\
@@ -116,13 +117,14 @@ impl Lab {
         Ok(capture)
     }
 
-    /// Eight megabytes by HTTP from each host to the other, in both families.
+    /// Eight megabytes from each host to the other, in both families.
     fn transfers(&mut self) -> Result<()> {
         for (client, server) in [(0, 1), (1, 0)] {
             let own = identity(server)?;
-            for address in [own.v4.to_string(), format!("[{}]", own.v6)] {
+            for address in [own.v4.to_string(), own.v6.to_string()] {
+                // With a standard input that ends, it would not wait for the file.
                 let line = format!(
-                    "host{client} wget -q -T 20 -O /tmp/got http://{address}/file && cmp /tmp/got /www/file"
+                    "sleep 0.5; host{client} timeout 40 nc {address} 5000 < /hold > /got; cmp /got /file"
                 );
                 self.run(&line, Duration::from_secs(60))
                     .with_context(|| format!("8 MiB from {address} to host {client}"))?;

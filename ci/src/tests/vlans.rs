@@ -234,11 +234,11 @@ fn replaced(cx: &Context) -> Result<()> {
             let outcome = std::thread::scope(|scope| {
                 let sender = scope.spawn(|| -> Result<Vec<u16>> {
                     let mut ids = Vec::new();
-                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    while ids.len() < 20 || !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         let id = first + ids.len() as u16;
                         a.send_v4(&frame::Ipv4 { id, ..udp_v4(a, b, b"stays") })?;
                         ids.push(id);
-                        std::thread::sleep(Duration::from_millis(2));
+                        std::thread::sleep(Duration::from_millis(1));
                     }
                     Ok(ids)
                 });
@@ -256,7 +256,7 @@ fn replaced(cx: &Context) -> Result<()> {
                 a.ping(c.identity().v4.into(), round, PATIENCE).context("to the VLAN that came")?;
             }
         }
-        ensure!(sent.len() > 40, "only {} packets", sent.len());
+        ensure!(sent.len() >= 80, "only {} packets", sent.len());
         std::thread::sleep(SILENCE);
         let b = &rig.hosts[1];
         let ours = |frame: &frame::Frame| {

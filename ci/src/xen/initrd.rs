@@ -13,7 +13,7 @@ use crate::command::{self, capture};
 use crate::cpio::Archive;
 
 /// Programs of dom0 beside busybox, by name on the usual path. Busybox's own shell would prefer its own `ip` to iproute2's.
-const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool"];
+const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool", "perl"];
 
 /// Xen's programs, in the folder of its version.
 const XEN_PROGRAMS: &[&str] =
@@ -28,7 +28,8 @@ const UNWINDER: &str = "/lib/x86_64-linux-gnu/libgcc_s.so.1";
 /// Netback's own limit on queues is dom0's number of CPUs.
 const QUEUES: &str = "max_queues=4";
 
-const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback"];
+const MODULES: &[&str] =
+    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback", "8021q"];
 
 /// Mounts, modules, Xen's daemons, then commands from the lab. `MODULES` stands for the lines that load modules.
 const INIT: &str = "#!/bin/sh

@@ -50,8 +50,32 @@ interface = \"lan\"
 }
 
 #[test]
+fn an_interface_is_on_a_vlan() {
+    let line = "weir.interface.wan.match.port=0 weir.interface.lan.parent=wan weir.interface.lan.vlan=20";
+    let toml = "[interface.wan]\nmatch.port = 0\n[interface.lan]\nparent = \"wan\"\nvlan = 20\n";
+    assert_eq!(read(line), Ok(Config::parse(toml.as_bytes()).unwrap()));
+}
+
+#[test]
 fn the_example_is_valid() {
     assert_eq!(read(EXAMPLE).unwrap().interfaces.len(), 1);
+}
+
+/// A new key of the manual is written on a command line as its type there says.
+#[test]
+fn every_key_has_the_type_that_the_manual_says() {
+    let manual = include_str!("../../../../docs/configuration.md");
+    let mut seen = 0;
+    for row in manual.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let (Some(key), Some(kind)) = (cells.next(), cells.next()) else { continue };
+        let key = key.trim_matches('`');
+        let expected = ["number", "true or false", "array of texts"].map(|name| kind == name);
+        let found = [NUMBERS.contains(&key), SWITCHES.contains(&key), LISTS.contains(&key)];
+        assert_eq!(found, expected, "{key}: {kind}");
+        seen += usize::from(expected.contains(&true));
+    }
+    assert_eq!(seen, NUMBERS.len() + SWITCHES.len() + LISTS.len());
 }
 
 #[test]
@@ -83,8 +107,8 @@ fn errors_name_the_word() {
         (
             "weir.interface.lan.adresses=10.0.0.1/24",
             "command line: weir.interface.lan.adresses=10.0.0.1/24: error: interface.lan.adresses: unknown key, \
-             expected one of match, addresses, mtu, router-advertisement, reverse-path-filter, enabled\n  \
-             = help: did you mean addresses?\n1 error\n",
+             expected one of match, parent, vlan, addresses, mtu, router-advertisement, reverse-path-filter, \
+             enabled\n  = help: did you mean addresses?\n1 error\n",
         ),
         (
             "weir.foo=1",

@@ -120,3 +120,50 @@ fn a_vlan_keeps_its_index_and_its_count_for_as_long_as_it_is_there() {
     assert_ne!(before[3], after[3]);
     rig.finish(&[0]);
 }
+
+/// As with a vif that is plugged in, taken away and plugged in again.
+#[test]
+fn vlans_come_and_go_with_their_device() {
+    let wire = sink(0, 1, |_, _| ());
+    let mut rig = Rig::new(1, std::vec![]);
+    rig.interfaces = Interfaces::new(rig.shared, 1, std::vec![]).hot_plug();
+    let states = |rig: &Rig| {
+        rig.interfaces
+            .status()
+            .iter()
+            .map(|status| format!("{} {}", status.name, status.state))
+            .collect::<Vec<_>>()
+    };
+    rig.replace(&trunk("off", &[]));
+    assert_eq!(states(&rig), ["trunk absent", "v10 absent", "v20 absent"]);
+    for _ in 0..2 {
+        let plugged = wire.clone();
+        rig.control.control(|cx| {
+            let bay = Bay::new(cx, Box::new(move |_| Ok(attach(&plugged)))).unwrap();
+            rig.interfaces.plug(cx, IfIndex(0), bay);
+        });
+        assert_eq!(states(&rig), ["trunk up", "v10 up", "v20 up"]);
+        rig.control.control(|cx| rig.interfaces.unplug(cx, IfIndex(0)));
+        assert_eq!(states(&rig), ["trunk absent", "v10 absent", "v20 absent"]);
+        wait_for(|| {
+            rig.control.control(|cx| rig.interfaces.run(cx, crate::interfaces::Look::None));
+            rig.interfaces.is_settled().then_some(())
+        });
+    }
+    let mut disabled = trunk("off", &[]);
+    disabled.interfaces[0].enabled = false;
+    disabled.interfaces[1].enabled = false;
+    let plugged = wire.clone();
+    rig.control.control(|cx| {
+        let bay = Bay::new(cx, Box::new(move |_| Ok(attach(&plugged)))).unwrap();
+        rig.interfaces.plug(cx, IfIndex(0), bay);
+        rig.interfaces.replace(cx, disabled).unwrap();
+    });
+    assert_eq!(
+        states(&rig),
+        ["trunk disabled", "v10 disabled", "v20 down"],
+        "a VLAN is down with its device"
+    );
+    rig.stop.store(true, Ordering::Relaxed);
+    rig.threads.drain(..).for_each(|thread| assert!(thread.join().is_ok()));
+}

@@ -385,6 +385,24 @@ fn an_index_that_goes_to_another_vlan_takes_nothing_along() {
 }
 
 #[test]
+fn a_frame_belongs_to_the_interface_of_its_tag() {
+    let mut rig = one_armed(&trunk());
+    let mut owner = |bytes: &[u8], beside| {
+        let mut packet = rig.pool.alloc_from(bytes).unwrap();
+        packet.meta_mut().vlan = beside;
+        let owner = rig.snapshot.owner(IfIndex(0), &packet);
+        rig.pool.free(packet);
+        owner.map(|owner| owner.0)
+    };
+    assert_eq!(owner(&there4(), 0), Some(0));
+    assert_eq!(owner(&tagged(0x600a, &there4()), 0), Some(1));
+    assert_eq!(owner(&there4(), 0x2014), Some(2));
+    assert_eq!(owner(&tagged(0xe000, &there4()), 0), Some(0));
+    assert_eq!(owner(&tagged(30, &there4()), 0), None);
+    assert_eq!(owner(&there4()[..13], 0), Some(0));
+}
+
+#[test]
 fn vlans_that_cannot_be_are_refused() {
     let refused = |change: fn(&mut Plan)| {
         let mut plan = trunk();
