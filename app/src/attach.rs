@@ -374,6 +374,7 @@ mod tests {
             device: Box::new(Restless(info)),
             state: State::Link(Link::Up),
             counters: Arc::default(),
+            cuts_told: false,
         }];
         let config = |mtu: &str| {
             let text =

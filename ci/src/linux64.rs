@@ -189,7 +189,10 @@ mod tests {
 
     #[test]
     fn rust_vmms_loader_takes_the_image_and_we_its_parameters() {
-        let Some(image) = image() else { return };
+        let Some(image) = image() else {
+            eprintln!("skipped: there is no image; make image");
+            return;
+        };
         let loaded = load(&image, "log=debug panic=halt", b"[interface.a]\n").unwrap();
         assert_eq!(loaded.entry, HIGH_MEMORY, "the 64-bit entry is the image's first byte");
         let pvh_entry = loaded.pvh_entry.expect("a PVH note");
