@@ -107,8 +107,8 @@ impl Lanes {
     /// Hands all frames over.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
         let (mut ports, pool) = split(turn);
-        while let Some(&number) = self.taken.last() {
-            self.close(&mut ports, pool, number);
+        while let Some(number) = self.taken.pop() {
+            self.empty(&mut ports, pool, number);
         }
     }
 
@@ -158,6 +158,7 @@ impl Lanes {
     }
 
     /// Gives an interface a lane; the oldest of another if all are taken. `None` for an index that cannot be.
+    #[inline(never)]
     fn open(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex) -> Option<u8> {
         if self.free.is_empty() {
             let oldest = *self.taken.first()?;
@@ -170,15 +171,22 @@ impl Lanes {
         Some(*place)
     }
 
-    /// Hands a lane's frames over and takes it from its interface.
+    /// Takes a lane from its interface before the others.
+    #[inline(never)]
     fn close(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, number: u8) {
+        self.taken.retain(|&taken| taken != number);
+        self.empty(ports, pool, number);
+    }
+
+    /// Hands the frames of a lane that is not taken any more over, and takes it from its interface.
+    #[inline]
+    fn empty(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, number: u8) {
         if let Some(lane) = self.lanes.get_mut(usize::from(number)) {
             lane.flush(ports, pool);
             if let Some(place) = self.places.get_mut(lane.interface.index()) {
                 *place = NONE;
             }
         }
-        self.taken.retain(|&taken| taken != number);
         self.free.push(number);
     }
 
