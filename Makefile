@@ -6,8 +6,10 @@ SHELL := /bin/bash
 out    := images/out
 lab    := cargo run --quiet --release --package weir-ci --bin lab --
 # Frame pointers make every report's backtrace exact; the image has its own target folder because of the flag.
-flags  := --release --features image --target-dir target/image \
-          --config 'build.rustflags=["-Cforce-frame-pointers=yes"]'
+# Paths of this machine do not get into it: the same commit gives the same bytes in every folder.
+flags  := --release --locked --features image --target-dir target/image \
+          --config 'build.rustflags=["-Cforce-frame-pointers=yes", "--remap-path-prefix=$(CURDIR)=weir", \
+          "--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo"]'
 router := --package weir-app --bin weir
 tests  := --package weir-preempt
 
@@ -22,9 +24,11 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 	@$(lab) run
 
 .PHONY: test
-test: image test-images doctor ## unit, property, doc and boot tests
+test: image test-images doctor ## unit, property, doc and boot tests, and the router on uhyve
 	cargo test --workspace --quiet
 	@$(lab) boot-tests
+	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.
+	@$(lab) smoke-uhyve || $(lab) smoke-uhyve
 
 .PHONY: preflight
 preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests
@@ -49,13 +53,29 @@ image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
 test-images: ## build the images that tests boot beside the router's, into images/out
 	@cargo build --quiet $(tests) $(flags)
 	@mkdir -p $(out)
-	@for name in preempt-stress preempt-delay; do \
+	@for name in preempt-stress preempt-delay ends; do \
 		objcopy --strip-all target/image/release/$$name $(out)/$$name.elf; \
 	done
 
 .PHONY: disk
 disk: image doctor ## make images/out/weir.raw and weir.qcow2: disks that boot by BIOS and by UEFI
 	@$(lab) disk
+
+.PHONY: release
+release: disk ## make images/out/release: image, disks, SBOM, checksums
+	@$(lab) release
+
+.PHONY: reproducible
+reproducible: doctor ## build this commit twice, in two folders, and compare
+	@$(lab) reproducible
+
+.PHONY: size
+size: image ## what takes room in the image, crate by crate
+	@$(lab) size
+
+.PHONY: smoke
+smoke: disk ## boot the one image on every target, one table (about 3 minutes)
+	@$(lab) smoke
 
 .PHONY: doctor
 doctor: ## install what the lab needs (as root on Debian), or name it
@@ -77,6 +97,10 @@ smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 
 .PHONY: smoke-xen-lab
 smoke-xen-lab: doctor ## the same with a Linux router: proves the lab
 	@$(lab) smoke-xen --guest linux
+
+.PHONY: smoke-uhyve
+smoke-uhyve: image test-images doctor ## the router on uhyve, in a Linux guest if there is no KVM (about a minute)
+	@$(lab) smoke-uhyve
 
 .PHONY: bench-xen
 bench-xen: image doctor ## both routers as guests of one Xen: packets a second, TCP, CPU time

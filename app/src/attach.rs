@@ -10,13 +10,14 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use weir_machine::info;
-use weir_netif::{Device, DeviceInfo, IfCounters, IfIndex, Link};
+use weir_machine::{hermit, info, warn};
+use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
 use weir_netstack::snapshot::{
     Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, State as Taking, VlanPlan,
 };
 use weir_netstack::{Conflict, Plan, Snapshot};
 use weir_sync::Control;
+use weir_virtio::net;
 
 /// Finds out again what is at a device's place.
 pub type Probe = Box<dyn Fn(&Control) -> Result<Box<dyn Device>, String>>;
@@ -74,9 +75,29 @@ pub struct Attached {
     pub state: State,
     /// The interface's statistics.
     pub counters: Arc<IfCounters>,
+    /// It was said that its frames come cut short.
+    pub cuts_told: bool,
 }
 
 impl Attached {
+    /// Says once, on uhyve, that frames came cut short, and what helps.
+    pub fn tell_cuts(&mut self) {
+        if self.cuts_told || !hermit::present() {
+            return;
+        }
+        let totals = self.counters.totals();
+        let cut = totals.dropped(Drop::Ipv4Truncated) + totals.dropped(Drop::Ipv6Truncated);
+        if cut > 0 {
+            self.cuts_told = true;
+            warn!(
+                "{}: {cut} packets came without their end and were dropped: uhyve 0.10 cuts frames at 1500 bytes; \
+                 set the MTU of its TAP, and of all on that link, to {} or less",
+                self.name,
+                net::UHYVE_MTU
+            );
+        }
+    }
+
     /// Looks after configuration changes of the device; whether its carrier or MTU changed.
     pub fn follow_link(&mut self, cx: &Control, broken: impl FnOnce(weir_netif::Fault)) -> bool {
         let State::Link(before) = self.state else { return false };
@@ -299,4 +320,75 @@ pub fn status(config: &Config, attached: &[Attached], vlans: &[Vlan]) -> Vec<Int
         }
     };
     config.interfaces.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use weir_netif::{Fault, Offloads, QueuePair};
+    use weir_sync::cpu::claim_any;
+
+    /// Changes its MTU each time it is looked after.
+    struct Restless(DeviceInfo);
+
+    impl Device for Restless {
+        fn info(&self) -> &DeviceInfo {
+            &self.0
+        }
+
+        fn queues(&mut self, _: &Control) -> Vec<QueuePair> {
+            Vec::new()
+        }
+
+        fn config_source(&self) -> u8 {
+            0
+        }
+
+        fn link(&mut self, _: &Control) -> Link {
+            Link::Up
+        }
+
+        fn service(&mut self, _: &Control) -> Result<(), Fault> {
+            self.0.mtu = 3000 - self.0.mtu;
+            Ok(())
+        }
+
+        fn stop(&mut self, _: &Control) {}
+    }
+
+    #[test]
+    fn the_snapshot_follows_a_devices_mtu_as_far_as_the_configuration_lets_it() {
+        let info = DeviceInfo {
+            name: "restless".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            mtu: 1400,
+            queues: 1,
+            offloads: Offloads::empty(),
+        };
+        let mut attached = vec![Attached {
+            interface: IfIndex(0),
+            attachment: 1,
+            queues: 1,
+            name: "wan".into(),
+            device: Box::new(Restless(info)),
+            state: State::Link(Link::Up),
+            counters: Arc::default(),
+        }];
+        let config = |mtu: &str| {
+            let text =
+                format!("[interface.wan]\nmatch = {{ port = 0 }}\naddresses = [\"10.0.0.1/24\"]\n{mtu}\n");
+            Config::parse(text.as_bytes()).unwrap()
+        };
+        let mtu = |config: &Config, attached: &[Attached]| {
+            snapshot(config, attached, &[], &Arc::default()).unwrap().interfaces().next().unwrap().mtu
+        };
+        let (plain, limited) = (config(""), config("mtu = 1450"));
+        assert_eq!((mtu(&plain, &attached), mtu(&limited, &attached)), (1400, 1400));
+        let follow = |attached: &mut Attached| {
+            claim_any().unwrap().control(|cx| attached.follow_link(cx, |fault| panic!("{fault}")))
+        };
+        assert!(follow(&mut attached[0]), "a change of the MTU is a change");
+        assert_eq!((mtu(&plain, &attached), mtu(&limited, &attached)), (1600, 1450));
+    }
 }

@@ -1,6 +1,6 @@
 //! The console's line: what an operator types becomes commands. Pure: the caller prints and acts.
 
-use crate::config::MAX_BYTES;
+use alloc::format;
 use alloc::vec::Vec;
 use weir_machine::trace::Switch;
 
@@ -76,8 +76,8 @@ impl Line {
         self.mode == Mode::Command && self.text.is_empty()
     }
 
-    /// Takes a byte; what is to be shown for it goes to `echo`.
-    pub fn typed(&mut self, byte: u8, echo: impl FnMut(&str)) -> Option<Command> {
+    /// Takes a byte; what is to be shown for it goes to `echo`. A configuration may have `longest` bytes.
+    pub fn typed(&mut self, byte: u8, longest: usize, echo: impl FnMut(&str)) -> Option<Command> {
         let after_return = core::mem::replace(&mut self.returned, byte == b'\r');
         if byte == b'\n' && after_return {
             return None;
@@ -85,7 +85,7 @@ impl Line {
         let byte = if byte == b'\r' { b'\n' } else { byte };
         match self.mode {
             Mode::Command => self.command(byte, echo),
-            Mode::Paste | Mode::Overflow => self.pasted(byte, echo),
+            Mode::Paste | Mode::Overflow => self.pasted(byte, longest, echo),
         }
     }
 
@@ -138,7 +138,7 @@ impl Line {
         }
     }
 
-    fn pasted(&mut self, byte: u8, mut echo: impl FnMut(&str)) -> Option<Command> {
+    fn pasted(&mut self, byte: u8, longest: usize, mut echo: impl FnMut(&str)) -> Option<Command> {
         let dotted = byte == b'\n' && matches!(self.text.as_slice(), b"." | [.., b'\n', b'.']);
         if byte == END_OF_TEXT {
             *self = Self::default();
@@ -150,7 +150,9 @@ impl Line {
             let mut text = core::mem::take(&mut self.text);
             self.mode = Mode::Command;
             if overflow {
-                echo("too long; the configuration is as it was\r\n");
+                echo(&format!(
+                    "too long, at most {longest} bytes can be read; the configuration is as it was\r\n"
+                ));
                 return None;
             }
             if dotted {
@@ -159,7 +161,7 @@ impl Line {
             return Some(Command::Replace(text));
         }
         // Beyond the limit, what tells a line with a dot is enough.
-        if self.text.len() >= MAX_BYTES {
+        if self.text.len() >= longest {
             self.mode = Mode::Overflow;
             self.text.clear();
         }
@@ -171,13 +173,16 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MAX_BYTES;
     use alloc::string::String;
     use alloc::vec;
 
     fn type_all(line: &mut Line, text: &[u8]) -> (Vec<Command>, String) {
         let mut shown = String::new();
-        let commands =
-            text.iter().filter_map(|&byte| line.typed(byte, |echo| shown.push_str(echo))).collect();
+        let commands = text
+            .iter()
+            .filter_map(|&byte| line.typed(byte, MAX_BYTES, |echo| shown.push_str(echo)))
+            .collect();
         (commands, shown)
     }
 

@@ -85,9 +85,11 @@ impl Search {
     }
 }
 
-/// The file and the partition that it is on, `None` for the whole disk; or why there is none. What is broken counts as
-/// found if nothing better is.
-fn look(disk: &mut dyn Bytes, limit: usize) -> Result<(Option<u32>, Result<Vec<u8>, String>), String> {
+/// The partition that a file is on, `None` for the whole disk, and its content, or why it cannot be had.
+type Looked = (Option<u32>, Result<Vec<u8>, String>);
+
+/// The file, or why there is none. What is broken counts as found if nothing better is.
+fn look(disk: &mut dyn Bytes, limit: usize) -> Result<Looked, String> {
     let whole = 0..disk.len();
     match fat::read_file(disk, whole, FILE, limit) {
         Ok(content) => return Ok((None, Ok(content))),

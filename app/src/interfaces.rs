@@ -348,6 +348,7 @@ impl Interfaces {
             device,
             state: State::Link(Link::Down),
             counters: bay.counters(),
+            cuts_told: false,
         };
         let port = |pair: weir_netif::QueuePair| {
             let queue = (self.dress)(pair.queue);
@@ -408,6 +409,7 @@ impl Interfaces {
             let silent = |attached: &&mut Attached| look == Look::All || !attached.device.announces_changes();
             for attached in self.attached.iter_mut().filter(silent) {
                 let interface = attached.interface;
+                attached.tell_cuts();
                 changed |=
                     attached.follow_link(cx, |fault| self.shared.notify(Notice::Broken { interface, fault }));
             }

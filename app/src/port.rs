@@ -120,3 +120,62 @@ fn lose(cx: &Softint, snapshot: &Snapshot, port: IfIndex, pool: &mut Pool, packe
     counters.dropped(cx.cpu(), reason);
     pool.free(packet);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::sync::Arc;
+    use std::vec;
+    use std::vec::Vec;
+    use weir_netif::{Arena, BUFFER, IfCounters};
+    use weir_netstack::Plan;
+    use weir_netstack::snapshot::InterfacePlan;
+    use weir_sync::cpu::claim_any;
+
+    /// A link that takes nothing.
+    struct Stuck;
+
+    impl Queue for Stuck {
+        fn receive(&mut self, _: &Softint, _: &mut Pool, _: &mut Batch) -> Result<More, Fault> {
+            Ok(More::No)
+        }
+
+        fn transmit(&mut self, _: &Softint, _: &mut Pool, _: &mut Batch) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn reap(&mut self, _: &Softint, _: &mut Pool) -> Result<More, Fault> {
+            Ok(More::Yes)
+        }
+
+        fn disarm(&mut self, _: &Softint) {}
+
+        fn arm(&mut self, _: &Softint) -> Result<More, Fault> {
+            Ok(More::No)
+        }
+    }
+
+    #[test]
+    fn a_link_that_stands_still_keeps_an_eighth_of_all_buffers_at_most() {
+        let arena = Arena::new(vec![0; 257 * BUFFER].leak());
+        let (mut pool, counters) = (Pool::new(arena), Arc::new(IfCounters::new()));
+        let plan =
+            InterfacePlan { counters: counters.clone(), ..InterfacePlan::new("wan", [2, 0, 0, 0, 0, 1]) };
+        let snapshot = Snapshot::build(&Plan { interfaces: vec![plan], ..Plan::default() }).unwrap();
+        let mut port = Port::new(IfIndex(0), 1, 8, Box::new(Stuck), 256);
+        claim_any().unwrap().softint(|cx| {
+            let mut sent = 0;
+            for _ in 0..10 {
+                let mut batch: Batch =
+                    core::iter::from_fn(|| pool.alloc_from(&[1; 60])).take(BATCH).collect();
+                let offered = batch.len();
+                port.transmit(cx, &snapshot, &mut pool, &mut batch).unwrap();
+                sent += offered - batch.len();
+                pool.free_all(&mut batch);
+            }
+            assert_eq!((sent, port.backlog.len()), (32, 32));
+            port.abandon(cx, &snapshot, &mut pool, Drop::InterfaceDown);
+        });
+        assert_eq!(counters.totals().drops().collect::<Vec<_>>(), [(Drop::InterfaceDown, 32)]);
+    }
+}

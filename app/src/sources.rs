@@ -154,6 +154,10 @@ fn oem_string(search: &Search, strings: &Strings) -> Option<Found> {
         return Some(search.found("SMBIOS weir.config", Ok::<_, &str>(text)));
     }
     Some(match string.strip_prefix(OEM_BASE64.as_bytes()) {
+        Some(coded) if coded.len() as u64 * 2 > (search.free)() => {
+            let wrong = format!("no memory for {} bytes of base64: give the machine more", coded.len());
+            search.found("SMBIOS weir.config.binary", Err::<&[u8], _>(wrong))
+        }
         Some(coded) => {
             // As `base64` writes it: in lines.
             let coded: Vec<u8> = coded.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();

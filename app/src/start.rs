@@ -29,7 +29,7 @@ use weir_sync::{Control, Cpu, CpuId, PerCpu};
 use weir_virtio::net;
 
 /// Memory that a router with two interfaces and a short configuration runs in: this much, and this much more a CPU.
-const LEAST_MEMORY: u64 = 6 << 20;
+const LEAST_MEMORY: u64 = 8 << 20;
 const LEAST_MEMORY_A_CPU: u64 = 2 << 20;
 
 /// What the other CPUs begin with.

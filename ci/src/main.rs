@@ -17,6 +17,7 @@ mod host;
 mod http;
 mod ledger;
 mod linux;
+mod linux64;
 mod locks;
 mod mutate;
 mod netns;
@@ -25,15 +26,19 @@ mod qemu;
 mod qmp;
 mod random;
 mod recorded;
+mod release;
 mod rig;
 mod router;
 mod run;
+mod size;
+mod smoke;
 mod soak;
 mod symbolize;
 mod table;
 mod tests;
 mod trace;
 mod trunk;
+mod uhyve;
 mod xen;
 
 use std::process::ExitCode;
@@ -80,6 +85,43 @@ needs root.",
 Makes weir.raw and weir.qcow2 in FOLDER (images/out): the router with GRUB for BIOS and UEFI, and FILE (images/weir.toml) as
 the configuration on its FAT partition. The same input gives the same bytes.",
         run: make_disk,
+    },
+    Subcommand {
+        name: "release",
+        summary: "put together what is handed out",
+        help: "lab release
+
+Fills images/out/release with weir.elf, weir.qcow2, weir.toml, a bill of materials (CycloneDX) and SHA256SUMS, from what make
+disk built. Installs cargo-cyclonedx into target/tools if it is not there.",
+        run: |arguments| arguments.end("release").and_then(|()| release::make()).map(|()| true),
+    },
+    Subcommand {
+        name: "reproducible",
+        summary: "build this commit twice and compare",
+        help: "lab reproducible
+
+Clones this commit into two folders, builds the image in each, and compares image and disk. Exits with 1 if they differ.",
+        run: |arguments| arguments.end("reproducible").and_then(|()| release::reproduce()),
+    },
+    Subcommand {
+        name: "size",
+        summary: "what takes room in the image, crate by crate",
+        help: "lab size
+
+Sums the symbols of images/out/weir.debug by crate. Exits with 1 if the stripped image has more than 2 MiB.",
+        run: |arguments| {
+            arguments.end("size")?;
+            size::run(&router::weir_elf()?, &router::weir_debug()?)
+        },
+    },
+    Subcommand {
+        name: "smoke",
+        summary: "boot the one image everywhere, one table",
+        help: "lab smoke [--only TEXT]
+
+Boots the image on QEMU's q35, pc and microvm, from the disk by BIOS and by UEFI, on Xen and on uhyve, and prints how long each
+took to the ready line. --only boots the targets whose name has TEXT. Exits with 1 if one fails.",
+        run: smoke::run,
     },
     Subcommand {
         name: "boot-tests",
@@ -207,6 +249,18 @@ that take a minute each: a storm of events, and a save that must be refused.
 --guest linux proves the lab: a Linux router must pass the same steps, but for what only Weir has. Logs of failed steps
 are in target/lab.",
         run: xen::smoke,
+    },
+    Subcommand {
+        name: "smoke-uhyve",
+        summary: "the router on uhyve, step by step",
+        help: "lab smoke-uhyve [--only TEXT] [--list]
+
+Builds uhyve into the user's cache if it is not there, and runs the router on it between two hosts on one bridge, each in
+a subnet of its own: with 1 and 2 CPUs, pings and TCP through it in both families, frames that uhyve cuts, no
+configuration, too little memory. On this machine's KVM if that can run the image and the lab is root; else in a Linux
+guest under QEMU, without KVM or root. A line a step; --only runs the steps whose name has TEXT. Logs of failed steps
+are in target/lab.",
+        run: uhyve::smoke,
     },
     Subcommand {
         name: "bench-xen",

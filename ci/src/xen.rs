@@ -2,13 +2,13 @@
 //! PVH guest, the hosts as network namespaces of dom0.
 
 mod account;
-mod agent;
+pub(crate) mod agent;
 mod bench;
-mod dom0;
+pub(crate) mod dom0;
 mod domu;
 mod flood;
 mod guest;
-mod initrd;
+pub(crate) mod initrd;
 mod smoke;
 mod spread;
 mod traffic;
@@ -54,6 +54,16 @@ pub(crate) fn shell(mut arguments: Arguments) -> Result<bool> {
     eprint!("{}", output.stderr);
     eprintln!("exit code {}; logs: {}", output.code, dom0.report("xen")?);
     Ok(output.code == 0)
+}
+
+/// Boots the router as a guest with one CPU: its version of Xen, seconds from creation to the ready line, and the line.
+pub(crate) fn boot(limit: Duration) -> Result<(String, f64, String)> {
+    let mut dom0 = Dom0::start(&[Image::Weir], limit)?;
+    let hosts = Hosts::make(&mut dom0, "r")?;
+    let guest = Guest::create(&mut dom0, &Plan::new(Image::Weir, "router"), &hosts)?;
+    let (seconds, line) = guest.ready(&mut dom0)?;
+    let version = dom0.check("xl info xen_version", Duration::from_secs(20))?;
+    Ok((version.trim().to_owned(), seconds, line))
 }
 
 /// `lab smoke-xen`.

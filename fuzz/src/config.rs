@@ -57,6 +57,7 @@ fn attach(index: u16, wish: &Interface, link: Link) -> Attached {
         device: Box::new(Nothing(info)),
         state: State::Link(link),
         counters: Arc::default(),
+        cuts_told: false,
     }
 }
 

@@ -4,6 +4,7 @@
 //! lends the first receive buffers; `reap`, called at every tick, takes back what was sent and lends what was missing.
 
 mod attach;
+pub use attach::UHYVE_MTU;
 mod config;
 mod control;
 mod features;

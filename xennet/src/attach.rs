@@ -7,7 +7,7 @@ use crate::features::{self, Features};
 use crate::ids::{Mark, SLOTS};
 use crate::pair::{Events, Halves, Pair, Source};
 use crate::receive::Receiver;
-use crate::ring::FrontRing;
+use crate::ring::{FrontRing, PAGE};
 use crate::stock::{Buffers, Stock};
 use crate::transmit::Transmitter;
 use crate::violation::Health;
@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use weir_machine::xen::event::Channel;
 use weir_machine::xen::grant::{Access, Lent, Page, Table};
 use weir_machine::xen::store::{Store, StoreError, Transaction};
-use weir_machine::{clock, debug, interrupt};
+use weir_machine::{clock, debug, frames, interrupt};
 use weir_netif::{Arena, Device, DeviceInfo, Offloads, QueuePair};
 use weir_sync::{Control, CpuId};
 
@@ -216,8 +216,9 @@ impl Queues<'_> {
         let receive = self.channel(&target)?;
         let transmit = if self.features.split_events { Some(self.channel(&target)?) } else { None };
         let mark = Mark::new(self.salt, number);
-        // Of the grants that are left, for each direction of each queue that comes, its ring's page included.
-        let left = self.xen.grants.entries().saturating_sub(self.xen.grants.in_use());
+        // Of the grants that are left, and of half of the memory, for each direction of each queue that comes, its ring's
+        // page included.
+        let left = self.xen.grants.entries().saturating_sub(self.xen.grants.in_use()).min(spare_pages());
         let share = (left / (2 * usize::from(self.count.saturating_sub(number).max(1)))).saturating_sub(1);
         let receiver = Receiver::new(
             FrontRing::new(self.page(Access::ReadWrite)?),
@@ -252,6 +253,14 @@ impl Queues<'_> {
             return Err(Error::NoMemory);
         }
         (0..count).map(|_| self.page(access)).collect()
+    }
+}
+
+/// Pages of half of the memory that is free; no end of them on a host.
+fn spare_pages() -> usize {
+    match frames::total_bytes() {
+        0 => usize::MAX,
+        _ => (frames::free_bytes() / 2) as usize / PAGE,
     }
 }
 

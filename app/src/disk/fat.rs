@@ -4,7 +4,6 @@
 use super::{Bytes, u16_at, u32_at};
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -138,7 +137,10 @@ impl<'a> Volume<'a> {
         if len as usize > limit {
             return Err(Missing::Broken(format!("{name} takes {len} bytes; {limit} are the most")));
         }
-        let mut content = vec![0; len as usize];
+        let mut content = Vec::new();
+        let no_memory = |_| Missing::Broken(format!("no memory for its {len} bytes: give the machine more"));
+        content.try_reserve_exact(len as usize).map_err(no_memory)?;
+        content.resize(len as usize, 0);
         let mut at = first;
         let mut pieces = content.chunks_mut(self.cluster as usize).peekable();
         while let Some(piece) = pieces.next() {

@@ -1,13 +1,14 @@
 //! Machines and NICs as they are found in the field: chipsets, CPU models and counts, memory, bridges, feature sets,
 //! queue sizes.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::forwarding::everything_works;
 use super::{Context, Needs, Test};
 use crate::qemu::Platform;
 use crate::rig::FrameRig;
-use crate::router::{Config, Setup};
+use crate::router::{Config, Setup, weir_elf};
+use crate::{cleanup, linux64};
 
 pub(super) fn tests() -> Vec<Test> {
     let plain = Needs::default();
@@ -36,6 +37,23 @@ pub(super) fn tests() -> Vec<Test> {
             setup.platform = Platform::Q35;
             let devices = ["-device", "virtio-rng-pci", "-device", "edu", "-device", "e1000"];
             setup.extra.extend(devices.map(str::to_owned));
+        }),
+        Test::new("boot-by-linux-64-bit-protocol", weir, |cx| {
+            let (directory, _made) = cleanup::directory()?;
+            let config = Config::two_ports();
+            let module = config.toml().into_bytes();
+            let loaded = linux64::load(&weir_elf()?, "log=debug", &module)?;
+            ensure!(loaded.pvh_entry.is_some(), "the loader finds no PVH note");
+            let (stub, options) = loaded.write(&directory)?;
+            let prepare = |setup: &mut Setup| {
+                setup.platform = Platform::Q35;
+                setup.cpus = 2;
+                setup.kernel = Some(stub.clone());
+                // The stub is told nothing; the configuration comes by boot_params.
+                setup.module = None;
+                setup.extra.extend(options.clone());
+            };
+            boots(cx, prepare)
         }),
         machine("with-nics-behind-bridges", plain, |setup| {
             setup.platform = Platform::Q35;

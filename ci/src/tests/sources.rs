@@ -261,7 +261,7 @@ fn too_long_for_memory(cx: &Context) -> Result<()> {
 /// What the least says works, and one MiB less is refused by name.
 fn least_memory(cx: &Context) -> Result<()> {
     for platform in [Platform::Q35, Platform::Microvm] {
-        for (cpus, least) in [(1, 8), (4, 14)] {
+        for (cpus, least) in [(1, 10), (4, 16)] {
             let config = Config::two_ports();
             let prepare = |memory| {
                 move |setup: &mut Setup| {
@@ -274,7 +274,7 @@ fn least_memory(cx: &Context) -> Result<()> {
             })?;
             let rig = FrameRig::start(cx.image, config, 2, prepare(least - 1))?;
             let said = format!(
-                "{} MiB of memory are too little, expected {least} MiB: 6, and 2 for each CPU",
+                "{} MiB of memory are too little, expected {least} MiB: 8, and 2 for each CPU",
                 least - 1
             );
             rig.router.machine.wait("weir: fatal", Image::Weir.patience())?;

@@ -130,8 +130,8 @@ xl debug-keys e; xl debug-keys g; sleep 1";
     }
 }
 
-/// This program without its symbols, for dom0.
-fn stripped_self(directory: &std::path::Path) -> Result<Vec<u8>> {
+/// This program without its symbols, for a machine of its own.
+pub(crate) fn stripped_self(directory: &std::path::Path) -> Result<Vec<u8>> {
     let own = std::env::current_exe().context("own path")?;
     let small = directory.join("lab");
     let paths = [own.display().to_string(), small.display().to_string()];

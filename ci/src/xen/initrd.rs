@@ -181,7 +181,7 @@ fn sources() -> Result<Sources> {
     Ok(Sources { files, modules, tools, applets })
 }
 
-fn find(program: &str) -> Result<PathBuf> {
+pub(crate) fn find(program: &str) -> Result<PathBuf> {
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
     folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file()).with_context(
         || format!("{program} is not installed: apt-get install -y {}", command::package_of(program)),

@@ -97,7 +97,7 @@ pub(crate) fn check(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
         let before = received(dom0)?;
         let script = format!(
             "ip netns exec {} iperf3 -s -1 >/tmp/iperf.log 2>&1 & s=$!; sleep 0.5; \
-             ip netns exec {name} iperf3 -c {} --cport {port} -t 1; c=$?; kill $s 2>/dev/null; exit $c",
+             ip netns exec {name} iperf3 -c {} --cport {port} -t 3; c=$?; kill $s 2>/dev/null; exit $c",
             guest.hosts.name(1),
             far.v4
         );
@@ -105,10 +105,10 @@ pub(crate) fn check(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
         let after = received(dom0)?;
         let grown: Vec<u64> = after.iter().zip(&before).map(|(new, old)| new - old).collect();
         said.push(format!("TCP from port {port}: {grown:?}"));
-        // Its control connection has a port that nobody chose.
+        // Its control connection has a port that nobody chose, and some dozen packets.
         let others: u64 = grown.iter().sum::<u64>() - grown[wanted];
         ensure!(
-            grown[wanted] > 20 * others.max(1) && others < 100,
+            grown[wanted] > 5 * others && others < 100,
             "TCP of queue {wanted} came in by CPU as {grown:?}"
         );
     }

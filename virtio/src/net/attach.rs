@@ -29,6 +29,9 @@ const MIN_CONTROL_SIZE: u16 = 2;
 const OVERHEAD: u16 = header::LEN as u16 + 14 + 4;
 /// Layer-3 packet that a single receive buffer holds.
 const SINGLE_BUFFER_MTU: u16 = MIN_CAPACITY as u16 - OVERHEAD;
+/// Layer-3 packet that fits what uhyve 0.10 hands over of a frame: its first 1500 bytes, without a word about the rest. It
+/// mostly says 1500 whatever its TAP has, being barred from reading that.
+pub const UHYVE_MTU: u16 = 1500 - 14;
 /// Layer-3 packet a device carries that does not say.
 const DEFAULT_MTU: u16 = 1500;
 
@@ -285,7 +288,9 @@ impl Attach {
         }
         let mtu = config.mtu.unwrap_or(DEFAULT_MTU);
         info.mtu = if self.net.features.contains(F::MRG_RXBUF) { mtu } else { mtu.min(SINGLE_BUFFER_MTU) };
-        if info.mtu != mtu {
+        if hermit::present() {
+            info.mtu = info.mtu.min(UHYVE_MTU);
+        } else if info.mtu != mtu {
             warn!(
                 "{}: MTU {} instead of {mtu}: without VIRTIO_NET_F_MRG_RXBUF a frame must fit one buffer",
                 info.name, info.mtu

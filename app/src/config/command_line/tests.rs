@@ -61,6 +61,23 @@ fn the_example_is_valid() {
     assert_eq!(read(EXAMPLE).unwrap().interfaces.len(), 1);
 }
 
+/// A new key of the manual is written on a command line as its type there says.
+#[test]
+fn every_key_has_the_type_that_the_manual_says() {
+    let manual = include_str!("../../../../docs/configuration.md");
+    let mut seen = 0;
+    for row in manual.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let (Some(key), Some(kind)) = (cells.next(), cells.next()) else { continue };
+        let key = key.trim_matches('`');
+        let expected = ["number", "true or false", "array of texts"].map(|name| kind == name);
+        let found = [NUMBERS.contains(&key), SWITCHES.contains(&key), LISTS.contains(&key)];
+        assert_eq!(found, expected, "{key}: {kind}");
+        seen += usize::from(expected.contains(&true));
+    }
+    assert_eq!(seen, NUMBERS.len() + SWITCHES.len() + LISTS.len());
+}
+
 #[test]
 fn a_line_without_words_is_no_configuration() {
     for line in ["", "log=debug", "xweir.hostname=a weir log=weir.hostname=a", "weirder=1"] {
