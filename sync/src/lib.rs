@@ -36,6 +36,6 @@ pub use mailbox::Mailbox;
 pub use pending::Pending;
 pub use percpu::PerCpu;
 pub use pslist::PsList;
-pub use published::{Published, Retired};
+pub use published::{Period, Published, Retired};
 pub use trace::Trace;
 pub use wheel::Wheel;
