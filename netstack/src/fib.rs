@@ -14,8 +14,9 @@ pub use writer::{Placed, Writer};
 use crate::address::{Address, Bits, Prefix};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
+use weir_sync::wide::{self, Work};
 
 /// Addresses of a batch look-up that are under way together.
 pub const LANES: usize = 64;
@@ -42,7 +43,7 @@ pub struct Fib<A: Address, R> {
     /// who had found it have left.
     nodes: Box<[Node]>,
     /// `[A]` Numbers of hops; as `nodes`.
-    leaves: Box<[AtomicU32]>,
+    leaves: Leaves,
     /// `[A]` Set once; the first, [`NO_HOP`], never.
     hops: Box<[Once<R>]>,
     family: core::marker::PhantomData<A>,
@@ -57,6 +58,49 @@ struct Node {
     leaves: AtomicU64,
     /// Number of the first leaf, and above it of the first node.
     bases: AtomicU64,
+}
+
+/// As wide as the numbers of hops need.
+#[derive(Debug)]
+enum Leaves {
+    Narrow(Box<[AtomicU16]>),
+    Wide(Box<[AtomicU32]>),
+}
+
+impl Leaves {
+    #[inline(always)]
+    fn get(&self, place: u32) -> Option<u32> {
+        match self {
+            Self::Narrow(leaves) => Some(leaves.get(place as usize)?.load(Ordering::Relaxed).into()),
+            Self::Wide(leaves) => Some(leaves.get(place as usize)?.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether there is such a place.
+    fn set(&self, place: u32, hop: u32) -> bool {
+        match self {
+            Self::Narrow(leaves) => {
+                leaves.get(place as usize).map(|leaf| leaf.store(hop as u16, Ordering::Relaxed)).is_some()
+            }
+            Self::Wide(leaves) => {
+                leaves.get(place as usize).map(|leaf| leaf.store(hop, Ordering::Relaxed)).is_some()
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(leaves) => leaves.len(),
+            Self::Wide(leaves) => leaves.len(),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Narrow(leaves) => size_of_val(&**leaves),
+            Self::Wide(leaves) => size_of_val(&**leaves),
+        }
+    }
 }
 
 /// A node's content.
@@ -131,7 +175,7 @@ impl<A: Address, R> Fib<A, R> {
     /// so that one's wait for memory is another's work.
     pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
         for (addresses, hops) in addresses.chunks(LANES).zip(hops.chunks_mut(LANES)) {
-            self.lanes(addresses, hops);
+            wide::run(Lanes(self, addresses, hops));
         }
     }
 
@@ -140,7 +184,7 @@ impl<A: Address, R> Fib<A, R> {
         size_of::<Self>()
             + size_of_val(&*self.direct)
             + size_of_val(&*self.nodes)
-            + size_of_val(&*self.leaves)
+            + self.leaves.memory()
             + size_of_val(&*self.hops)
     }
 
@@ -151,13 +195,18 @@ impl<A: Address, R> Fib<A, R> {
 
     #[inline]
     fn number(&self, bits: A::Bits) -> Option<u32> {
-        let mut entry = self.direct.get(self.slot(bits))?.load(Ordering::Acquire);
+        let entry = self.direct.get(self.slot(bits))?.load(Ordering::Acquire);
+        if entry & NODE == 0 { Some(entry) } else { wide::run(Walk(self, bits, entry)) }
+    }
+
+    #[inline(always)]
+    fn walk(&self, bits: A::Bits, mut entry: u32) -> Option<u32> {
         let mut depth = self.direct_bits;
         while entry & NODE != 0 && depth < A::Bits::WIDTH {
             let fields = self.nodes.get((entry & !NODE) as usize)?.fields();
             match fields.follow(bits.six(depth)) {
                 (true, node) => entry = node | NODE,
-                (false, leaf) => return Some(self.leaves.get(leaf as usize)?.load(Ordering::Relaxed)),
+                (false, leaf) => return self.leaves.get(leaf),
             }
             depth += STEP;
         }
@@ -165,7 +214,7 @@ impl<A: Address, R> Fib<A, R> {
     }
 
     /// Step by step for all addresses at once. Which of them go on is not predictable, so it is not branched on.
-    #[inline]
+    #[inline(always)]
     fn lanes(&self, addresses: &[A], hops: &mut [u32]) {
         // Lanes that are at a node, and their number; those that are at a leaf.
         let (mut at_node, mut nodes) = ([0u8; LANES], 0);
@@ -202,7 +251,29 @@ impl<A: Address, R> Fib<A, R> {
         }
         for lane in at_leaf.iter().take(leaves) {
             let Some(hop) = hops.get_mut(usize::from(*lane)) else { break };
-            *hop = self.leaves.get(*hop as usize).map_or(NO_HOP, |leaf| leaf.load(Ordering::Relaxed));
+            *hop = self.leaves.get(*hop).unwrap_or(NO_HOP);
         }
+    }
+}
+
+/// A look-up from a node on.
+struct Walk<'a, A: Address, R>(&'a Fib<A, R>, A::Bits, u32);
+
+impl<A: Address, R> Work for Walk<'_, A, R> {
+    type Result = Option<u32>;
+    #[inline(always)]
+    fn run(self) -> Option<u32> {
+        self.0.walk(self.1, self.2)
+    }
+}
+
+/// A batch of look-ups.
+struct Lanes<'a, A: Address, R>(&'a Fib<A, R>, &'a [A], &'a mut [u32]);
+
+impl<A: Address, R> Work for Lanes<'_, A, R> {
+    type Result = ();
+    #[inline(always)]
+    fn run(self) {
+        self.0.lanes(self.1, self.2);
     }
 }

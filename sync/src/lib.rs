@@ -26,6 +26,7 @@ pub mod rank;
 pub mod ring;
 pub mod trace;
 pub mod wheel;
+pub mod wide;
 
 pub use counter::Counter;
 pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint, TaskLevel};

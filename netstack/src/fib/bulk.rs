@@ -1,17 +1,20 @@
 //! A whole table at once, from sorted routes: what a configuration brings.
 
-use super::{Fib, Fields, NO_HOP, NODE, Node, STEP, VALUES};
+use super::{Fib, Fields, Leaves, NO_HOP, NODE, Node, STEP, VALUES};
 use crate::address::{Address, Bits, Prefix};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU16, AtomicU32};
 use spin::Once;
 
 /// Routes from which on the table over the leading bits is worth a MiB.
 const MANY: usize = 4096;
+
+/// Hops, with the one that is none, that sixteen bits can number.
+const NARROW: usize = 1 << 16;
 
 /// A route as the writer keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -73,9 +76,8 @@ pub(super) fn covered<B: Bits>(bits: B, len: u8, depth: u8) -> core::ops::RangeI
 }
 
 impl<B: Bits> Built<B> {
-    /// From routes with distinct prefixes, sorted by address, then length.
+    /// From what [`sorted`] made.
     pub(super) fn new(mut routes: Vec<Kept<B>>, direct_bits: u8) -> Self {
-        routes.insert(0, Kept { bits: B::ZERO, len: 0, hop: NO_HOP, parent: ROOT });
         adopt(&mut routes);
         let direct = vec![ROOT; 1 << direct_bits];
         let mut built = Self { direct_bits, direct, nodes: Vec::new(), leaves: Vec::new(), routes };
@@ -161,18 +163,25 @@ impl<B: Bits> Built<B> {
     ) -> Fib<A, R> {
         let hop = |route: u32| self.route(route).map_or(NO_HOP, |route| route.hop);
         let direct = self.direct.iter().map(|&entry| if entry & NODE == 0 { hop(entry) } else { entry });
-        let leaves = self.leaves.iter().map(|&route| AtomicU32::new(hop(route)));
+        let leaves = self.leaves.iter().map(|&route| hop(route));
         let nodes = self.nodes.iter().map(|fields| {
             let node = Node::default();
             node.store(fields);
             node
         });
         let room = |used: usize| used + spare(used);
+        let places = room(self.leaves.len());
         Fib {
             direct: direct.map(AtomicU32::new).collect(),
             direct_bits: self.direct_bits,
             nodes: filled(nodes, room(self.nodes.len()), Node::default),
-            leaves: filled(leaves, room(self.leaves.len()), AtomicU32::default),
+            leaves: match room(self.hops()) {
+                0..=NARROW => {
+                    let leaves = leaves.map(|hop| AtomicU16::new(hop as u16));
+                    Leaves::Narrow(filled(leaves, places, AtomicU16::default))
+                }
+                _ => Leaves::Wide(filled(leaves.map(AtomicU32::new), places, AtomicU32::default)),
+            },
             hops: filled(
                 core::iter::once(Once::new()).chain(hops.into_iter().map(Once::initialized)),
                 room(self.hops()),
@@ -217,7 +226,7 @@ impl<R: Ord> Numbers<R> {
     }
 }
 
-/// Sorts `routes`, drops all but the first with the same prefix, and numbers their hops.
+/// Sorts `routes` behind [`ROOT`], drops all but the first with the same prefix, and numbers their hops.
 pub(super) fn sorted<A: Address, R: Ord>(
     mut routes: Vec<(Prefix<A>, R)>,
 ) -> (Vec<Kept<A::Bits>>, Numbers<R>) {
@@ -231,7 +240,10 @@ pub(super) fn sorted<A: Address, R: Ord>(
         hop: numbers.number(hop),
         parent: ROOT,
     });
-    (kept.collect(), numbers)
+    let root = Kept { bits: A::Bits::ZERO, len: 0, hop: NO_HOP, parent: ROOT };
+    let mut all = Vec::with_capacity(kept.len() + 1);
+    all.extend(core::iter::once(root).chain(kept));
+    (all, numbers)
 }
 
 /// A table that nobody will change.

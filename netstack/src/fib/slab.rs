@@ -44,8 +44,27 @@ impl Slab {
         }
     }
 
-    /// `len` consecutive places; `None` if there are none.
-    pub(super) fn take(&mut self, len: usize) -> Option<u32> {
+    /// `len` consecutive places; `None` if there are none. Where only readers are in the way it waits for them, as
+    /// dropping a [`Retired`](weir_sync::Retired) does.
+    pub(super) fn take(&mut self, cx: &Control, len: usize) -> Option<u32> {
+        loop {
+            if let Some(base) = self.free(len) {
+                return Some(base);
+            }
+            if self.waiting.is_empty() {
+                if self.gone.is_empty() {
+                    return None;
+                }
+                self.close(cx);
+            }
+            while self.waiting.front().is_some_and(|(period, _)| !period.elapsed()) {
+                core::hint::spin_loop();
+            }
+            self.reclaim();
+        }
+    }
+
+    fn free(&mut self, len: usize) -> Option<u32> {
         if let Some(base) = self.free.get_mut(len)?.pop() {
             return Some(base);
         }
@@ -68,9 +87,13 @@ impl Slab {
         }
         self.gone.push(run);
         if self.gone.len() >= TOGETHER {
-            self.waiting.push_back((Period::begin(cx), core::mem::take(&mut self.gone)));
+            self.close(cx);
             self.reclaim();
         }
+    }
+
+    fn close(&mut self, cx: &Control) {
+        self.waiting.push_back((Period::begin(cx), core::mem::take(&mut self.gone)));
     }
 
     /// Frees what waited for readers that have left.
@@ -100,7 +123,7 @@ mod tests {
         let (mut slab, mut taken) = (Slab::new(10, 2000), Vec::<Run>::new());
         for round in 0..20_000usize {
             let len = round * 7 % LONGEST + 1;
-            if let Some(base) = slab.take(len) {
+            if let Some(base) = cpu.control(|cx| slab.take(cx, len)) {
                 let run = Run { base, len: len as u8 };
                 assert!(base >= 10 && base + len as u32 <= 2000);
                 let apart = |other: &Run| {

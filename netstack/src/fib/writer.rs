@@ -9,7 +9,7 @@ use super::{Fib, Fields, NODE, STEP, VALUES};
 use crate::address::{Address, Bits, Prefix};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 use weir_sync::Control;
 
 /// Room left in a new table: this, and a quarter of what there is.
@@ -73,6 +73,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
         let owner = |entry: u32| if entry & NODE == 0 { entry } else { ROOT };
         let mut leaf_owners = built.leaves;
         let (leaves, nodes) = (leaf_owners.len(), built.nodes.len());
+        leaf_owners.reserve_exact(fib.leaves.len() - leaves);
         leaf_owners.resize(fib.leaves.len(), ROOT);
         Self {
             direct_owners: built.direct.iter().map(|&entry| owner(entry)).collect(),
@@ -227,7 +228,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     }
 
     fn node(&self, number: u32) -> Fields {
-        self.fib.nodes.get(number as usize).map(super::Node::fields).unwrap_or_default()
+        node(&self.fib, number)
     }
 
     fn change(&mut self, change: &Change<'_, A::Bits>) -> Result<(), Full> {
@@ -242,7 +243,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
             let entry = match new {
                 Entry::Leaf(owner) => self.hop(owner),
                 Entry::Node(fields) => {
-                    let place = self.nodes.take(1).ok_or(Full)?;
+                    let place = self.nodes.take(change.cx, 1).ok_or(Full)?;
                     self.fib.nodes.get(place as usize).ok_or(Full)?.store(&fields);
                     place | NODE
                 }
@@ -295,14 +296,14 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
             owners.get_mut(value).into_iter().for_each(|place| *place = owner);
             let mark = self.children.len();
             let others = (fields.first_node..).take(fields.vector.count_ones() as usize);
-            self.children.extend(others.filter(|&n| n != place).map(|n| read(&self.fib, n)));
-            let entry = self.store(&owners, fields.vector & !(1 << value), mark)?;
+            self.children.extend(others.filter(|&n| n != place).map(|n| node(&self.fib, n)));
+            let entry = self.store(change.cx, &owners, fields.vector & !(1 << value), mark)?;
             self.retire_leaves(fields, change);
             self.retire_children(fields, change);
             return Ok(entry);
         };
         let count = fields.vector.count_ones();
-        let first_node = self.nodes.take(count as usize).ok_or(Full)?;
+        let first_node = self.nodes.take(change.cx, count as usize).ok_or(Full)?;
         for n in 0..count {
             let from = fields.first_node + n;
             let node = if from == place { below } else { self.node(from) };
@@ -341,23 +342,29 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
                 }
             }
         }
-        self.store(&owners, vector, mark)
+        self.store(change.cx, &owners, vector, mark)
     }
 
     /// A node where no reader finds it yet; its own nodes are `children` from `mark` on.
-    fn store(&mut self, owners: &[u32; VALUES], vector: u64, mark: usize) -> Result<Entry, Full> {
+    fn store(
+        &mut self,
+        cx: &Control,
+        owners: &[u32; VALUES],
+        vector: u64,
+        mark: usize,
+    ) -> Result<Entry, Full> {
         let (leaves, runs) = runs(owners, vector);
         if let (0, [owner]) = (vector, runs.as_slice()) {
             return Ok(Entry::Leaf(*owner));
         }
-        let first_leaf = if runs.is_empty() { 0 } else { self.leaves.take(runs.len()).ok_or(Full)? };
-        for (place, owner) in (first_leaf as usize..).zip(runs) {
+        let first_leaf = if runs.is_empty() { 0 } else { self.leaves.take(cx, runs.len()).ok_or(Full)? };
+        for (place, owner) in (first_leaf..).zip(runs) {
             let hop = self.hop(owner);
-            self.fib.leaves.get(place).ok_or(Full)?.store(hop, Ordering::Relaxed);
-            *self.leaf_owners.get_mut(place).ok_or(Full)? = owner;
+            self.fib.leaves.set(place, hop).then_some(()).ok_or(Full)?;
+            *self.leaf_owners.get_mut(place as usize).ok_or(Full)? = owner;
         }
         let count = self.children.len() - mark;
-        let first_node = if count == 0 { 0 } else { self.nodes.take(count).ok_or(Full)? };
+        let first_node = if count == 0 { 0 } else { self.nodes.take(cx, count).ok_or(Full)? };
         for (place, fields) in (first_node as usize..).zip(self.children.drain(mark..)) {
             self.fib.nodes.get(place).ok_or(Full)?.store(&fields);
         }
@@ -411,9 +418,6 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     }
 }
 
-fn read<A: Address, R>(fib: &Fib<A, R>, number: u32) -> Fields {
+fn node<A: Address, R>(fib: &Fib<A, R>, number: u32) -> Fields {
     fib.nodes.get(number as usize).map(super::Node::fields).unwrap_or_default()
 }
-
-// The atomic places hold no more than what they stand for.
-const _: () = assert!(size_of::<AtomicU32>() == 4 && size_of::<super::Node>() == 24);
