@@ -229,6 +229,11 @@ impl<A: Address, R> Fib<A, R> {
         }
         let mut depth = self.direct_bits;
         while nodes > 0 && depth < A::Bits::WIDTH {
+            // All waits for memory begin before the first is over.
+            for lane in at_node.iter().take(nodes) {
+                let hop = hops.get(usize::from(*lane)).copied().unwrap_or(NO_HOP);
+                self.nodes.get((hop & !NODE) as usize).into_iter().for_each(wide::prefetch);
+            }
             let mut inner_nodes = 0;
             for n in 0..nodes {
                 let Some(&lane) = at_node.get(n) else { break };
