@@ -179,6 +179,12 @@ impl<A: Address, R> Fib<A, R> {
         }
     }
 
+    /// Whether it is too large to stay in a CPU's nearest caches.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.direct_bits > bulk::SMALL
+    }
+
     /// Bytes it takes, all told.
     pub fn memory(&self) -> usize {
         size_of::<Self>()

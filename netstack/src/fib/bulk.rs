@@ -13,6 +13,9 @@ use spin::Once;
 /// Routes from which on the table over the leading bits is worth a MiB.
 const MANY: usize = 4096;
 
+/// Leading bits that the table in front of a small one has.
+pub(super) const SMALL: u8 = 12;
+
 /// Hops, with the one that is none, that sixteen bits can number.
 const NARROW: usize = 1 << 16;
 
@@ -53,7 +56,7 @@ pub(super) struct Built<B> {
 
 /// Leading bits that a table of so many routes has in front.
 pub(super) fn direct_bits(routes: usize) -> u8 {
-    if routes < MANY { 12 } else { 18 }
+    if routes < MANY { SMALL } else { 18 }
 }
 
 /// The runs of equal `routes` among the values that do not lead to a node (`vector`): a bit where each begins, and
