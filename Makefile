@@ -53,6 +53,10 @@ test-images: ## build the images that tests boot beside the router's, into image
 		objcopy --strip-all target/image/release/$$name $(out)/$$name.elf; \
 	done
 
+.PHONY: disk
+disk: image doctor ## make images/out/weir.raw and weir.qcow2: disks that boot by BIOS and by UEFI
+	@$(lab) disk
+
 .PHONY: doctor
 doctor: ## install what the lab needs (as root on Debian), or name it
 	@$(lab) doctor --install

@@ -1,8 +1,9 @@
 //! Devices meet configuration: which device is which interface, and the snapshot that follows.
 
-use crate::config::{Config, Match, ReversePathFilter, Route, Target};
+use crate::config::{Attachment, Config, Match, ReversePathFilter, Route, Target};
 use crate::config::{Interface as Wish, Reject};
 use crate::show::{InterfaceStatus, State};
+use crate::vlans::Vlan;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +13,7 @@ use core::fmt::Write;
 use weir_machine::info;
 use weir_netif::{Device, DeviceInfo, IfCounters, IfIndex, Link};
 use weir_netstack::snapshot::{
-    Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, State as Taking,
+    Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, State as Taking, VlanPlan,
 };
 use weir_netstack::{Conflict, Plan, Snapshot};
 use weir_sync::Control;
@@ -76,20 +77,23 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Looks after configuration changes of the device; whether the carrier changed.
+    /// Looks after configuration changes of the device; whether its carrier or MTU changed.
     pub fn follow_link(&mut self, cx: &Control, broken: impl FnOnce(weir_netif::Fault)) -> bool {
         let State::Link(before) = self.state else { return false };
+        let mtu = self.device.info().mtu;
         if let Err(fault) = self.device.service(cx) {
             broken(fault);
             return false;
         }
-        let now = self.device.link(cx);
-        if now == before {
-            return false;
+        let (now, new) = (self.device.link(cx), self.device.info().mtu);
+        if now != before {
+            self.state = State::Link(now);
+            info!("{}: link {}", self.name, self.state);
         }
-        self.state = State::Link(now);
-        info!("{}: link {}", self.name, self.state);
-        true
+        if new != mtu {
+            info!("{}: its device's MTU is {new} instead of {mtu}", self.name);
+        }
+        (now, new) != (before, mtu)
     }
 }
 
@@ -103,8 +107,8 @@ pub enum Absent {
     Awaited,
 }
 
-/// Finds each configured interface's device: its port, in configuration order; `None` if it is [`Absent::Awaited`]. `devices`
-/// are those there are, by port.
+/// Finds each configured interface's device: its port, in configuration order; `None` if it is [`Absent::Awaited`], or the
+/// interface is on a VLAN. `devices` are those there are, by port.
 ///
 /// # Errors
 /// A text for people that names every interface without a device, or with one that cannot do what it should,
@@ -117,7 +121,11 @@ pub fn choose(
     let mut wrong = String::new();
     let mut chosen = Vec::new();
     for wish in &config.interfaces {
-        let found = match wish.matching {
+        let Attachment::Device(matching) = wish.attachment else {
+            chosen.push(None);
+            continue;
+        };
+        let found = match matching {
             Match::Port(port) => {
                 devices.get(usize::from(port)).is_some_and(Option::is_some).then_some(port.into())
             }
@@ -126,16 +134,24 @@ pub fn choose(
             }
         };
         if found.is_none() && absent == Absent::Refused {
-            let _ = writeln!(wrong, "interface.{}: no device has {}", wish.name, wish.matching);
+            let _ = writeln!(wrong, "interface.{}: no device has {}", wish.name, matching);
         }
-        let device = found.and_then(|port| *devices.get(port)?);
         if found.is_some() && chosen.contains(&found) {
             let _ = writeln!(
                 wrong,
                 "interface.{}: {} is the device of another interface already",
-                wish.name, wish.matching
+                wish.name, matching
             );
-        } else if let (Some(mtu), Some(device)) = (wish.mtu, device)
+        }
+        chosen.push(found);
+    }
+    for (place, wish) in config.interfaces.iter().enumerate() {
+        let port = match wish.attachment {
+            Attachment::Device(_) => place,
+            Attachment::Vlan { parent, .. } => parent,
+        };
+        let device = chosen.get(port).copied().flatten().and_then(|port| *devices.get(port)?);
+        if let (Some(mtu), Some(device)) = (wish.mtu, device)
             && mtu > device.mtu
         {
             let _ = writeln!(
@@ -144,7 +160,6 @@ pub fn choose(
                 wish.name, device.mtu, device.name
             );
         }
-        chosen.push(found);
     }
     if wrong.is_empty() {
         return Ok(chosen);
@@ -167,9 +182,44 @@ pub fn describe(port: usize, device: &DeviceInfo) -> String {
     format!("port {port}: {mac}, {}, mtu {}", device.name, device.mtu)
 }
 
-/// The device that serves the interface of this name.
-fn serving<'a>(attached: &'a [Attached], wish: &Wish) -> Option<&'a Attached> {
-    attached.iter().find(|attached| attached.name == wish.name)
+/// What serves an interface: a device, and on it a VLAN if that is where the interface is.
+#[derive(Clone, Copy)]
+struct Serving<'a> {
+    attached: &'a Attached,
+    vlan: Option<&'a Vlan>,
+}
+
+impl<'a> Serving<'a> {
+    /// `None` if the device is not there.
+    fn find(config: &Config, wish: &Wish, attached: &'a [Attached], vlans: &'a [Vlan]) -> Option<Self> {
+        let by_name = |name: &str| attached.iter().find(|attached| attached.name == name);
+        match wish.attachment {
+            Attachment::Device(_) => Some(Self { attached: by_name(&wish.name)?, vlan: None }),
+            Attachment::Vlan { parent, id } => {
+                let attached = by_name(&config.interfaces.get(parent)?.name)?;
+                let vlan = vlans.iter().find(|vlan| (vlan.port, vlan.id) == (attached.interface, id))?;
+                Some(Self { attached, vlan: Some(vlan) })
+            }
+        }
+    }
+
+    fn index(&self) -> IfIndex {
+        self.vlan.map_or(self.attached.interface, |vlan| vlan.index)
+    }
+
+    fn counters(&self) -> &'a Arc<IfCounters> {
+        self.vlan.map_or(&self.attached.counters, |vlan| &vlan.counters)
+    }
+
+    /// A VLAN has no carrier but its device's.
+    fn state(&self, wish: &Wish) -> State {
+        match (self.vlan, self.attached.state) {
+            (None, state) => state,
+            (Some(_), _) if !wish.enabled => State::Disabled,
+            (Some(_), State::Link(link)) => State::Link(link),
+            (Some(_), _) => State::Link(Link::Down),
+        }
+    }
 }
 
 /// The snapshot of `config` with the devices as they are now. Interfaces without one are not in it, nor are their routes.
@@ -179,11 +229,13 @@ fn serving<'a>(attached: &'a [Attached], wish: &Wish) -> Option<&'a Attached> {
 pub fn snapshot(
     config: &Config,
     attached: &[Attached],
+    vlans: &[Vlan],
     unconfigured: &Arc<IfCounters>,
 ) -> Result<Snapshot, Conflict> {
-    let serving: Vec<_> = config.interfaces.iter().map(|wish| (wish, serving(attached, wish))).collect();
-    let interfaces = serving.iter().filter_map(|&(wish, attached)| Some(interface(wish, attached?)));
-    let indices: Vec<_> = serving.iter().map(|(_, attached)| Some(attached.as_ref()?.interface)).collect();
+    let find = |wish| Serving::find(config, wish, attached, vlans);
+    let serving: Vec<_> = config.interfaces.iter().map(|wish| (wish, find(wish))).collect();
+    let interfaces = serving.iter().filter_map(|&(wish, by)| Some(interface(config, wish, by?)));
+    let indices: Vec<_> = serving.iter().map(|(_, by)| by.as_ref().map(Serving::index)).collect();
     Snapshot::build(&Plan {
         interfaces: interfaces.collect(),
         routes: config.routes.iter().filter_map(|wish| route(wish, &indices)).collect(),
@@ -191,11 +243,17 @@ pub fn snapshot(
     })
 }
 
-fn interface(wish: &Wish, attached: &Attached) -> InterfacePlan {
-    let info = attached.device.info();
+fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
+    let info = by.attached.device.info();
+    let parent = match wish.attachment {
+        Attachment::Vlan { parent, .. } => config.interfaces.get(parent),
+        Attachment::Device(_) => None,
+    };
     InterfacePlan {
-        index: Some(attached.interface),
-        mtu: wish.mtu.unwrap_or(info.mtu),
+        index: Some(by.index()),
+        vlan: by.vlan.map(|vlan| VlanPlan { parent: vlan.port, id: vlan.id }),
+        // A device's may become less while it is attached.
+        mtu: wish.mtu.or(parent.and_then(|parent| parent.mtu)).map_or(info.mtu, |mtu| mtu.min(info.mtu)),
         offloads: info.offloads,
         addresses: wish.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
         reverse_path: match wish.reverse_path_filter {
@@ -207,8 +265,8 @@ fn interface(wish: &Wish, attached: &Attached) -> InterfacePlan {
             true => Advertise::On(Advertisement::default()),
             false => Advertise::Off,
         },
-        state: if attached.state == State::Link(Link::Up) { Taking::Up } else { Taking::Down },
-        counters: attached.counters.clone(),
+        state: if by.state(wish) == State::Link(Link::Up) { Taking::Up } else { Taking::Down },
+        counters: by.counters().clone(),
         ..InterfacePlan::new(wish.name.to_string(), info.mac)
     }
 }
@@ -230,14 +288,14 @@ fn route(route: &Route, indices: &[Option<IfIndex>]) -> Option<RoutePlan> {
 }
 
 /// The interfaces as an operator sees them.
-pub fn status(config: &Config, attached: &[Attached]) -> Vec<InterfaceStatus> {
+pub fn status(config: &Config, attached: &[Attached], vlans: &[Vlan]) -> Vec<InterfaceStatus> {
     let row = |wish: &Wish| {
-        let attached = serving(attached, wish);
+        let by = Serving::find(config, wish, attached, vlans);
         InterfaceStatus {
             name: wish.name.clone(),
-            state: attached.map_or(State::Absent, |attached| attached.state),
+            state: by.map_or(State::Absent, |by| by.state(wish)),
             addresses: wish.addresses.clone(),
-            totals: attached.map(|attached| attached.counters.totals()).unwrap_or_default(),
+            totals: by.map(|by| by.counters().totals()).unwrap_or_default(),
         }
     };
     config.interfaces.iter().map(row).collect()

@@ -1,10 +1,11 @@
 //! The router's configuration: TOML text in, a whole and checked [`Config`] out, or every error found.
-//! Called at boot with the boot module's bytes and by `weir-check` on the host. Pure: no I/O, no clock.
+//! Called with what a source has, at boot and at run time, and by `weir-check` on the host. Pure: no I/O, no clock.
 //!
 //! The steps are `read` (one section at a time), then `check` (what sections say about each other);
 //! `docs/configuration.md` describes every key.
 
 mod check;
+pub mod command_line;
 mod errors;
 mod keys;
 mod read;
@@ -14,27 +15,48 @@ mod types;
 mod value;
 
 use alloc::format;
+use alloc::string::{String, ToString};
 use core::str;
 
 use toml::de::DeTable;
 
 pub use errors::{Error, Errors, InFile, Note};
-pub use types::{Config, Interface, Match, Reject, ReversePathFilter, Route, Steering, Target};
+pub use types::{Attachment, Config, Interface, Match, Reject, ReversePathFilter, Route, Steering, Target};
 
 use errors::{Finding, Report};
 
 /// Longest configuration text, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
 /// Most interfaces of one router.
-pub const MAX_INTERFACES: usize = 64;
+pub const MAX_INTERFACES: usize = 256;
+/// Of these, most with a device of their own.
+pub const MAX_DEVICES: usize = 64;
 /// Most addresses of one interface, both families together.
 pub const MAX_ADDRESSES: usize = 32;
 /// Most static routes, both families together.
 pub const MAX_ROUTES: usize = 100_000;
 /// Most errors one parse reports; the rest is counted.
 pub const MAX_ERRORS: usize = 20;
+/// Parsing takes up to this many times the text for a moment.
+pub const APPETITE: u64 = 128;
 
 impl Config {
+    /// [`parse`](Self::parse) for the console: what is wrong is said under the name that the text goes by. A text that
+    /// `free` bytes of memory do not suffice for is not begun.
+    ///
+    /// # Errors
+    /// What is wrong, as text of whole lines.
+    pub fn read(text: &[u8], name: &str, free: u64) -> Result<Config, String> {
+        let needed = text.len() as u64 * APPETITE;
+        if needed > free && text.len() <= MAX_BYTES {
+            let (bytes, needed, free) = (text.len(), needed.div_ceil(1 << 20), free >> 20);
+            return Err(format!(
+                "{name}: {bytes} bytes take up to {needed} MiB to read and {free} MiB are free: give the machine more memory\n"
+            ));
+        }
+        Self::parse(text).map_err(|errors| errors.in_file(name).to_string())
+    }
+
     /// Reads and checks a configuration: TOML in UTF-8.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use weir_machine::trace::Switch;
 pub const HELP: &str = "\
 config   replaces the configuration: paste TOML, end it with a line that is a single dot, or with Ctrl-D;
          Ctrl-C gives up. What is wrong with it is said, and then nothing has changed
-config modules   lists the boot modules
-config module N  replaces the configuration by boot module N; the first is in force from the start
+config modules   says where the configuration is from, and lists the boot modules
+config module N  replaces the configuration by boot module N
 help     this list
 trace on | trace off
          starts or stops noting what every CPU does: softints, tasks, sleep, packets handed over

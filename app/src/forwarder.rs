@@ -34,6 +34,8 @@ pub struct Forwarder {
     staged: Box<[Parcels]>,
     /// Of the configuration that `ports` and `stack` know.
     generation: u64,
+    /// Queue pairs taken from the inbox so far.
+    taken: u64,
     reap_at: Instant,
     /// Buffers ran out: receive rings may lack some.
     starved: bool,
@@ -52,6 +54,7 @@ impl Forwarder {
             batch: Batch::new(),
             parcels: Parcels::new(),
             generation: 0,
+            taken: 0,
             reap_at: Instant::ZERO,
             starved: false,
         }
@@ -107,8 +110,10 @@ impl Forwarder {
     #[cold]
     fn follow(&mut self, cx: &Softint, running: &Running, now: Instant) {
         self.generation = running.generation;
-        while self.ports.len() < self.ports.capacity() {
+        // What management has sent since, this configuration does not name: it would go straight back.
+        while self.taken < running.sent_to(cx.cpu()) && self.ports.len() < self.ports.capacity() {
             let Some(port) = self.shared.inbox.of(cx.cpu()).pop() else { break };
+            self.taken += 1;
             self.ports.push(port);
             self.reap_at = now + REAP;
         }
@@ -121,7 +126,7 @@ impl Forwarder {
                 continue;
             }
             let mut port = self.ports.swap_remove(number);
-            port.abandon(cx, running.snapshot.counters(port.interface), &mut self.pool, Drop::InterfaceDown);
+            port.abandon(cx, &running.snapshot, &mut self.pool, Drop::InterfaceDown);
             // There is room for all ports there can be.
             let _ = self.shared.returned.push(port);
         }
@@ -209,8 +214,9 @@ impl Forwarder {
         let mut sent = 0;
         for (number, staged) in self.staged.iter_mut().enumerate().filter(|(_, staged)| !staged.is_empty()) {
             sent += CpuId::new(number).map_or(0, |cpu| self.exchange.send(cpu, staged));
-            let counters = running.snapshot.counters(interface);
             for Parcel { packet, .. } in staged.drain(..) {
+                let owner = running.snapshot.owner(interface, &packet).unwrap_or(interface);
+                let counters = running.snapshot.counters(owner);
                 counters.received(cx.cpu(), 1, packet.len() as u64);
                 counters.dropped(cx.cpu(), Drop::HandoffFull);
                 self.pool.free(packet);
@@ -282,14 +288,13 @@ impl Forwarder {
     /// Tries the backlogs again; those of broken devices end.
     fn retry(&mut self, cx: &Softint, running: &Running) {
         for port in self.ports.iter_mut().filter(|port| port.is_backed_up()) {
-            let counters = running.snapshot.counters(port.interface);
             if port.fault.is_none()
-                && let Err(fault) = port.drain(cx, counters, &mut self.pool)
+                && let Err(fault) = port.drain(cx, &running.snapshot, &mut self.pool)
             {
                 port.fail(self.shared, fault);
             }
             if port.fault.is_some() {
-                port.abandon(cx, counters, &mut self.pool, Drop::DeviceFault);
+                port.abandon(cx, &running.snapshot, &mut self.pool, Drop::DeviceFault);
             }
         }
     }
@@ -333,6 +338,12 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
+    /// This CPU's queue pair of the device that `interface` is on, if it has one.
+    fn port(&self, interface: IfIndex) -> Option<usize> {
+        let port = self.running.place(interface)?.port;
+        self.ports.iter().position(|candidate| candidate.interface == port)
+    }
+
     /// Sends frames to the CPU that transmits them; what finds no room stays.
     fn hand_over(&mut self, interface: IfIndex, batch: &mut Batch) {
         let Some(owner) = self.running.owner(interface, self.cx.cpu()) else { return };
@@ -346,17 +357,16 @@ impl Out<'_> {
 
 impl Egress for Out<'_> {
     fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) {
-        let Some(port) = self.ports.iter_mut().find(|port| port.interface == interface) else {
+        let Some(port) = self.port(interface).and_then(|number| self.ports.get_mut(number)) else {
             return self.hand_over(interface, batch);
         };
-        let counters = self.running.snapshot.counters(interface);
-        if let Err(fault) = port.transmit(self.cx, counters, pool, batch) {
+        if let Err(fault) = port.transmit(self.cx, &self.running.snapshot, pool, batch) {
             port.fail(self.shared, fault);
         }
     }
 
     fn carrier(&self, interface: IfIndex) -> Carrier {
-        match self.ports.iter().find(|port| port.interface == interface) {
+        match self.port(interface).and_then(|number| self.ports.get(number)) {
             Some(port) if port.fault.is_none() => Carrier::ThisCpu,
             Some(_) => Carrier::Nobody(Drop::DeviceFault),
             None => match self.running.owner(interface, self.cx.cpu()) {

@@ -3,10 +3,10 @@
 //! Task level of the boot CPU. Ports are vif numbers: `match = { port = 2 }` is `device/vif/2`.
 
 use crate::attach::Bay;
-use crate::config::Config;
+use crate::config::{Config, MAX_BYTES};
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use weir_machine::xen::control::{Request, Shutdown};
 use weir_machine::xen::grant::{self, Lent, Table};
@@ -22,8 +22,11 @@ pub const CONFIG: &str = "vm-data/weir/config";
 const STATUS: &str = "data/weir/status";
 /// Bytes of an outcome: the store takes 4096 at once.
 const LONGEST_STATUS: usize = 3000;
-/// Pieces a configuration can have after the first.
-const MAX_PIECES: usize = 1024;
+
+/// What people call the place of a configuration in the store.
+pub fn place() -> String {
+    format!("{CONFIG} in xenstore")
+}
 
 /// What happened around us.
 pub enum News {
@@ -83,6 +86,12 @@ impl Guest {
             known: Vec::new(),
             text: None,
         })
+    }
+
+    /// On a simulated store, for tests.
+    #[cfg(test)]
+    pub(crate) fn simulated(cx: &Control, store: &'static Store, arena: &'static Arena) -> Guest {
+        Self::watching(cx, store, Table::simulated(8), arena, 1).unwrap()
     }
 
     /// The vifs there are. At boot, before [`news`](Self::news).
@@ -204,24 +213,31 @@ impl Guest {
         };
         let mut text = optional(self.xen.store.read(cx, CONFIG))?;
         if let Some(text) = &mut text {
-            for number in 1..=MAX_PIECES {
+            // One byte too many is enough to know that it is too long.
+            for number in 1..=MAX_BYTES {
                 let piece = optional(self.xen.store.read(cx, &format!("{CONFIG}/{number}")))?;
-                let Some(piece) = piece else { break };
+                let Some(piece) = piece.filter(|piece| !piece.is_empty()) else { break };
                 text.extend(piece);
+                if text.len() > MAX_BYTES {
+                    break;
+                }
             }
         }
         // A node that only holds others has no text.
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// The configuration in the store, if there is one.
+    /// The configuration in the store, if there is one; `free` bytes of memory are to be had.
     ///
     /// # Errors
     /// What is wrong with it, as text for people.
-    pub fn configuration(&mut self, cx: &Control) -> Option<Result<Config, String>> {
-        self.look(cx);
+    pub fn configuration(&mut self, cx: &Control, free: u64) -> Option<Result<Config, String>> {
+        self.text = match self.read(cx) {
+            Ok(text) => text,
+            Err(wrong) => return Some(Err(format!("{CONFIG}: {wrong}\n"))),
+        };
         let text = self.text.as_ref()?;
-        Some(Config::parse(text).map_err(|errors| errors.in_file(CONFIG).to_string()))
+        Some(Config::read(text, CONFIG, free))
     }
 
     /// Tells what became of a configuration.
@@ -274,6 +290,8 @@ mod tests {
     use weir_machine::xen::store::Peer;
     use weir_sync::cpu::claim_any;
 
+    const FREE: u64 = 1 << 20;
+
     /// Runs a test as a guest with the other side at hand.
     fn with_guest(prepare: impl FnOnce(&Peer), test: impl FnOnce(&Control, &mut Guest, &Peer)) {
         let (store, peer) = Store::simulated();
@@ -281,7 +299,7 @@ mod tests {
         let arena = Arena::new(vec![0; 1 << 20].leak());
         let mut cpu = claim_any().unwrap();
         cpu.control(|cx| {
-            let mut guest = Guest::watching(cx, store, Table::simulated(8), arena, 1).unwrap();
+            let mut guest = Guest::simulated(cx, store, arena);
             test(cx, &mut guest, &peer);
         });
     }
@@ -297,12 +315,12 @@ mod tests {
             peer.write(&at(peer, "vm-data/weir/config"), "[interface.a]\n");
         };
         with_guest(prepare, |cx, guest, peer| {
-            let config = guest.configuration(cx).unwrap().unwrap();
+            let config = guest.configuration(cx, FREE).unwrap().unwrap();
             assert_eq!(config.interfaces[0].name, "a");
             assert!(guest.news(cx).is_empty(), "the watch's first event is no news");
             peer.write(&at(peer, "vm-data/weir/config"), "[interface.b]\n");
             assert!(matches!(guest.news(cx).as_slice(), [News::Configured]));
-            assert_eq!(guest.configuration(cx).unwrap().unwrap().interfaces[0].name, "b");
+            assert_eq!(guest.configuration(cx, FREE).unwrap().unwrap().interfaces[0].name, "b");
         });
     }
 
@@ -311,9 +329,9 @@ mod tests {
         with_guest(
             |_| (),
             |cx, guest, peer| {
-                assert!(guest.configuration(cx).is_none());
+                assert!(guest.configuration(cx, FREE).is_none());
                 peer.write(&at(peer, "vm-data/weir/config"), "hostname = 7\n");
-                let wrong = guest.configuration(cx).unwrap().unwrap_err();
+                let wrong = guest.configuration(cx, FREE).unwrap().unwrap_err();
                 assert!(wrong.starts_with("vm-data/weir/config:1:"), "{wrong}");
                 guest.tell_outcome(cx, Err(&wrong));
                 let told = peer.read_text(&at(peer, STATUS)).unwrap();

@@ -3,10 +3,11 @@
 //! Task level, one owner: management. A change is one store of a [`Running`]; see [`Interfaces::replace`].
 
 use crate::attach::{self, Absent, Attached, Bay};
-use crate::config::{Config, Steering as Wish};
+use crate::config::{Config, MAX_DEVICES, Steering as Wish};
 use crate::port::Port;
 use crate::shared::{INBOX, Notice, Place, Running, Shared, Steering};
 use crate::show::{InterfaceStatus, State};
+use crate::vlans::{Indices, Vlan};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -22,7 +23,7 @@ pub struct Interfaces {
     shared: &'static Shared,
     /// CPUs that forward.
     cpus: usize,
-    /// By interface index, which is the port; `None` where nothing is plugged in.
+    /// By port, which is the index of the interface with the device; `None` where nothing is plugged in.
     bays: Vec<Option<Bay>>,
     absent: Absent,
     /// Something is to be attached as soon as what was there before is gone.
@@ -32,9 +33,14 @@ pub struct Interfaces {
     config: Config,
     /// In the configuration's order.
     attached: Vec<Attached>,
+    /// Interfaces in service on VLANs of these.
+    vlans: Vec<Vlan>,
+    indices: Indices,
     leaving: Vec<Leaving>,
     generation: u64,
     attachments: u32,
+    /// By CPU: queue pairs sent to it.
+    sent: Box<[u64]>,
     /// Counts packets of interfaces that are gone.
     unconfigured: Arc<IfCounters>,
 }
@@ -58,21 +64,23 @@ pub enum Look {
 }
 
 /// Devices there can be.
-const MAX_PORTS: usize = INBOX / 2;
+const MAX_PORTS: usize = MAX_DEVICES;
+// Ports that are to go and those that come have room in an inbox.
+const _: () = assert!(2 * MAX_PORTS <= INBOX);
 
 /// What turns one configuration into another. Pure: [`Change::between`] looks at nothing else.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Change {
-    /// Devices to attach.
+    /// Interfaces that come: devices to attach, and VLANs.
     pub attach: Vec<IfIndex>,
-    /// Devices to detach.
+    /// Interfaces that go: devices to detach, and VLANs.
     pub detach: Vec<IfIndex>,
-    /// Devices that go on under the new configuration: no packet of theirs is touched.
+    /// Interfaces that go on under the new configuration: no packet of theirs is touched.
     pub keep: Vec<IfIndex>,
 }
 
 impl Change {
-    /// From the devices in use to those that shall be.
+    /// From the interfaces in service to those that shall be.
     pub fn between(before: &[IfIndex], after: &[IfIndex]) -> Self {
         let without = |all: &[IfIndex], others: &[IfIndex]| -> Vec<IfIndex> {
             all.iter().copied().filter(|index| !others.contains(index)).collect()
@@ -85,19 +93,28 @@ impl Change {
 impl Interfaces {
     /// None in service yet.
     pub fn new(shared: &'static Shared, cpus: usize, bays: Vec<Bay>) -> Self {
+        if bays.len() > MAX_PORTS {
+            error!(
+                "{} devices: there can be {MAX_PORTS}; those from port {MAX_PORTS} on are left alone",
+                bays.len()
+            );
+        }
         let config = Config { hostname: "weir".into(), ..Config::default() };
         Self {
             shared,
             cpus,
-            bays: bays.into_iter().map(Some).collect(),
+            bays: bays.into_iter().take(MAX_PORTS).map(Some).collect(),
             absent: Absent::Refused,
             again: false,
             dress: |queue| queue,
             config,
             attached: Vec::new(),
+            vlans: Vec::new(),
+            indices: Indices::default(),
             leaving: Vec::new(),
             generation: 0,
             attachments: 0,
+            sent: core::iter::repeat_n(0, cpus).collect(),
             unconfigured: Arc::default(),
         }
     }
@@ -117,9 +134,15 @@ impl Interfaces {
         &self.config
     }
 
-    /// Interfaces in service.
+    /// Devices in service.
     pub fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    /// Statistics of the interfaces in service, those on VLANs included.
+    pub fn counters(&self) -> impl Iterator<Item = &Arc<IfCounters>> {
+        let devices = self.attached.iter().map(|attached| &attached.counters);
+        devices.chain(self.vlans.iter().map(|vlan| &vlan.counters))
     }
 
     /// Counts packets whose interface is not in service.
@@ -190,12 +213,12 @@ impl Interfaces {
 
     /// What the interfaces look like to an operator.
     pub fn status(&self) -> Vec<InterfaceStatus> {
-        attach::status(&self.config, &self.attached)
+        attach::status(&self.config, &self.attached, &self.vlans)
     }
 
     /// Packets received by the interfaces in service.
     pub fn packets(&self) -> u64 {
-        self.attached.iter().map(|attached| attached.counters.totals().rx_packets).sum()
+        self.counters().map(|counters| counters.totals().rx_packets).sum()
     }
 
     /// Replaces the configuration, all of it or nothing. Interfaces that both have go on undisturbed, with their
@@ -243,7 +266,11 @@ impl Interfaces {
             }
         }
         let after: Vec<IfIndex> = chosen.iter().flatten().map(|&port| IfIndex(port as u16)).collect();
-        let change = Change::between(&before, &after);
+        let vlans = self.indices.follow(&config, &chosen, &self.vlans);
+        let with = |devices: &[IfIndex], vlans: &[Vlan]| -> Vec<IfIndex> {
+            devices.iter().copied().chain(vlans.iter().map(|vlan| vlan.index)).collect()
+        };
+        let change = Change::between(&with(&before, &self.vlans), &with(&after, &vlans));
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.attached.drain(..).partition(|attached| after.contains(&attached.interface));
         let mut next = fresh;
@@ -265,7 +292,7 @@ impl Interfaces {
             inbox.len() + ports.iter().filter(|(to, _)| *to == cpu).count() <= INBOX
         };
         let outcome = match (0..self.cpus).filter_map(CpuId::new).all(|cpu| room(cpu, &ports)) {
-            true => running(&config, &next, self.cpus, &self.unconfigured)
+            true => running(&config, &next, &vlans, self.cpus, &self.unconfigured)
                 .map_err(|conflict| conflict.to_string()),
             false => Err("a CPU is busy with the last change, try again".into()),
         };
@@ -288,9 +315,13 @@ impl Interfaces {
         for (cpu, port) in ports {
             // There is room, and nobody else fills it.
             let _ = self.shared.inbox.of(cpu).push(port);
+            if let Some(sent) = self.sent.get_mut(cpu.index()) {
+                *sent += 1;
+            }
         }
         self.config = config;
         self.attached = next;
+        self.vlans = vlans;
         self.leaving.extend(gone.into_iter().map(|attached| Leaving { attached, ports: Vec::new() }));
         self.publish(cx, running);
         // The first turn of each new queue lends it buffers and asks for interrupts.
@@ -319,7 +350,8 @@ impl Interfaces {
             counters: bay.counters(),
         };
         let port = |pair: weir_netif::QueuePair| {
-            (pair.cpu, Port::new(interface, attachment, pair.source, (self.dress)(pair.queue)))
+            let queue = (self.dress)(pair.queue);
+            (pair.cpu, Port::new(interface, attachment, pair.source, queue, self.shared.arena.slots()))
         };
         Ok((attached, pairs.into_iter().map(port).collect()))
     }
@@ -346,7 +378,7 @@ impl Interfaces {
 
     /// Publishes the configuration with the devices as they are now.
     fn refresh(&mut self, cx: &Control) {
-        match running(&self.config, &self.attached, self.cpus, &self.unconfigured) {
+        match running(&self.config, &self.attached, &self.vlans, self.cpus, &self.unconfigured) {
             Ok(running) => self.publish(cx, running),
             Err(conflict) => error!("the running configuration stays as it was: {conflict}"),
         }
@@ -355,7 +387,7 @@ impl Interfaces {
     /// Puts a configuration in force, waits until no CPU uses the old one, and has every CPU look at it.
     fn publish(&mut self, cx: &Control, running: Running) {
         self.generation += 1;
-        let running = Running { generation: self.generation, ..running };
+        let running = Running { generation: self.generation, sent: self.sent.clone(), ..running };
         let retired = self.shared.running.publish(cx, Box::new(running));
         trace::note(Event::Publish, || [self.generation, 0, 0]);
         // The grace period: one turn of the slowest CPU.
@@ -404,27 +436,31 @@ impl Interfaces {
     }
 }
 
-/// What CPUs are to read for `config` with the devices as they are now. Its generation is not set.
+/// What CPUs are to read for `config` with the devices as they are now. Its generation and what was sent are not set.
 fn running(
     config: &Config,
     attached: &[Attached],
+    vlans: &[Vlan],
     cpus: usize,
     unconfigured: &Arc<IfCounters>,
 ) -> Result<Running, Conflict> {
-    let snapshot = attach::snapshot(config, attached, unconfigured)?;
+    let snapshot = attach::snapshot(config, attached, vlans, unconfigured)?;
     let mut places: Vec<Option<Place>> = Vec::new();
     for attached in attached {
-        let at = attached.interface.index();
-        places.resize(places.len().max(at + 1), None);
-        if let Some(place) = places.get_mut(at) {
-            *place = Some(Place { attachment: attached.attachment, queues: attached.queues });
+        let port = attached.interface;
+        let own = vlans.iter().filter(|vlan| vlan.port == port).map(|vlan| vlan.index);
+        for index in [port].into_iter().chain(own) {
+            places.resize(places.len().max(index.index() + 1), None);
+            if let Some(place) = places.get_mut(index.index()) {
+                *place = Some(Place { port, attachment: attached.attachment, queues: attached.queues });
+            }
         }
     }
     let steering = match config.steering {
         Wish::Off => Steering::Off,
         Wish::Flows => Steering::Flows,
     };
-    Ok(Running { generation: 0, snapshot, places: places.into(), cpus, steering })
+    Ok(Running { generation: 0, snapshot, places: places.into(), sent: Box::default(), cpus, steering })
 }
 
 /// Says what a change did, for the log.

@@ -11,6 +11,7 @@ extern crate std;
 pub mod attach;
 pub mod config;
 pub mod console;
+pub mod disk;
 pub mod forwarder;
 pub mod guest;
 pub mod interfaces;
@@ -23,5 +24,7 @@ pub mod port;
 pub mod router;
 pub mod shared;
 pub mod show;
+pub mod sources;
 #[cfg(feature = "image")]
 pub mod start;
+pub mod vlans;

@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::console::{Command, HELP, Line};
-use crate::guest::{Guest, News};
+use crate::guest::{self, Guest, News};
 use crate::interfaces::{self, Interfaces, Look};
-use crate::modules::Modules;
+use crate::modules::{self, Modules};
 use crate::shared::Shared;
 use crate::show::{CpuStatus, Locks, Means, Ready, Table};
 use alloc::string::{String, ToString};
@@ -31,6 +31,8 @@ pub struct Management {
     shared: &'static Shared,
     interfaces: Interfaces,
     modules: Modules,
+    /// Where the configuration in force is from; `None`: none is.
+    place: Option<String>,
     /// On Xen: the rest of the world.
     guest: Option<Guest>,
     /// The machine is to end like this, by then.
@@ -50,6 +52,7 @@ impl Management {
         shared: &'static Shared,
         interfaces: Interfaces,
         modules: Modules,
+        place: Option<String>,
         guest: Option<Guest>,
         now: Instant,
     ) -> Self {
@@ -57,6 +60,7 @@ impl Management {
             shared,
             interfaces,
             modules,
+            place,
             guest,
             end: None,
             line: Line::default(),
@@ -120,11 +124,16 @@ impl Management {
                 News::Plugged(port, bay) => self.interfaces.plug(cx, port, bay),
                 News::Unplugged(port) => self.interfaces.unplug(cx, port),
                 News::Configured if self.modules.is_empty() => {
-                    let config = guest.configuration(cx).unwrap_or_else(|| Err("it is gone".into()));
+                    let config = guest
+                        .configuration(cx, frames::free_bytes())
+                        .unwrap_or_else(|| Err("it is gone".into()));
                     let outcome = config.and_then(|config| self.interfaces.replace(cx, config));
                     guest.tell_outcome(cx, outcome.as_ref().map(drop));
                     match outcome {
-                        Ok(change) => interfaces::log(&change),
+                        Ok(change) => {
+                            interfaces::log(&change);
+                            self.place = Some(guest::place());
+                        }
                         Err(wrong) => print!("{wrong}the configuration is as it was\n"),
                     }
                 }
@@ -189,23 +198,27 @@ impl Management {
             Some(Command::Locks) => print!("{}", Locks(rank::contention())),
             Some(Command::Help) => print!("{HELP}"),
             Some(Command::Replace(text)) => {
-                let config = Config::parse(&text).map_err(|errors| errors.in_file("console").to_string());
-                self.replace(cx, config);
+                let config = Config::read(&text, "console", frames::free_bytes());
+                self.replace(cx, config, "console".into());
             }
-            Some(Command::Modules) => print!("{}", self.modules),
+            Some(Command::Modules) => {
+                let place = self.place.as_deref().unwrap_or("nowhere: none is in force");
+                print!("the configuration is from: {place}\n{}", self.modules);
+            }
             Some(Command::Module(number)) => {
                 let config = self.modules.config(number, frames::free_bytes());
-                self.replace(cx, config);
+                self.replace(cx, config, modules::place(number));
             }
         }
     }
 
-    /// Replaces the configuration, or says what is wrong with the new one.
-    fn replace(&mut self, cx: &Control, config: Result<Config, String>) {
+    /// Replaces the configuration by one from `place`, or says what is wrong with it.
+    fn replace(&mut self, cx: &Control, config: Result<Config, String>, place: String) {
         match config.and_then(|config| self.interfaces.replace(cx, config)) {
             Err(wrong) => print!("{wrong}the configuration is as it was\n"),
             Ok(change) => {
                 interfaces::log(&change);
+                self.place = Some(place);
                 print!("the configuration is replaced\n");
             }
         }
@@ -244,13 +257,14 @@ impl Management {
             memory_free: frames::free_bytes(),
             buffers: self.shared.arena.slots(),
             buffers_free: self.shared.buffers_free(),
+            buffers_lost: self.shared.arena.lost(),
             uptime_ns: now.as_nanos(),
             busy_ticks: dispatch::busy_ticks(CpuId::BOOT),
         };
         let row = |cpu: CpuId| {
             let counters = self.shared.counters.of(cpu);
             let sum = |field: fn(&weir_netif::Totals) -> u64| {
-                self.interfaces.attached().iter().map(|attached| field(&attached.counters.of(cpu))).sum()
+                self.interfaces.counters().map(|counters| field(&counters.of(cpu))).sum()
             };
             CpuStatus {
                 cpu,

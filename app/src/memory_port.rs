@@ -42,14 +42,19 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Answers ARP requests as the host everybody asks for.
+    /// Answers ARP requests as the host everybody asks for, on whatever VLAN.
     fn took(&self, queue: usize, frame: &[u8]) {
         self.sent.fetch_add(1, Ordering::Relaxed);
         (self.check)(queue, frame);
+        let (tag, frame) = match frame.get(12..14) {
+            Some([0x81, 0]) => (&frame[12..16], &[&frame[..12], &frame[16..]].concat()[..]),
+            _ => (&[][..], frame),
+        };
         let is_request = frame.get(12..14) == Some(&[8, 6]) && frame.get(20..22) == Some(&[0, 1]);
         if is_request && frame[28..32] != frame[38..42] {
             let host = [2, 0, 0, 0, 0, self.port as u8];
-            let mut reply = [&frame[6..12], &host[..], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &host[..]].concat();
+            let mut reply =
+                [&frame[6..12], &host[..], tag, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2], &host[..]].concat();
             reply.extend([&frame[38..42], &frame[22..28], &frame[28..32]].concat());
             self.answers.lock().unwrap().push(reply);
             dispatch::raise(CpuId::BOOT, source(self.port));

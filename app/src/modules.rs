@@ -1,20 +1,23 @@
-//! The boot modules, each a configuration: the first is in force from the start, any can be put in force later.
+//! The boot modules, each a configuration: the first is the one to begin with, any can be put in force later.
 //!
 //! Read at boot and by management, in tasks. The loader's bytes stay where they are, read-only.
 
 use crate::config::Config;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::fmt;
 
-/// Parsing takes up to this many times the text for a moment.
-const APPETITE: u64 = 128;
 /// Characters of a module's first line that a list shows.
 const SHOWN: usize = 60;
 
 /// What the loader brought. `None`: it lies where nothing can be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Modules(&'static [Option<&'static [u8]>]);
+
+/// What people call module `number`, from 1.
+pub fn place(number: usize) -> String {
+    format!("boot module {number}")
+}
 
 impl Modules {
     /// In the loader's order.
@@ -27,25 +30,14 @@ impl Modules {
         self.0.is_empty()
     }
 
-    /// The first module's configuration, which errors call by the name it usually has. `free` bytes of memory are to be had.
-    ///
-    /// # Errors
-    /// What is wrong with it, as text for the console.
-    pub fn at_boot(&self, free: u64) -> Result<Config, String> {
-        match self.0.first() {
-            None => Err("weir.toml: there is no boot module (QEMU: -initrd weir.toml)\n".into()),
-            Some(module) => read(*module, "weir.toml", free),
-        }
-    }
-
-    /// The configuration of module `number`, from 1; errors call it `module 1`. `free` bytes of memory are to be had.
+    /// The configuration of module `number`, from 1; errors call it `boot module 1`. `free` bytes of memory are to be had.
     ///
     /// # Errors
     /// What is wrong with it, as text for the console.
     pub fn config(&self, number: usize, free: u64) -> Result<Config, String> {
         match number.checked_sub(1).and_then(|at| self.0.get(at)) {
             None => Err(format!("there is no module {number}; the loader brought {}\n", self.0.len())),
-            Some(module) => read(*module, &format!("module {number}"), free),
+            Some(module) => read(*module, &place(number), free),
         }
     }
 }
@@ -54,16 +46,7 @@ fn read(module: Option<&[u8]>, name: &str, free: u64) -> Result<Config, String> 
     let Some(text) = module else {
         return Err(format!("{name}: unreadable: its place in the loader's list is no memory below 4 GiB\n"));
     };
-    let needed = text.len() as u64 * APPETITE;
-    if needed > free {
-        return Err(format!(
-            "{name}: {} bytes take up to {} MiB to read and {} MiB are free: give the machine more memory\n",
-            text.len(),
-            needed >> 20,
-            free >> 20
-        ));
-    }
-    Config::parse(text).map_err(|errors| errors.in_file(name).to_string())
+    Config::read(text, name, free)
 }
 
 /// One line each: number, size, and the first line of it that is not empty.
@@ -94,6 +77,8 @@ impl fmt::Display for Modules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::APPETITE;
+    use alloc::string::ToString;
 
     const GOOD: &[u8] = b"\n  # the night's configuration\n[interface.a]\nmatch = { port = 0 }\n";
     const BAD: &[u8] = b"[interface.a]\nmatch = { port = 0 }\nmtu = 1\n";
@@ -109,26 +94,20 @@ mod tests {
         let modules = modules(&[Some(BAD), Some(GOOD)]);
         assert_eq!(modules.config(2, FREE).unwrap().interfaces[0].name, "a");
         let wrong = modules.config(1, FREE).unwrap_err();
-        assert!(wrong.starts_with("module 1:3:7: error: interface.a.mtu"), "{wrong}");
-        let wrong = modules.at_boot(FREE).unwrap_err();
-        assert!(wrong.starts_with("weir.toml:3:7: error: interface.a.mtu"), "{wrong}");
+        assert!(wrong.starts_with("boot module 1:3:7: error: interface.a.mtu"), "{wrong}");
     }
 
     #[test]
     fn says_why_there_is_nothing_to_read() {
-        assert_eq!(
-            modules(&[]).at_boot(FREE).unwrap_err(),
-            "weir.toml: there is no boot module (QEMU: -initrd weir.toml)\n"
-        );
         let modules = modules(&[Some(GOOD), None]);
         for (number, part) in
-            [(0, "no module 0; the loader brought 2"), (3, "no module 3"), (2, "module 2: unreadable")]
+            [(0, "no module 0; the loader brought 2"), (3, "no module 3"), (2, "boot module 2: unreadable")]
         {
             let wrong = modules.config(number, FREE).unwrap_err();
             assert!(wrong.contains(part) && wrong.ends_with('\n'), "{wrong}");
         }
         let wrong = modules.config(1, 66 * APPETITE - 1).unwrap_err();
-        assert!(wrong.starts_with("module 1: 66 bytes take up to"), "{wrong}");
+        assert!(wrong.starts_with("boot module 1: 66 bytes take up to 1 MiB"), "{wrong}");
     }
 
     #[test]

@@ -4,19 +4,22 @@ use crate::shared::{Notice, Shared};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
-use weir_netif::{BATCH, Batch, Drop, Fault, IfCounters, IfIndex, More, Packet, Pool, Queue};
+use weir_netif::{BATCH, Batch, Drop, Fault, IfIndex, More, Packet, Pool, Queue};
+use weir_netstack::Snapshot;
 use weir_sync::Softint;
 
 /// Packets that wait in software while a transmit ring is full: four rings of QEMU's size, 3 ms of a 1 Gb/s link in
 /// full frames.
 const BACKLOG: usize = 1024;
+/// Share of all buffers that they may be at most: a link that stands still must not take them from the others.
+const SHARE: usize = 8;
 /// How soon a backlog is tried again when nothing else is sent.
 pub(crate) const RETRY: Duration = Duration::from_micros(100);
 
-/// One queue pair and the interface it serves. `[C]` of the CPU that owns the pair; on its way there and back
+/// One queue pair and the interface it serves, with those on VLANs of it. `[C]` of the CPU that owns the pair; on its way there and back
 /// management's.
 pub struct Port {
-    /// The interface, an index into the snapshot's table.
+    /// The interface that has the device to itself: the port's number.
     pub interface: IfIndex,
     /// Which attachment of a device this is; see [`Place`](crate::shared::Place).
     pub attachment: u32,
@@ -28,15 +31,24 @@ pub struct Port {
     pub(crate) fault: Option<Fault>,
     /// Packets may be in flight to the device, or it is new: a first look after it is due.
     pub(crate) in_flight: bool,
-    /// Packets that found the ring full, oldest first. Made with room for [`BACKLOG`]: it never grows.
+    /// Packets that found the ring full, oldest first. Made with room for `most`: it never grows.
     backlog: VecDeque<Packet>,
+    /// How many may wait.
+    most: usize,
 }
 
 impl Port {
-    /// A healthy port.
-    pub fn new(interface: IfIndex, attachment: u32, source: u8, queue: Box<dyn Queue>) -> Self {
-        let backlog = VecDeque::with_capacity(BACKLOG);
-        Self { interface, attachment, source, queue, fault: None, in_flight: true, backlog }
+    /// A healthy port of a router with so many `buffers`.
+    pub fn new(
+        interface: IfIndex,
+        attachment: u32,
+        source: u8,
+        queue: Box<dyn Queue>,
+        buffers: usize,
+    ) -> Self {
+        let most = BACKLOG.min(buffers / SHARE);
+        let backlog = VecDeque::with_capacity(most);
+        Self { interface, attachment, source, queue, fault: None, in_flight: true, backlog, most }
     }
 
     /// Whether packets wait for room.
@@ -48,27 +60,22 @@ impl Port {
     pub(crate) fn transmit(
         &mut self,
         cx: &Softint,
-        counters: &IfCounters,
+        snapshot: &Snapshot,
         pool: &mut Pool,
         batch: &mut Batch,
     ) -> Result<(), Fault> {
-        self.drain(cx, counters, pool)?;
+        self.drain(cx, snapshot, pool)?;
         if self.backlog.is_empty() {
             self.in_flight = true;
             self.queue.transmit(cx, pool, batch)?;
         }
-        let room = BACKLOG - self.backlog.len();
+        let room = self.most - self.backlog.len();
         self.backlog.extend(batch.drain(..batch.len().min(room)));
         Ok(())
     }
 
     /// Sends as much of the backlog as the ring takes.
-    pub(crate) fn drain(
-        &mut self,
-        cx: &Softint,
-        counters: &IfCounters,
-        pool: &mut Pool,
-    ) -> Result<(), Fault> {
+    pub(crate) fn drain(&mut self, cx: &Softint, snapshot: &Snapshot, pool: &mut Pool) -> Result<(), Fault> {
         while !self.backlog.is_empty() {
             let mut batch: Batch = self.backlog.drain(..self.backlog.len().min(BATCH)).collect();
             let tried = batch.len();
@@ -78,7 +85,9 @@ impl Port {
             };
             if outcome == Ok(More::No) {
                 // An empty ring refused them: the device can never carry them.
-                batch.drain(..).for_each(|packet| lose(cx, counters, pool, packet, Drop::TxRingFull));
+                batch
+                    .drain(..)
+                    .for_each(|packet| lose(cx, snapshot, self.interface, pool, packet, Drop::TxRingFull));
             }
             let full = !batch.is_empty();
             batch.into_iter().rev().for_each(|packet| self.backlog.push_front(packet));
@@ -91,8 +100,8 @@ impl Port {
     }
 
     /// Gives the backlog up.
-    pub(crate) fn abandon(&mut self, cx: &Softint, counters: &IfCounters, pool: &mut Pool, reason: Drop) {
-        self.backlog.drain(..).for_each(|packet| lose(cx, counters, pool, packet, reason));
+    pub(crate) fn abandon(&mut self, cx: &Softint, snapshot: &Snapshot, pool: &mut Pool, reason: Drop) {
+        self.backlog.drain(..).for_each(|packet| lose(cx, snapshot, self.interface, pool, packet, reason));
     }
 
     /// Takes note that the device broke its protocol; the first time, management is told.
@@ -104,7 +113,9 @@ impl Port {
 }
 
 /// Drops a packet that was counted as sent when it joined the backlog.
-fn lose(cx: &Softint, counters: &IfCounters, pool: &mut Pool, packet: Packet, reason: Drop) {
+fn lose(cx: &Softint, snapshot: &Snapshot, port: IfIndex, pool: &mut Pool, packet: Packet, reason: Drop) {
+    let owner = snapshot.owner(port, &packet);
+    let counters = owner.map_or(snapshot.unconfigured(), |owner| snapshot.counters(owner));
     counters.not_sent(cx.cpu(), 1, packet.len() as u64);
     counters.dropped(cx.cpu(), reason);
     pool.free(packet);

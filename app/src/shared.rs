@@ -35,8 +35,11 @@ pub struct Running {
     pub generation: u64,
     /// What the stack reads.
     pub snapshot: Snapshot,
-    /// By interface index: the device that serves it.
+    /// By interface index: where its frames go in and out. Interfaces on VLANs share a place with their parent.
     pub places: Box<[Option<Place>]>,
+    /// By CPU: the queue pairs it was sent until this was published. It takes so many and leaves what follows them: that is
+    /// of a configuration to come.
+    pub sent: Box<[u64]>,
     /// CPUs that forward, numbered from 0.
     pub cpus: usize,
     /// Who processes a packet.
@@ -46,6 +49,8 @@ pub struct Running {
 /// A device in service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
+    /// Which: the index of the interface that has it to itself.
+    pub port: IfIndex,
     /// Each attachment of a device has another number: a CPU gives ports of others back.
     pub attachment: u32,
     /// Queue pairs; pair *n* is CPU *n*'s.
@@ -64,10 +69,15 @@ pub enum Steering {
 }
 
 impl Running {
-    /// The device of `interface`.
+    /// The device that `interface` is on.
     #[inline]
     pub fn place(&self, interface: IfIndex) -> Option<&Place> {
         self.places.get(interface.index())?.as_ref()
+    }
+
+    /// The queue pairs that `cpu` was sent until this was published.
+    pub fn sent_to(&self, cpu: CpuId) -> u64 {
+        self.sent.get(cpu.index()).copied().unwrap_or(0)
     }
 
     /// The CPU whose queue transmits what `cpu` has for `interface`: itself if it has one.
@@ -111,7 +121,7 @@ pub struct Shared {
     /// `[A]` Each CPU's counts.
     pub counters: PerCpu<CpuCounters>,
     /// `[A]` Ports on their way to the CPU that will own them: pushed by management before the configuration that needs
-    /// them is published, popped by that CPU when it sees it.
+    /// them is published, popped by that CPU when it sees that one, not before ([`Running::sent`]).
     pub inbox: PerCpu<ArrayQueue<Port>>,
     /// `[A]` Ports that their CPUs do not need any more; room for all there can be.
     pub returned: ArrayQueue<Port>,
@@ -132,6 +142,7 @@ impl Shared {
             generation: 0,
             snapshot: Snapshot::empty(),
             places: Box::default(),
+            sent: Box::default(),
             cpus,
             steering: Steering::Off,
         };

@@ -1,6 +1,7 @@
 //! What an operator reads on the console: the ready line and the table of interfaces.
 
 use crate::guest::Holdings;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -59,6 +60,8 @@ pub struct Means {
     pub buffers: usize,
     /// Of these, free.
     pub buffers_free: usize,
+    /// Of these, never used again: a device that was not ended may still write to them.
+    pub buffers_lost: usize,
     /// Nanoseconds since entry.
     pub uptime_ns: u64,
     /// TSC ticks that the boot CPU was not asleep.
@@ -158,9 +161,13 @@ impl fmt::Display for Table<'_> {
             writeln!(f, "xen {grants} grants used of {entries}; {limbo} in limbo; {watches} watches")?;
         }
         let means = &self.means;
+        let lost = match means.buffers_lost {
+            0 => String::new(),
+            lost => format!(" ({lost} lost)"),
+        };
         writeln!(
             f,
-            "memory {} KiB used of {} KiB; buffers {} used of {}; up {} s; busy {} ticks",
+            "memory {} KiB used of {} KiB; buffers {} used of {}{lost}; up {} s; busy {} ticks",
             (means.memory - means.memory_free.min(means.memory)) >> 10,
             means.memory >> 10,
             means.buffers - means.buffers_free.min(means.buffers),
@@ -262,6 +269,7 @@ mod tests {
             memory_free: 100 << 20,
             buffers: 4096,
             buffers_free: 4000,
+            buffers_lost: 0,
             uptime_ns: 12_345_678_901,
             busy_ticks: 7,
         };
@@ -294,6 +302,9 @@ management      cpu0               12               1         1234
 memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks
 ";
         assert_eq!(table, expected);
+        let means = Means { buffers_lost: 3, ..means };
+        let table = Table { interfaces: &[], cpus: &[], tasks: &[], holdings: None, means }.to_string();
+        assert!(table.contains("buffers 96 used of 4096 (3 lost); up 12.345 s"), "{table}");
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! From a booted machine to a router: devices, configuration, snapshot, the other CPUs. Boot CPU, once.
 
 use crate::attach::{self, Bay};
-use crate::config::Config;
 use crate::forwarder::Forwarder;
-use crate::guest::{CONFIG, Guest};
+use crate::guest::Guest;
 use crate::interfaces::Interfaces;
 use crate::management::Management;
 use crate::mesh::{Exchange, mesh};
 use crate::modules::Modules;
 use crate::router::Router;
 use crate::shared::Shared;
+use crate::sources::{self, Search};
+use crate::vlans;
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::format;
 use alloc::vec::Vec;
+use core::fmt;
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
 use weir_machine::boot::Boot;
@@ -20,11 +22,15 @@ use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
     clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, xen,
 };
-use weir_netif::{Arena, BUFFER, PAGE_BUFFER, Queue};
+use weir_netif::{Arena, BUFFER, Device, DeviceInfo, PAGE_BUFFER, Queue};
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::{Control, Cpu, CpuId, PerCpu};
 use weir_virtio::net;
+
+/// Memory that a router with two interfaces and a short configuration runs in: this much, and this much more a CPU.
+const LEAST_MEMORY: u64 = 6 << 20;
+const LEAST_MEMORY_A_CPU: u64 = 2 << 20;
 
 /// What the other CPUs begin with.
 static CREW: Once<Crew> = Once::new();
@@ -40,7 +46,12 @@ impl Crew {
     fn forwarder(&self, cpu: CpuId) -> Forwarder {
         let Some(exchange) = self.exchanges.of(cpu).pop() else { panic!("{cpu} forwards already") };
         let duty = if cpu == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
-        let stack = Stack::new(Settings { seed: random::seed(), duty, ..Settings::default() });
+        let stack = Stack::new(Settings {
+            interfaces: vlans::MAX_INDICES,
+            seed: random::seed(),
+            duty,
+            ..Settings::default()
+        });
         Forwarder::new(self.shared, stack, exchange)
     }
 }
@@ -52,6 +63,15 @@ pub fn start(
     boot: &'static Boot,
     dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
 ) -> (Router, Management) {
+    let memory = boot.memory.next_multiple_of(1 << 20);
+    let least = LEAST_MEMORY + boot.cpus as u64 * LEAST_MEMORY_A_CPU;
+    if memory < least {
+        let [memory, least, base, a_cpu] =
+            [memory, least, LEAST_MEMORY, LEAST_MEMORY_A_CPU].map(|bytes| bytes >> 20);
+        panic!(
+            "{memory} MiB of memory are too little, expected {least} MiB: {base}, and {a_cpu} for each CPU"
+        );
+    }
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(arena(boot.memory), boot.cpus)));
     let crew = CREW.call_once(|| {
         let exchanges = PerCpu::new(|_| ArrayQueue::new(1));
@@ -61,7 +81,7 @@ pub fn start(
         Crew { shared, exchanges }
     });
     let cpus = smp::start_others(other);
-    let bays = bays(cx, cpus);
+    let bays = bays(cpus, shared.arena.slots());
     for (port, bay) in bays.iter().enumerate() {
         info!("{}", attach::describe(port, bay.info()));
     }
@@ -74,8 +94,22 @@ pub fn start(
         }
     }
     let modules = Modules::new(boot.modules);
-    let configured =
-        configuration(cx, &modules, guest.as_mut()).and_then(|config| interfaces.replace(cx, config));
+    let found = sources::find(&mut Search {
+        cx,
+        modules,
+        guest: guest.as_mut(),
+        command_line: boot.command_line,
+        free: frames::free_bytes,
+    });
+    let (place, config) = match found {
+        Ok(found) => (Some(found.place), found.config),
+        Err(advice) => (None, Err(advice)),
+    };
+    if let Some(place) = &place {
+        info!("configuration: {place}");
+    }
+    let configured = config.and_then(|config| interfaces.replace(cx, config));
+    let place = place.filter(|_| configured.is_ok());
     if let Some(guest) = &guest {
         guest.tell_outcome(cx, configured.as_ref().map(drop));
     }
@@ -83,35 +117,14 @@ pub fn start(
         print!("{wrong}");
         error!("no interface is configured");
     }
-    let management = Management::new(shared, interfaces, modules, guest, Instant::from_nanos(clock::now()));
+    let management =
+        Management::new(shared, interfaces, modules, place, guest, Instant::from_nanos(clock::now()));
     let router = Router::new(crew.forwarder(cx.cpu()));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {
         print!("{}", management.ready_line(cpus, boot.memory));
     }
     (router, management)
-}
-
-/// The configuration to begin with: the first that is found of boot module and Xen's store.
-fn configuration(cx: &Control, modules: &Modules, guest: Option<&mut Guest>) -> Result<Config, String> {
-    let free = frames::free_bytes();
-    if modules.is_empty()
-        && let Some(guest) = guest
-    {
-        return match guest.configuration(cx) {
-            Some(config) => {
-                info!("configuration: {CONFIG} in xenstore");
-                config
-            }
-            None => Err(alloc::format!(
-                "weir.toml: there is neither a boot module (xl: ramdisk = \"weir.toml\") nor {CONFIG} in xenstore\n"
-            )),
-        };
-    }
-    if !modules.is_empty() {
-        info!("configuration: boot module 1");
-    }
-    modules.at_boot(free)
 }
 
 fn other(cpu: Cpu) -> ! {
@@ -127,39 +140,62 @@ fn arena(memory: u64) -> &'static Arena {
     match dma::Region::stale(bytes, if pages { PAGE_BUFFER } else { BUFFER }) {
         Some(region) if pages => Arena::of_pages(region.leak()),
         Some(region) => Arena::new(region.leak()),
-        None => panic!("no {bytes} contiguous bytes for packet buffers: the machine needs more memory"),
+        None => panic!("no {bytes} contiguous bytes for packet buffers: give the machine more memory"),
     }
 }
 
 /// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU, if it has
-/// as many.
-fn bays(cx: &Control, cpus: usize) -> Vec<Bay> {
-    let options = net::Options { queue_pairs: cpus as u16, ..net::Options::default() };
-    let mut bays = Vec::new();
-    for function in pci::functions().iter().copied().filter(net::matches) {
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net pci {}: {wrong}", function.address);
-            net::probe_pci(cx, &function, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
+/// as many, and all receive queues together hold at most half of the buffers: packets on their way need the rest.
+fn bays(cpus: usize, buffers: usize) -> Vec<Bay> {
+    let on_pci = pci::functions().iter().copied().filter(net::matches).map(Place::Pci).collect::<Vec<_>>();
+    let on_mmio = mmio_devices::virtio().into_iter().map(Place::Mmio);
+    let mut found = Vec::new();
+    for place in on_pci.into_iter().chain(on_mmio) {
+        match place.look() {
+            Ok(info) => found.push((place, info)),
+            // A slot of a board that nothing is plugged into, or something else is.
+            Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) => {}
+            Err(wrong) => error!("{place}: {wrong}"),
         }
     }
-    for slot in mmio_devices::virtio().iter().copied() {
-        // A slot of a board that nothing is plugged into, or something else is.
-        let probed = net::probe_mmio(cx, &slot, &options).map(drop);
-        if let Err(weir_virtio::Error::EmptySlot | weir_virtio::Error::NotNetwork(_)) = probed {
-            continue;
-        }
-        let probe = move |cx: &Control| {
-            let place = |wrong| alloc::format!("virtio-net mmio {:#x}: {wrong}", slot.base);
-            net::probe_mmio(cx, &slot, &options).map_err(place)
-        };
-        match Bay::new(cx, Box::new(probe)) {
-            Ok(bay) => bays.push(bay),
-            Err(wrong) => error!("{wrong}"),
+    let receive_buffers = buffers / 2 / found.len().max(1);
+    let options = net::Options { queue_pairs: cpus as u16, receive_buffers, ..net::Options::default() };
+    let bay = |(place, info): (Place, DeviceInfo)| {
+        let probe =
+            move |cx: &Control| place.probe(cx, &options).map_err(|wrong| format!("{place}: {wrong}"));
+        Bay::known(info, Box::new(probe))
+    };
+    found.into_iter().map(bay).collect()
+}
+
+/// Where a virtio network device may be.
+#[derive(Clone, Copy)]
+enum Place {
+    Pci(pci::Function),
+    Mmio(mmio_devices::MmioDevice),
+}
+
+impl Place {
+    fn look(&self) -> Result<DeviceInfo, weir_virtio::Error> {
+        match self {
+            Place::Pci(function) => net::look_pci(function),
+            Place::Mmio(slot) => net::look_mmio(slot),
         }
     }
-    bays
+
+    fn probe(&self, cx: &Control, options: &net::Options) -> Result<Box<dyn Device>, weir_virtio::Error> {
+        match self {
+            Place::Pci(function) => net::probe_pci(cx, function, options),
+            Place::Mmio(slot) => net::probe_mmio(cx, slot, options),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Pci(function) => write!(f, "virtio-net pci {}", function.address),
+            Place::Mmio(slot) => write!(f, "virtio-net mmio {:#x}", slot.base),
+        }
+    }
 }

@@ -57,8 +57,25 @@ fn reports_errors_as_file_line_column() {
 }
 
 #[test]
+fn checks_words_of_a_command_line() {
+    let check = |line: &str| run(&["--command-line", line], "");
+    let words = "log=debug weir.interface.lan.match.port=0 weir.interface.lan.addresses=10.0.0.1/24";
+    let summary = "hostname   weir\n\
+                   interface  lan             port 0  10.0.0.1/24\n\
+                   routes     0 by a gateway, 0 rejecting\n";
+    assert_eq!(check(words), (0, summary.to_owned(), String::new()));
+    let (status, stdout, stderr) = check(&format!("{words} weir.foo=1"));
+    assert_eq!((status, &*stdout), (1, ""));
+    assert!(stderr.starts_with("command line: weir.foo=1: error: foo: unknown key"), "{stderr}");
+    let (status, _, stderr) = check("log=debug");
+    assert_eq!((status, &*stderr), (1, "command line: error: no word begins with \"weir.\"\n1 error\n"));
+}
+
+#[test]
 fn tells_wrong_use_from_wrong_configurations() {
-    for arguments in [&[][..], &["a", "b"], &["--frobnicate"], &["/nonexistent/weir.toml"], &["/"]] {
+    for arguments in
+        [&[][..], &["a", "b"], &["--frobnicate"], &["--command-line"], &["/nonexistent/weir.toml"], &["/"]]
+    {
         let (status, stdout, stderr) = run(arguments, "");
         assert_eq!((status, &*stdout), (2, ""), "{arguments:?}");
         assert!(!stderr.is_empty(), "{arguments:?}");

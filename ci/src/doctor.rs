@@ -24,6 +24,12 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("modprobe", "finds the Linux router's modules"),
     ("objcopy", "strips the lab for Xen's dom0"),
     ("dash", "dom0's shell"),
+    ("grub-mkimage", "makes the disk image's boot loaders"),
+    ("qemu-img", "makes disk images"),
+    ("mcopy", "edits the configuration on a disk image"),
+    ("virt-xml-validate", "checks what is written for libvirt"),
+    ("xmllint", "does that for it"),
+    ("mkfs.fat", "makes file systems that the router must read"),
 ];
 
 /// What Xen's machine is made of beside programs: its Debian package, whether it is there, what it is.
@@ -33,6 +39,16 @@ fn xen_parts() -> [(&'static str, bool, &'static str); 3] {
         ("xen-hypervisor-4.17-amd64", crate::xen::hypervisor().is_ok(), "Xen"),
         ("xen-utils-4.17", crate::xen::tools().is_ok(), "Xen's tools, for its dom0"),
         ("linux-image-amd64", crate::xen::kernel().is_ok(), "the kernel of Xen's dom0"),
+    ]
+}
+
+/// What disk images are booted by beside programs, in the same form.
+fn disk_parts() -> [(&'static str, bool, &'static str); 3] {
+    let file = |path: &str| Path::new(path).is_file();
+    [
+        ("grub-pc-bin", file("/usr/lib/grub/i386-pc/boot.img"), "GRUB for BIOS"),
+        ("grub-efi-amd64-bin", file("/usr/lib/grub/x86_64-efi/multiboot2.mod"), "GRUB for UEFI"),
+        ("ovmf", crate::qemu::Firmware::Uefi.files().iter().all(|path| file(path)), "UEFI for QEMU"),
     ]
 }
 
@@ -59,7 +75,7 @@ pub(crate) fn check(install: Install) -> Result<bool> {
     let kernel = crate::linux::kernel();
     let name = kernel.as_ref().map_or_else(|_| KERNEL_PACKAGE.to_owned(), |path| path.display().to_string());
     show(kernel.is_ok(), &name, "the Linux router's kernel");
-    for (package, there, purpose) in xen_parts() {
+    for (package, there, purpose) in xen_parts().into_iter().chain(disk_parts()) {
         show(there, package, purpose);
     }
     println!();
@@ -97,7 +113,8 @@ fn missing() -> Vec<&'static str> {
     if crate::linux::kernel().is_err() {
         list.push(KERNEL_PACKAGE);
     }
-    list.extend(xen_parts().iter().filter(|(_, there, _)| !there).map(|(package, ..)| *package));
+    let parts = xen_parts().into_iter().chain(disk_parts());
+    list.extend(parts.filter(|(_, there, _)| !there).map(|(package, ..)| package));
     list.dedup();
     list
 }

@@ -8,6 +8,7 @@ mod cleanup;
 mod command;
 mod console;
 mod cpio;
+mod disk;
 mod doctor;
 mod flows;
 mod frame;
@@ -33,6 +34,7 @@ mod symbolize;
 mod table;
 mod tests;
 mod trace;
+mod trunk;
 mod xen;
 
 use std::process::ExitCode;
@@ -70,6 +72,15 @@ attached: Ctrl-] leaves. Exits with 1 if anything failed.",
 Lists the programs the lab uses and what is missing, with the line that installs it. --install runs that line; it
 needs root.",
         run: doctor,
+    },
+    Subcommand {
+        name: "disk",
+        summary: "make the disk image",
+        help: "lab disk [--config FILE] [--folder FOLDER]
+
+Makes weir.raw and weir.qcow2 in FOLDER (images/out): the router with GRUB for BIOS and UEFI, and FILE (images/weir.toml) as
+the configuration on its FAT partition. The same input gives the same bytes.",
+        run: make_disk,
     },
     Subcommand {
         name: "boot-tests",
@@ -186,12 +197,14 @@ target/lab/xen.txt. Needs the packages that lab doctor names.",
     Subcommand {
         name: "smoke-xen",
         summary: "the router as a guest of real Xen, step by step",
-        help: "lab smoke-xen [--guest weir|linux] [--memory MIB] [--cycles N] [--only TEXT] [--list]
+        help: "lab smoke-xen [--guest weir|linux] [--memory MIB] [--cycles N] [--only TEXT] [--all] [--list]
 
 Boots Xen and a Linux dom0 under QEMU (no hardware virtualisation needed, no root) and the router as a PVH guest between
 two hosts: boots it with 1 and 2 vCPUs, with its configuration as boot module and in the store, pings, transfers and
 floods through it in both families, replaces its configuration, plugs vifs in and out (N rounds, 20, before and after
-which its holdings must be the same), shuts it down. A line a step; --only runs the steps whose name has TEXT.
+which its holdings must be the same), takes backends away and back (as often, 10 times at most), changes an MTU and a
+carrier, lets buffers run out, shuts it down. A line a step; --only runs the steps whose name has TEXT, --all those too
+that take a minute each: a storm of events, and a save that must be refused.
 --guest linux proves the lab: a Linux router must pass the same steps, but for what only Weir has. Logs of failed steps
 are in target/lab.",
         run: xen::smoke,
@@ -305,6 +318,17 @@ fn doctor(mut arguments: Arguments) -> Result<bool> {
     let install = if arguments.flag("--install") { doctor::Install::Yes } else { doctor::Install::No };
     arguments.end("doctor")?;
     doctor::check(install)
+}
+
+fn make_disk(mut arguments: Arguments) -> Result<bool> {
+    let images = router::workspace()?.join("images");
+    let path =
+        |option: Option<String>, default: &str| option.map_or_else(|| images.join(default), Into::into);
+    let config = path(arguments.option("--config")?, "weir.toml");
+    let folder = path(arguments.option("--folder")?, "out");
+    arguments.end("disk")?;
+    disk::make(&router::weir_elf()?, &config, &folder)?;
+    Ok(true)
 }
 
 fn flood(mut arguments: Arguments) -> Result<bool> {

@@ -39,7 +39,7 @@ pub(crate) struct Network {
     _made: Made,
 }
 
-fn make_namespace(label: &str) -> Result<(String, Made)> {
+pub(crate) fn make_namespace(label: &str) -> Result<(String, Made)> {
     let name = cleanup::name(label);
     let made = Made::register(Thing::Namespace(name.clone()));
     command::capture("ip", &["netns", "add", &name], Duration::from_secs(10))
@@ -48,7 +48,7 @@ fn make_namespace(label: &str) -> Result<(String, Made)> {
 }
 
 /// Runs several `ip` commands in a namespace at once.
-fn ip(namespace: &str, lines: &str) -> Result<String> {
+pub(crate) fn ip(namespace: &str, lines: &str) -> Result<String> {
     let mut command = Command::new("ip");
     command.args(["-n", namespace, "-batch", "-"]);
     command::run(&mut command, lines.as_bytes(), Duration::from_secs(10))?
@@ -136,18 +136,7 @@ impl LinuxHost {
 
     /// Starts a program that runs on; it ends when the returned value is dropped.
     pub(crate) fn start(&self, program: &str, arguments: &[&str]) -> Result<Daemon> {
-        let mut child = self
-            .command(program, arguments)
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .map_err(|e| command::explain(program, e))?;
-        let made = Made::register(Thing::Process(child.id()));
-        let (output, errors) = (crate::console::Console::default(), crate::console::Console::default());
-        output.follow(child.stdout.take().context("no output pipe")?);
-        errors.follow(child.stderr.take().context("no error pipe")?);
-        Ok(Daemon { child, made: Some(made), output, errors })
+        Daemon::start(program, self.command(program, arguments))
     }
 
     /// Switches the NIC's checksum and segmentation offloads.
@@ -168,6 +157,21 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// Starts `command`, which runs `program`.
+    pub(crate) fn start(program: &str, mut command: Command) -> Result<Daemon> {
+        let mut child = command
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .map_err(|e| command::explain(program, e))?;
+        let made = Made::register(Thing::Process(child.id()));
+        let (output, errors) = (crate::console::Console::default(), crate::console::Console::default());
+        output.follow(child.stdout.take().context("no output pipe")?);
+        errors.follow(child.stderr.take().context("no error pipe")?);
+        Ok(Daemon { child, made: Some(made), output, errors })
+    }
+
     /// Asks it to end (SIGINT), as a capture needs to write out what it has, and waits.
     pub(crate) fn interrupt(mut self, limit: Duration) -> Result<()> {
         use rustix::process::{Pid, Signal, kill_process};

@@ -35,6 +35,41 @@ impl Platform {
     }
 }
 
+/// What starts a machine from its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Firmware {
+    /// SeaBIOS, which QEMU brings along.
+    Bios,
+    /// OVMF, from Debian's package.
+    Uefi,
+}
+
+impl Firmware {
+    /// Its files: code and variables.
+    pub(crate) fn files(self) -> &'static [&'static str] {
+        match self {
+            Firmware::Bios => &[],
+            Firmware::Uefi => &["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"],
+        }
+    }
+}
+
+/// What a machine starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// An image, directly.
+    Kernel(PathBuf),
+    /// The boot loader on its only disk, a raw image behind this device. What is written to it QEMU forgets.
+    Disk { path: PathBuf, firmware: Firmware, device: &'static str },
+}
+
+impl Start {
+    fn file(&self) -> &Path {
+        let (Start::Kernel(path) | Start::Disk { path, .. }) = self;
+        path
+    }
+}
+
 /// Where a NIC's frames go.
 #[derive(Clone, Debug)]
 pub(crate) enum Wire {
@@ -75,7 +110,7 @@ pub(crate) struct Spec {
     /// CPU model.
     pub(crate) cpu: &'static str,
     pub(crate) memory_mib: usize,
-    pub(crate) kernel: PathBuf,
+    pub(crate) start: Start,
     pub(crate) initrd: Option<PathBuf>,
     pub(crate) command_line: String,
     pub(crate) nics: Vec<Nic>,
@@ -99,7 +134,7 @@ impl Spec {
             cpus: 1,
             cpu: "max",
             memory_mib: 128,
-            kernel: kernel.to_owned(),
+            start: Start::Kernel(kernel.to_owned()),
             initrd: None,
             command_line: String::new(),
             nics: Vec::new(),
@@ -126,7 +161,19 @@ impl Spec {
         }
         add(&["-m", &self.memory_mib.to_string(), "-smp", &self.cpus.to_string()]);
         add(&["-display", "none", "-nodefaults", "-no-reboot", "-no-user-config"]);
-        add(&["-kernel", &self.kernel.to_string_lossy()]);
+        match &self.start {
+            Start::Kernel(path) => add(&["-kernel", &path.to_string_lossy()]),
+            Start::Disk { path, firmware, device } => {
+                for (unit, file) in firmware.files().iter().enumerate() {
+                    let drive = format!("if=pflash,unit={unit},format=raw,readonly=on,file={file}");
+                    // Variables are written, into a copy that QEMU forgets.
+                    let drive = if unit == 0 { drive } else { drive.replace("readonly=on", "snapshot=on") };
+                    add(&["-drive", &drive]);
+                }
+                let drive = format!("if=none,id=disk,format=raw,snapshot=on,file={}", path.display());
+                add(&["-drive", &drive, "-device", &format!("{device},drive=disk,bootindex=0")]);
+            }
+        }
         if let Some(initrd) = &self.initrd {
             add(&["-initrd", &initrd.to_string_lossy()]);
         }
@@ -201,8 +248,10 @@ impl Machine {
     /// Starts QEMU. It runs in its own process group, so Ctrl-C reaches the lab only.
     pub(crate) fn start(spec: &Spec) -> Result<Machine> {
         let (directory, made_directory) = cleanup::directory()?;
-        if !spec.kernel.is_file() {
-            bail!("there is no image {}: make image", spec.kernel.display());
+        let file = spec.start.file();
+        if !file.is_file() {
+            let target = if matches!(spec.start, Start::Kernel(_)) { "image" } else { "disk" };
+            bail!("there is no image {}: make {target}", file.display());
         }
         let mut words: Vec<String> = Vec::new();
         if let Some(namespace) = &spec.namespace {

@@ -178,7 +178,7 @@ impl LinuxRig {
     }
 }
 
-fn no_panic(router: &Router) -> Result<()> {
+pub(crate) fn no_panic(router: &Router) -> Result<()> {
     let text = router.machine.console.text();
     let fatal = |line: &&str| line.contains("weir: fatal") || line.contains("Kernel panic");
     let panicked = text.lines().find(fatal);
@@ -187,7 +187,7 @@ fn no_panic(router: &Router) -> Result<()> {
     Ok(())
 }
 
-fn write_console(folder: &Path, name: &str, router: &Router) -> Result<()> {
+pub(crate) fn write_console(folder: &Path, name: &str, router: &Router) -> Result<()> {
     let path = folder.join(format!("{name}-console.txt"));
     let text = format!("{}\n{}", router.machine.console.text(), router.machine.errors.text());
     std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))

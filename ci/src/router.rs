@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::cleanup::{self, Made};
 use crate::console::Line;
 use crate::linux;
-use crate::qemu::{Clock, Machine, Nic, Platform, Spec, Wire};
+use crate::qemu::{Clock, Machine, Nic, Platform, Spec, Start, Wire};
 
 /// Which image routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +191,8 @@ pub(crate) struct Setup {
     pub(crate) image: Image,
     /// Another image in the place of the router's own.
     pub(crate) kernel: Option<PathBuf>,
+    /// A disk with its own kernel, module and command line, in the place of those here.
+    pub(crate) disk: Option<Start>,
     pub(crate) platform: Platform,
     pub(crate) cpus: usize,
     /// CPU model.
@@ -224,6 +226,7 @@ impl Setup {
         Setup {
             image,
             kernel: None,
+            disk: None,
             platform: default_platform(),
             cpus: 1,
             cpu: "max",
@@ -264,6 +267,10 @@ impl Setup {
                 std::fs::write(&module, linux::initramfs(&self.config)?)?;
                 spec.initrd = Some(module);
             }
+        }
+        if let Some(disk) = &self.disk {
+            (spec.initrd, spec.command_line) = (None, String::new());
+            spec.start = disk.clone();
         }
         spec.platform = self.platform;
         spec.cpus = self.cpus;

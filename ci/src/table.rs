@@ -24,6 +24,8 @@ pub(crate) struct CpuRow {
     pub(crate) received: u64,
     /// Packets sent to other CPUs.
     pub(crate) handed_over: u64,
+    /// Softints it served.
+    pub(crate) turns: u64,
 }
 
 /// What one table said.
@@ -117,9 +119,10 @@ pub(crate) fn parse_weir(text: &str) -> Table {
                 let busy = line.split("busy ").nth(1).and_then(|rest| rest.split(' ').next());
                 table.busy_ticks = busy.and_then(|ticks| ticks.parse().ok());
             }
-            [cpu, received, _, handed_over, _, busy] if cpu.starts_with("cpu") && busy.ends_with('%') => {
-                if let (Ok(received), Ok(handed_over)) = (received.parse(), handed_over.parse()) {
-                    table.cpus.push(CpuRow { received, handed_over });
+            [cpu, received, _, handed_over, turns, busy] if cpu.starts_with("cpu") && busy.ends_with('%') => {
+                let numbers = (received.parse(), handed_over.parse(), turns.parse());
+                if let (Ok(received), Ok(handed_over), Ok(turns)) = numbers {
+                    table.cpus.push(CpuRow { received, handed_over, turns });
                 }
             }
             [_, reason] => {
@@ -174,7 +177,7 @@ mod tests {
         let text =
             [head, &row(5), drops, memory, "[ 1.0] cpu0 info  lan: link down\n", head, &row(10), drops, cpus];
         let table = parse_weir(&(text.concat() + memory));
-        assert_eq!(table.cpus, [CpuRow { received: 10, handed_over: 3 }]);
+        assert_eq!(table.cpus, [CpuRow { received: 10, handed_over: 3, turns: 9 }]);
         assert_eq!((table.received("wan"), table.sent("wan"), table.received("lan")), (10, 7, 0));
         assert_eq!((table.drops("ttl-expired"), table.drops("no-route")), (2, 1));
         assert_eq!(table.memory, Some(Memory { kib: 28672, buffers: 96 }));

@@ -1,6 +1,7 @@
 //! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
 
 mod configuration;
+mod disks;
 mod errors;
 mod forwarding;
 mod hardware;
@@ -12,7 +13,11 @@ mod own;
 mod policy;
 mod preempt;
 mod refusals;
+mod sources;
+mod targets;
 mod tracing;
+mod vlan_linux;
+mod vlans;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -84,11 +89,16 @@ fn table() -> Vec<Test> {
     all.extend(neighbours::tests());
     all.extend(policy::tests());
     all.extend(configuration::tests());
+    all.extend(sources::tests());
+    all.extend(vlans::tests());
     all.extend(hardware::tests());
+    all.extend(disks::tests());
+    all.extend(targets::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());
     all.extend(linux_hosts::tests());
+    all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
     all
 }

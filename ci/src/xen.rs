@@ -10,7 +10,9 @@ mod flood;
 mod guest;
 mod initrd;
 mod smoke;
+mod spread;
 mod traffic;
+mod upsets;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -63,6 +65,7 @@ pub(crate) fn smoke(mut arguments: Arguments) -> Result<bool> {
         memory_mib: memory.transpose()?,
         cycles: arguments.number("--cycles", 20)?,
         only: arguments.option("--only")?.unwrap_or_default(),
+        all: arguments.flag("--all"),
     };
     let list = arguments.flag("--list");
     arguments.end("smoke-xen")?;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use weir_app::attach::{Attached, snapshot};
-use weir_app::config::{Config, Interface, MAX_ERRORS, MAX_INTERFACES, MAX_ROUTES, Match};
+use weir_app::config::{Attachment, Config, Interface, MAX_ERRORS, MAX_INTERFACES, MAX_ROUTES, Match};
 use weir_app::show::State;
+use weir_app::vlans::Indices;
 use weir_netif::{Device, DeviceInfo, Fault, IfIndex, Link, Offloads, QueuePair};
 use weir_sync::Control;
 
@@ -28,18 +29,23 @@ fn accepted(config: &Config) {
     assert!((1..=MAX_INTERFACES).contains(&config.interfaces.len()));
     assert!(config.routes.len() <= MAX_ROUTES);
     for link in [Link::Up, Link::Down] {
-        let attached: Vec<Attached> =
-            (0..).zip(&config.interfaces).map(|(n, wish)| attach(n, wish, link)).collect();
-        let snapshot = snapshot(config, &attached, &Default::default());
+        let with_device = |wish: &&Interface| matches!(wish.attachment, Attachment::Device(_));
+        let devices = config.interfaces.iter().filter(with_device);
+        let attached: Vec<Attached> = (0..).zip(devices).map(|(n, wish)| attach(n, wish, link)).collect();
+        let port = |wish: &Interface| attached.iter().position(|attached| attached.name == wish.name);
+        let ports: Vec<Option<usize>> = config.interfaces.iter().map(port).collect();
+        let vlans = Indices::default().follow(config, &ports, &[]);
+        assert_eq!(attached.len() + vlans.len(), config.interfaces.len());
+        let snapshot = snapshot(config, &attached, &vlans, &Default::default());
         assert!(snapshot.is_ok(), "accepted, but it contradicts itself: {:?}", snapshot.err());
     }
 }
 
 fn attach(index: u16, wish: &Interface, link: Link) -> Attached {
     let [high, low] = index.to_be_bytes();
-    let mac = match wish.matching {
-        Match::Mac(mac) => mac,
-        Match::Port(_) => [2, 0xff, 0, 0, high, low],
+    let mac = match wish.attachment {
+        Attachment::Device(Match::Mac(mac)) => mac,
+        _ => [2, 0xff, 0, 0, high, low],
     };
     let name = String::from("nothing");
     let info = DeviceInfo { name, mac, mtu: 1500, queues: 1, offloads: Offloads::empty() };

@@ -8,16 +8,18 @@ use weir_netif::{Arena, BUFFER, Batch, Checksum, Gso, GsoKind, IfIndex, Offloads
 use weir_netstack::neighbor::{self, Evidence};
 use weir_netstack::segment;
 use weir_netstack::snapshot::{
-    Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, Snapshot, State,
+    Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, Snapshot, State, VlanPlan,
 };
 use weir_netstack::stack::{Duty, Event, Settings, Stack, Turn};
-use weir_netstack::{Egress, Instant, Plan, checksum};
+use weir_netstack::{Egress, Instant, Plan, checksum, ethernet};
 use weir_sync::cpu;
 
 const INTERFACES: u8 = 3;
+/// Index of the first one on a VLAN.
+const VLANS: u8 = 4;
 const ETHERNET: usize = 14;
 
-const ADDRESSES4: [Ipv4Addr; 16] = [
+const ADDRESSES4: [Ipv4Addr; 20] = [
     Ipv4Addr::new(10, 0, 0, 2),
     Ipv4Addr::new(10, 0, 0, 1),
     Ipv4Addr::new(10, 0, 0, 3),
@@ -34,9 +36,13 @@ const ADDRESSES4: [Ipv4Addr; 16] = [
     Ipv4Addr::BROADCAST,
     Ipv4Addr::UNSPECIFIED,
     Ipv4Addr::LOCALHOST,
+    Ipv4Addr::new(172, 16, 0, 2),
+    Ipv4Addr::new(172, 16, 1, 2),
+    Ipv4Addr::new(172, 16, 2, 2),
+    Ipv4Addr::new(172, 16, 0, 1),
 ];
 
-const ADDRESSES6: [Ipv6Addr; 16] = [
+const ADDRESSES6: [Ipv6Addr; 20] = [
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 3),
@@ -53,6 +59,10 @@ const ADDRESSES6: [Ipv6Addr; 16] = [
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 1),
     Ipv6Addr::UNSPECIFIED,
     Ipv6Addr::LOCALHOST,
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2),
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 1, 0, 0, 0, 2),
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, 2),
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1),
 ];
 
 thread_local! {
@@ -65,7 +75,8 @@ pub fn run(data: &[u8]) {
     PLAN.with(|plan| Rig::new(plan, data).run());
 }
 
-/// Three interfaces: small, with all offloads; ordinary, strict, with router advertisements; large, with none.
+/// Three interfaces: small, with all offloads; ordinary, strict, with router advertisements; large, with none. VLAN 10 of
+/// each, numbered from [`VLANS`] on.
 fn plan() -> Plan {
     let interface = |n: u8| InterfacePlan {
         mtu: [1280, 1500, 9000][usize::from(n)],
@@ -82,8 +93,22 @@ fn plan() -> Plan {
     let route = |to, target| RoutePlan { to, target, metric: 0 };
     let via4 = RouteTarget::Via { gateway: IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)), interface: IfIndex(1) };
     let via6 = RouteTarget::Via { gateway: IpAddr::V6(ADDRESSES6[9]), interface: IfIndex(2) };
+    let vlan = |n: u8| {
+        let parent = interface(n);
+        InterfacePlan {
+            index: Some(IfIndex(u16::from(VLANS + n))),
+            vlan: Some(VlanPlan { parent: IfIndex(n.into()), id: 10 }),
+            addresses: vec![
+                (IpAddr::V4(Ipv4Addr::new(172, 16, n, 1)), 24),
+                (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, n.into(), 0, 0, 0, 1)), 64),
+            ],
+            name: format!("vlan{n}"),
+            counters: Default::default(),
+            ..parent
+        }
+    };
     Plan {
-        interfaces: (0..INTERFACES).map(interface).collect(),
+        interfaces: (0..INTERFACES).map(interface).chain((0..INTERFACES).map(vlan)).collect(),
         routes: vec![
             route(v4(203, 0, 113, 0, 24), via4),
             route(v4(198, 51, 100, 0, 24), RouteTarget::Prohibit),
@@ -121,7 +146,7 @@ impl<'a> Rig<'a> {
         let snapshots = [plan, &other].map(|plan| Snapshot::build(plan).unwrap());
         let mut input = Input(data);
         let duty = input.pick(&[Duty::Speaker, Duty::Worker]);
-        let settings = Settings { interfaces: 4, neighbors: 16, seed: input.word().into(), duty };
+        let settings = Settings { interfaces: 8, neighbors: 16, seed: input.word().into(), duty };
         let wire = Wire { room: usize::MAX, interfaces: snapshots[0].interfaces().cloned().collect() };
         let mut rig = Self {
             input,
@@ -136,7 +161,7 @@ impl<'a> Rig<'a> {
         };
         rig.before = rig.counted();
         if !rig.input.one_in(8) {
-            (0..INTERFACES).for_each(|n| rig.introduce(n));
+            (0..INTERFACES).chain(VLANS..VLANS + INTERFACES).for_each(|n| rig.introduce(n));
         }
         rig
     }
@@ -144,8 +169,11 @@ impl<'a> Rig<'a> {
     /// Makes neighbours known on interface `n`, so that packets to them go out at once.
     fn introduce(&mut self, n: u8) {
         let (interface, mac, evidence) = (IfIndex(n.into()), Some([2, 0, 0, 0, n, 2]), Evidence::Asked);
-        let v4 = Ipv4Addr::new(10, 0, n, 2);
-        let v6 = [Ipv6Addr::new(0x2001, 0xdb8, 0, n.into(), 0, 0, 0, 2), ADDRESSES6[9]];
+        let (v4, v6) = match n.checked_sub(VLANS) {
+            None => (Ipv4Addr::new(10, 0, n, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, n.into(), 0, 0, 0, 2)),
+            Some(n) => (Ipv4Addr::new(172, 16, n, 2), Ipv6Addr::new(0x2001, 0xdb8, 1, n.into(), 0, 0, 0, 2)),
+        };
+        let v6 = [v6, ADDRESSES6[9]];
         let v4 = Event::Neighbor4(neighbor::Event { interface, address: v4, mac, evidence });
         let v6 = v6.map(|address| Event::Neighbor6(neighbor::Event { interface, address, mac, evidence }));
         for event in [v4, v6[0], v6[1]] {
@@ -180,7 +208,7 @@ impl<'a> Rig<'a> {
     /// Packets begun and ended, as the counters say.
     fn counted(&self) -> (u64, u64) {
         let (mut begun, mut ended) = (self.stack.originated(), 0);
-        for index in (0..INTERFACES.into()).chain([u16::MAX]) {
+        for index in (0..u16::from(VLANS + INTERFACES)).filter(|&index| index != 3).chain([u16::MAX]) {
             let totals = self.snapshots[0].counters(IfIndex(index)).totals();
             begun += totals.rx_packets;
             ended += totals.tx_packets + totals.drops().map(|(_, count)| count).sum::<u64>();
@@ -261,16 +289,22 @@ impl Egress for Wire {
 
 impl Wire {
     fn check(&self, interface: IfIndex, packet: &Packet) {
-        let out = &self.interfaces[interface.index()];
-        let frame: Vec<u8> = packet.segments().flatten().copied().collect();
-        assert!(packet.data().len() >= ETHERNET.min(frame.len()) && frame.len() > ETHERNET);
+        let out = self.interfaces.iter().find(|out| out.index == interface).expect("one there is");
+        let mut frame: Vec<u8> = packet.segments().flatten().copied().collect();
+        let mut l3 = ETHERNET;
+        if out.link.vlan != 0 {
+            let tag: Vec<u8> = frame.splice(12..16, []).collect();
+            assert_eq!(tag, [0x81, 0, 0, 10], "the frame's tag");
+            l3 += 4;
+        }
+        assert!(packet.data().len() >= l3.min(frame.len()) && frame.len() > ETHERNET);
         assert_eq!(frame[6..12], out.mac, "the frame's sender");
         assert_ne!(frame[..6], out.mac, "the frame's receiver");
         match packet.meta().gso {
             Some(gso) => {
                 let needed = if gso.kind == GsoKind::Tcp4 { Offloads::TX_TCP4 } else { Offloads::TX_TCP6 };
                 assert!(out.offloads.contains(needed));
-                let largest = segment::largest(packet, ETHERNET);
+                let largest = segment::largest(packet, l3);
                 assert!(largest.is_some_and(|len| len <= out.mtu.into()), "cut, it is too long for its link");
             }
             None => assert!(frame.len() - ETHERNET <= out.mtu.into(), "too long for its link"),
@@ -352,6 +386,12 @@ fn packet(input: &mut Input<'_>, pool: &mut Pool, n: u8) -> Option<Packet> {
     }
     if choice == 0xff {
         meta.vlan = input.word();
+    }
+    // Behind a tag, at times behind two.
+    if choice & 0x18 == 0x18 && choice % 8 != 4 {
+        for _ in 0..1 + usize::from(choice >= 0xf8) {
+            ethernet::tag(&mut packet, [10, 10, 0x600a, 11][usize::from(choice >> 5 & 3)]);
+        }
     }
     Some(packet)
 }

@@ -13,8 +13,11 @@ mod tests;
 
 pub use fadt::{PmTimer, Power, Register};
 pub use madt::{IoApic, Override};
+#[cfg(feature = "image")]
+pub(crate) use tables::Physical;
 pub use tables::{Memory, Problem};
 
+use crate::fw_cfg;
 use crate::mmio_devices::MmioDevice;
 use alloc::vec::Vec;
 use spin::Once;
@@ -85,6 +88,8 @@ pub struct Info {
     pub power: Power,
     /// virtio-mmio devices (`_HID` "LNRO0005").
     pub virtio_mmio: Vec<MmioDevice>,
+    /// First port of QEMU's firmware configuration device (`_HID` "QEMU0002").
+    pub fw_cfg: Option<u16>,
     /// Tables that were passed over, and why.
     pub problems: Vec<Problem>,
 }
@@ -103,6 +108,7 @@ impl Default for Info {
             pm_timer: None,
             power: Power::default(),
             virtio_mmio: Vec::new(),
+            fw_cfg: None,
             problems: Vec::new(),
         }
     }
@@ -120,6 +126,13 @@ pub fn init(rsdp: Option<u64>) -> &'static Info {
         crate::warn!("acpi: no tables: one CPU, an IOAPIC at {DEFAULT_IOAPIC:#x}, no power-off");
     }
     info
+}
+
+/// For a machine whose boot protocol says that there are `cpus` and no tables: nothing is searched. Boot CPU only, once,
+/// instead of `init`.
+#[cfg(feature = "image")]
+pub(crate) fn without_tables(cpus: u32) -> &'static Info {
+    INFO.call_once(|| Info { cpus: (0..cpus).collect(), ..Info::default() })
 }
 
 /// What `init` found; the defaults before it ran.
@@ -170,6 +183,7 @@ pub fn parse<'a, M: Memory<'a>>(memory: &M, rsdp: Option<u64>) -> Info {
         if info.power.s5.is_none() {
             info.power.s5 = aml::s5(body);
         }
+        info.fw_cfg = info.fw_cfg.or_else(|| aml::ports(body, b"QEMU0002", fw_cfg::PORTS));
         info.virtio_mmio.extend(aml::fixed_devices(body, b"LNRO0005"));
         // The legacy VGA window is no place for a BAR.
         info.pci_windows.extend(aml::bridge_windows(body).into_iter().filter(|(min, _)| *min >= 1 << 20));

@@ -2,11 +2,14 @@
 //! order, on the boot CPU, each step once.
 
 use crate::frames;
+use crate::hermit::{self, boot_info};
 use crate::paging::{self, Segments};
 use crate::stacks::{self, Stack};
-use crate::start_info::{self, Areas, StartInfo};
-use crate::{acpi, apic, clock, console, cpu, interrupt, ioapic, log, memory_functions, mmio_devices, pci};
-use crate::{power, report, smp, timer, xen};
+use crate::start_info::{Areas, Memory, StartInfo};
+use crate::{
+    acpi, apic, clock, console, cpu, interrupt, ioapic, linux_boot, log, memory_functions, mmio_devices,
+};
+use crate::{multiboot2, pci, power, pvh, report, smp, timer, xen};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -26,7 +29,8 @@ pub struct Boot {
     pub memory: u64,
     /// CPUs that can be started, this one included.
     pub cpus: usize,
-    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `bare machine` if none.
+    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `uhyve` if that is what runs on
+    /// KVM; `bare machine` if none.
     pub platform: &'static str,
     /// Physical address of the ACPI root pointer.
     pub rsdp: Option<u64>,
@@ -61,10 +65,17 @@ static STACKS: Stacks = Stacks(core::cell::UnsafeCell::new([0; stacks::BLOCK as 
 
 core::arch::global_asm!(
     include_str!("boot.s"),
+    include_str!("multiboot2.s"),
     stacks = sym STACKS,
     stacks_len = const stacks::BLOCK,
     entry_tsc = sym clock::ENTRY_TSC,
     boot = sym enter,
+    pvh = const PVH,
+    hermit = const HERMIT,
+    linux = const LINUX,
+    unknown = const UNKNOWN,
+    called = sym smp::CALLED,
+    multiboot2 = const MULTIBOOT2,
     root = sym paging::ROOT,
     mailbox = sym smp::MAILBOX,
     run_top = const cpu::RUN_TOP,
@@ -98,19 +109,22 @@ fn segments() -> Segments {
 
 static BOOT: Once<Boot> = Once::new();
 
+/// Boot protocols, as the entry code numbers them.
+const PVH: u32 = 0;
+const HERMIT: u32 = 1;
+const LINUX: u32 = 2;
+/// Something entered at the ELF entry point that follows neither of the two.
+const UNKNOWN: u32 = u32::MAX;
+const MULTIBOOT2: u32 = 3;
+
 /// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
-extern "C" fn enter(start_info: u64) -> ! {
+///
+/// `info` is the physical address of what the loader left, `protocol` one of those below, as the entry code saw it.
+extern "C" fn enter(info: u64, protocol: u32) -> ! {
     let block = cpu::block(CpuId::BOOT);
     block.prepare(CpuId::BOOT, &raw const STACKS as u64);
     cpu::load(block);
     interrupt::load();
-    xen::start();
-    console::init();
-    cpu::features();
-    if cpu::has_quick_strings() {
-        memory_functions::use_string_instructions();
-    }
-
     let read = |at: u64, len: u64| -> Option<&[u8]> {
         let end = at.checked_add(len)?;
         if at == 0 || end > 1 << 32 {
@@ -120,12 +134,40 @@ extern "C" fn enter(start_info: u64) -> ! {
         // before the allocators start.
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) })
     };
-    let start = start_info::parse(start_info, &read).unwrap_or_else(|why| panic!("PVH start info: {why:?}"));
+    if protocol == HERMIT && boot_info::is_uhyve(info, &read) {
+        hermit::start();
+    } else {
+        xen::start();
+        console::init();
+    }
+    cpu::features();
+    if cpu::has_quick_strings() {
+        memory_functions::use_string_instructions();
+    }
+
+    let (name, start) = match protocol {
+        PVH => ("PVH start info", pvh::parse(info, &read)),
+        HERMIT => ("Hermit boot info", boot_info::parse(info, &read)),
+        LINUX => ("Linux boot_params", linux_boot::parse(info, &read)),
+        UNKNOWN => panic!(
+            "whoever entered here speaks neither Hermit's loader ABI (RSI = CPU number) nor Linux's 64-bit boot \
+             protocol (\"HdrS\" at RSI + 0x202): RSI = {info:#x}"
+        ),
+        MULTIBOOT2 => ("Multiboot2 information", multiboot2::parse(info, &read)),
+        other => panic!("the entry code names boot protocol {other}, which there is not"),
+    };
+    let start = start.unwrap_or_else(|why| panic!("{name} at {info:#x}: {why}"));
     let command_line = memory(&start, &read);
     let level_known = log::init(command_line);
     let panic_known = report::init(command_line);
     xen::init();
-    let acpi = acpi::init(start.rsdp);
+    if let Some(khz) = start.tsc_khz {
+        clock::hint(u64::from(khz) * 1000, "the boot protocol");
+    }
+    let acpi = match start.cpus {
+        Some(cpus) => acpi::without_tables(cpus),
+        None => acpi::init(start.rsdp),
+    };
     power::init(acpi);
     apic::init(acpi.has_8259);
     xen::init_cpu(CpuId::BOOT);
@@ -154,7 +196,7 @@ extern "C" fn enter(start_info: u64) -> ! {
             .leak(),
         memory: start.ram.as_slice().iter().map(|area| area.end - area.start).sum(),
         cpus: smp::named(),
-        platform: cpu::hypervisor(),
+        platform: if hermit::present() { "uhyve" } else { cpu::hypervisor() },
         rsdp: start.rsdp,
     });
     weir_main(boot)
@@ -162,7 +204,7 @@ extern "C" fn enter(start_info: u64) -> ! {
 
 /// Frame allocator, heap, page tables, guard pages. From here on memory is as the contracts of `paging` and
 /// `frames` say. Returns a copy of the command line: a loader may leave it in page 0, which goes away.
-fn memory(start: &StartInfo, read: start_info::Memory) -> &'static str {
+fn memory(start: &StartInfo, read: Memory) -> &'static str {
     let image = &raw const weir_image_start as u64..&raw const weir_image_end as u64;
     let mut reserved = Areas::new();
     reserved.push(image);

@@ -263,7 +263,14 @@ pub(crate) fn features() {
         unsafe { XCr0::write(sets) };
         // CPUID counts what XCR0 has enabled by now (Intel SDM vol. 1 §13.2).
         let bytes = cpuid.get_extended_state_info().map_or(0, |leaf| leaf.xsave_area_size_enabled_features());
-        assert!(u64::from(bytes) > XSAVE_LEAST, "CPUID states {bytes} bytes for XSAVE");
+        if u64::from(bytes) <= XSAVE_LEAST {
+            // QEMU's emulation of SVM lets a guest's XSETBV pass its hypervisor by, which then knows of no AVX state
+            // and takes XCR0 back at the next exit. FXSAVE saves all there is without AVX.
+            flags.remove(Cr4Flags::OSXSAVE);
+            // SAFETY: as above, less one bit, whose instructions nothing has used.
+            unsafe { Cr4::write(flags) };
+            return;
+        }
         let block = this();
         block.vector_bytes.store(bytes.into(), Ordering::Relaxed);
         block.vector_sets.store(sets.bits() as u32, Ordering::Relaxed);

@@ -22,10 +22,13 @@ pub mod dma;
 #[cfg(feature = "image")]
 mod exception;
 pub mod frames;
+pub mod fw_cfg;
 #[cfg(feature = "image")]
 mod heap;
+pub mod hermit;
 pub mod interrupt;
 pub mod ioapic;
+pub mod linux_boot;
 mod local;
 mod lock;
 pub mod log;
@@ -35,14 +38,17 @@ mod memory_functions;
 pub mod mmio;
 pub mod mmio_devices;
 pub mod msix;
+pub mod multiboot2;
 pub mod paging;
 pub mod pci;
 #[cfg(feature = "image")]
 mod port;
 pub mod power;
+pub mod pvh;
 pub mod random;
 #[cfg(feature = "image")]
 mod report;
+pub mod smbios;
 #[cfg(feature = "image")]
 pub mod smp;
 #[cfg_attr(not(any(feature = "image", test)), expect(dead_code, reason = "the host has its own"))]

@@ -125,6 +125,8 @@ pub struct Function {
     /// Base class, sub-class and programming interface, most significant first.
     pub class: u32,
     space: &'static dyn Space,
+    /// Its capabilities as (id, offset).
+    capabilities: &'static [(u8, u16)],
     /// `[L]` What [`bar::size`] found.
     sized: &'static Lock<PciBars, Option<bar::Bars>>,
 }
@@ -148,7 +150,10 @@ impl Function {
         let device = space.read(address, ID + 2, 2) as u16;
         let class = space.read(address, CLASS, 4) >> 8;
         let sized = Box::leak(Box::default());
-        Some(Self { address, vendor, device, class, space, sized })
+        let mut function = Self { address, vendor, device, class, space, capabilities: &[], sized };
+        // Once and for all: uhyve takes the list away with its device's first reset.
+        function.capabilities = function.read_capabilities().leak();
+        Some(function)
     }
 
     fn has_siblings(&self) -> bool {
@@ -217,9 +222,13 @@ impl Function {
         *self.sized.lock() = None;
     }
 
-    /// Capabilities as (id, offset), in list order. Ends at a pointer into the header, and after as many as fit.
+    /// Capabilities as (id, offset), in list order, as they were when the function was found.
     pub fn capabilities(&self) -> impl Iterator<Item = (u8, u16)> + use<> {
-        let function = *self;
+        self.capabilities.iter().copied()
+    }
+
+    /// Walks the list. Ends at a pointer into the header, and after as many as fit.
+    fn read_capabilities(&self) -> Vec<(u8, u16)> {
         let listed = StatusRegister::new(self.read_u16(STATUS)).has_capability_list();
         let mut next = if listed { self.read_u8(CAPABILITIES) } else { 0 };
         core::iter::from_fn(move || {
@@ -227,11 +236,12 @@ impl Function {
             if offset < HEADER_LEN {
                 return None;
             }
-            let [id, after] = function.read_u16(offset.into()).to_le_bytes();
+            let [id, after] = self.read_u16(offset.into()).to_le_bytes();
             next = after;
             Some((id, u16::from(offset)))
         })
         .take(MAX_CAPABILITIES)
+        .collect()
     }
 
     /// Lets the function answer memory and I/O accesses and read and write memory itself.

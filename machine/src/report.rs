@@ -4,7 +4,7 @@
 
 use crate::backtrace::{self, LONGEST_CALL, Start, Sure};
 use crate::stacks::{self, Stack};
-use crate::{apic, boot, clock, console, cpu, frames, log, mask, power, trace, xen};
+use crate::{apic, boot, clock, console, cpu, frames, hermit, log, mask, power, trace, xen};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -94,6 +94,8 @@ fn stop_others(me: CpuId) {
 
 /// Halts or reboots, as the command line says.
 fn end() -> ! {
+    // Whatever the command line says: uhyve's caller is told, and nobody else could look at a halted machine.
+    hermit::end(hermit::status::FATAL);
     let seconds = REBOOT_AFTER.load(Ordering::Relaxed);
     if seconds == HALT {
         console::write_panic(format_args!("weir: halted\n"));

@@ -1,16 +1,19 @@
 //! The other CPUs: woken one after the other by INIT and start-up interrupts, through a trampoline in the first
-//! MiB, into the same address space.
+//! MiB, into the same address space. On uhyve they run already, and wait in the entry code to be called.
 
 use crate::stacks::{self, Stack};
-use crate::{acpi, apic, clock, cpu, frames, interrupt, paging, timer, xen};
+use crate::{acpi, apic, clock, cpu, frames, hermit, interrupt, paging, timer, xen};
 use core::ops::Range;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 use weir_sync::cpu::claim;
 use weir_sync::{Cpu, CpuId, MAX_CPUS};
 
 /// `[A]` The block of the one CPU that is being started. The entry code takes it with `xchg`: no other CPU can.
 pub(crate) static MAILBOX: AtomicPtr<cpu::Block> = AtomicPtr::new(core::ptr::null_mut());
+/// `[A]` The number of the CPU, among those that wait in the entry code, that is to take the block; 0: none. Written
+/// (Release) after the mailbox.
+pub(crate) static CALLED: AtomicU32 = AtomicU32::new(0);
 /// `[I]` Page of the trampoline; 0: there is none, and no other CPU can be started.
 static TRAMPOLINE: AtomicU64 = AtomicU64::new(0);
 /// `[I]` What the other CPUs run; set before the first is started.
@@ -49,21 +52,16 @@ fn others() -> impl Iterator<Item = u32> {
 /// Starts the other CPUs; each runs `work`. Boot CPU, once. Returns how many CPUs run, this one included: they
 /// are numbered from 0 without gaps, whoever does not answer is logged and left out.
 pub fn start_others(work: fn(Cpu) -> !) -> usize {
-    let page = TRAMPOLINE.load(Ordering::Relaxed);
     let mut running = 1;
     if WORK.get().is_some() || others().next().is_none() {
         return running;
     }
-    if page == 0 {
+    let way = if hermit::present() { Some(Way::Call) } else { trampoline().map(Way::StartUp) };
+    let Some(way) = way else {
         crate::error!("smp: no page below 640 KiB is free: the other CPUs stay off");
         return running;
-    }
+    };
     WORK.call_once(|| work);
-    let code = &raw const weir_trampoline;
-    let len = &raw const weir_trampoline_end as usize - code as usize;
-    assert!(len as u64 <= paging::PAGE, "the trampoline outgrew its page");
-    // SAFETY: `find_trampoline` found a page of RAM that is mapped writable and that nobody else uses.
-    unsafe { core::ptr::copy_nonoverlapping(code, page as *mut u8, len) };
 
     for apic in others() {
         let Some(number) = CpuId::new(running) else {
@@ -78,7 +76,7 @@ pub fn start_others(work: fn(Cpu) -> !) -> usize {
             };
             block.prepare(number, base);
         }
-        match start_one(apic, block, page) {
+        match start_one(apic, block, way) {
             Ok(()) => running += 1,
             Err(Failed::Silent) => crate::error!("smp: the CPU with APIC {apic} does not answer"),
             Err(Failed::Stuck) => {
@@ -88,6 +86,26 @@ pub fn start_others(work: fn(Cpu) -> !) -> usize {
         }
     }
     running
+}
+
+/// How a CPU is started.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By INIT and start-up interrupts, at this page.
+    StartUp(u64),
+    /// By its number: it runs, and waits.
+    Call,
+}
+
+/// Puts the trampoline in its place; `None` if there is none.
+fn trampoline() -> Option<u64> {
+    let page = Some(TRAMPOLINE.load(Ordering::Relaxed)).filter(|&page| page != 0)?;
+    let code = &raw const weir_trampoline;
+    let len = &raw const weir_trampoline_end as usize - code as usize;
+    assert!(len as u64 <= paging::PAGE, "the trampoline outgrew its page");
+    // SAFETY: `find_trampoline` found a page of RAM that is mapped writable and that nobody else uses.
+    unsafe { core::ptr::copy_nonoverlapping(code, page as *mut u8, len) };
+    Some(page)
 }
 
 /// Why a CPU could not be started.
@@ -106,11 +124,16 @@ fn new_stacks() -> Option<u64> {
     Some(base)
 }
 
-fn start_one(apic: u32, block: &'static cpu::Block, page: u64) -> Result<(), Failed> {
+fn start_one(apic: u32, block: &'static cpu::Block, way: Way) -> Result<(), Failed> {
     MAILBOX.store(core::ptr::from_ref(block).cast_mut(), Ordering::Release);
-    apic::send_init(apic);
+    match way {
+        Way::StartUp(_) => apic::send_init(apic),
+        Way::Call => CALLED.store(apic, Ordering::Release),
+    }
     for _ in 0..ATTEMPTS {
-        apic::send_startup(apic, page);
+        if let Way::StartUp(page) = way {
+            apic::send_startup(apic, page);
+        }
         let start = clock::now();
         while clock::now() - start < PATIENCE_NS {
             if block.running.load(Ordering::Acquire) {
@@ -120,6 +143,7 @@ fn start_one(apic: u32, block: &'static cpu::Block, page: u64) -> Result<(), Fai
         }
     }
     // Back to its reset state: it must not come to life later, with the next CPU's block.
+    CALLED.store(0, Ordering::Release);
     apic::send_init(apic);
     let left = MAILBOX.swap(core::ptr::null_mut(), Ordering::AcqRel);
     Err(if left.is_null() { Failed::Stuck } else { Failed::Silent })

@@ -1,8 +1,7 @@
-//! What a PVH loader hands over (Xen's public `arch-x86/hvm/start_info.h`): memory map, command line, modules,
-//! RSDP address. Read once at boot, before page tables and allocators exist; every length is checked.
+//! What a loader hands over, in one form for every boot protocol: RAM, command line, modules, RSDP address. Each
+//! protocol's module parses its own structures into it, once at boot, before page tables and allocators exist.
 
 use core::ops::Range;
-use pvh::start_info::{MemmapType, START_MAGIC_VALUE};
 
 /// Areas of RAM and of other memory that are kept; the rest of a longer map is ignored.
 pub const MAX_AREAS: usize = 64;
@@ -11,21 +10,34 @@ pub const MAX_MODULES: usize = 8;
 /// Longest command line, in bytes.
 pub const MAX_COMMAND_LINE: usize = 4096;
 
-const HEADER: u64 = 56;
-const MODULE: u64 = 32;
-const AREA: u64 = 24;
 /// An RSDP of revision 2 (ACPI 6.5 §5.2.5.3).
 const RSDP: u64 = 36;
 
-/// Why the start info is unusable.
+/// Why what the loader left is unusable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bad {
     /// The magic number is not there.
     Magic,
-    /// It has no memory map: version 0, or an empty one.
+    /// It has no memory map, or one without RAM.
     NoMemoryMap,
     /// An address in it points to nothing readable.
     Unreadable,
+    /// Its device tree is none.
+    DeviceTree,
+    /// Hermit's boot info by another loader than uhyve.
+    NotUhyve,
+}
+
+impl core::fmt::Display for Bad {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Magic => "its magic number is not there",
+            Self::NoMemoryMap => "it names no RAM",
+            Self::Unreadable => "an address in it leads nowhere",
+            Self::DeviceTree => "its device tree is broken",
+            Self::NotUhyve => "it is not uhyve's: of Hermit's loaders only uhyve starts this image",
+        })
+    }
 }
 
 /// Byte ranges of physical memory, at most [`MAX_AREAS`].
@@ -76,9 +88,17 @@ impl Modules {
     pub fn as_slice(&self) -> &[Option<Range<u64>>] {
         &self.list[..self.len]
     }
+
+    /// Adds a module unless the list is full.
+    pub fn push(&mut self, place: Option<Range<u64>>) {
+        if let Some(slot) = self.list.get_mut(self.len) {
+            *slot = place;
+            self.len += 1;
+        }
+    }
 }
 
-/// The start info, as physical byte ranges.
+/// What the loader left, as physical byte ranges.
 #[derive(Clone, Debug)]
 pub struct StartInfo {
     /// RAM, sorted, without overlaps.
@@ -91,91 +111,78 @@ pub struct StartInfo {
     pub modules: Modules,
     /// Physical address of the RSDP.
     pub rsdp: Option<u64>,
+    /// Where the protocol says what firmware tables say elsewhere: how many CPUs there are, their APICs numbered from 0.
+    pub cpus: Option<u32>,
+    /// The TSC's frequency, if the protocol states it.
+    pub tsc_khz: Option<u32>,
+}
+
+impl StartInfo {
+    /// A machine with this RAM, nothing known of it yet.
+    pub fn new(ram: Areas) -> Self {
+        let (loader, modules) = (Areas::new(), Modules::default());
+        Self { ram, loader, command_line: None, modules, rsdp: None, cpus: None, tsc_khz: None }
+    }
+
+    /// Notes a command line that ends with a zero, after [`MAX_COMMAND_LINE`] bytes or where memory does.
+    pub fn set_command_line(&mut self, at: u64, memory: Memory) {
+        let byte = |i| memory(at.checked_add(i)?, 1)?.first().copied();
+        let len = (0..MAX_COMMAND_LINE as u64).take_while(|&i| byte(i).is_some_and(|byte| byte != 0)).count();
+        let range = at..at.saturating_add(len as u64);
+        self.command_line = Some(range.clone()).filter(|range| at != 0 && !range.is_empty());
+        self.loader.push(self.command_line.clone().unwrap_or(0..0));
+    }
+
+    /// Notes the next module.
+    pub fn add_module(&mut self, at: u64, len: u64, memory: Memory) {
+        let place = memory(at, len).map(|_| at..at + len);
+        self.loader.push(place.clone().unwrap_or(0..0));
+        self.modules.push(place);
+    }
+
+    /// Notes the RSDP, unless the address is zero.
+    pub fn set_rsdp(&mut self, at: u64) {
+        self.rsdp = Some(at).filter(|&at| at != 0);
+        self.loader.push(self.rsdp.map_or(0..0, |at| at..at.saturating_add(RSDP)));
+    }
 }
 
 /// Gives the bytes at a physical address, or `None` if there is nothing to read.
 pub type Memory<'a> = &'a dyn Fn(u64, u64) -> Option<&'a [u8]>;
 
-/// Reads the start info at physical address `at`.
-pub fn parse<'a>(at: u64, memory: Memory<'a>) -> Result<StartInfo, Bad> {
-    let read = |at: u64, len: u64| memory(at, len).ok_or(Bad::Unreadable);
-    let header = read(at, HEADER)?;
-    if u32_at(header, 0) != START_MAGIC_VALUE {
-        return Err(Bad::Magic);
-    }
-    let (version, modules) = (u32_at(header, 4), u32_at(header, 12));
-    let (module_list, command_line, rsdp) = (u64_at(header, 16), u64_at(header, 24), u64_at(header, 32));
-    let (map, entries) = (u64_at(header, 40), u64::from(u32_at(header, 48)));
-    if version < 1 || entries == 0 || map == 0 {
-        return Err(Bad::NoMemoryMap);
-    }
-
-    let mut loader = Areas::new();
-    loader.push(at..at + HEADER);
-    let entries = entries.min(1024);
-    loader.push(map..map.saturating_add(entries * AREA));
-    let ram = ram(read(map, entries * AREA)?);
-    if ram.as_slice().is_empty() {
-        return Err(Bad::NoMemoryMap);
-    }
-
-    let command_line = match command_line {
-        0 => None,
-        start => {
-            let len = (0..MAX_COMMAND_LINE as u64).take_while(|&i| {
-                let byte = start.checked_add(i).and_then(|at| memory(at, 1));
-                byte.is_some_and(|byte| byte != [0])
-            });
-            Some(start..start + len.count() as u64).filter(|range| !range.is_empty())
-        }
-    };
-    loader.push(command_line.clone().unwrap_or(0..0));
-
-    let mut found = Modules::default();
-    if modules > 0 && module_list != 0 {
-        let count = u64::from(modules).min(MAX_MODULES as u64);
-        loader.push(module_list..module_list.saturating_add(count * MODULE));
-        let entries = read(module_list, count * MODULE)?.chunks_exact(MODULE as usize);
-        for (place, entry) in found.list.iter_mut().zip(entries) {
-            let (start, len) = (u64_at(entry, 0), u64_at(entry, 8));
-            *place = memory(start, len).map(|_| start..start + len);
-            loader.push(place.clone().unwrap_or(0..0));
-            found.len += 1;
-        }
-    }
-
-    let rsdp = Some(rsdp).filter(|&at| at != 0);
-    loader.push(rsdp.map_or(0..0, |at| at..at.saturating_add(RSDP)));
-    Ok(StartInfo { ram, loader, command_line, modules: found, rsdp })
+/// What an entry of a memory map says of its range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// RAM, free but for what the loader put there.
+    Ram,
+    /// Anything else: never used, even where an entry for RAM overlaps it.
+    Other,
 }
 
-/// The RAM areas of a memory map, sorted and joined, minus every area of another type that overlaps them.
-fn ram(map: &[u8]) -> Areas {
-    let area = |entry: &[u8]| {
-        let start = u64_at(entry, 0);
-        start..start.saturating_add(u64_at(entry, 8))
+/// The RAM of a memory map, sorted and joined, minus every other area that overlaps it. Zero-length entries may be there.
+pub fn ram(map: impl Iterator<Item = (Range<u64>, Kind)> + Clone) -> Areas {
+    let of = |wanted: Kind| {
+        let map = map.clone();
+        map.filter_map(move |(area, kind)| (kind == wanted && !area.is_empty()).then_some(area))
     };
-    let is_ram = |entry: &&[u8]| MemmapType::from(u32_at(entry, 16)) == MemmapType::Ram;
-    let entries = || map.chunks_exact(AREA as usize);
-
     let mut sorted = Areas::new();
-    for entry in entries().filter(is_ram) {
-        sorted.push(area(entry));
+    for area in of(Kind::Ram) {
+        sorted.push(area);
     }
     let len = sorted.len;
     sorted.list[..len].sort_unstable_by_key(|area| area.start);
 
     let mut joined = Areas::new();
-    for mut next in sorted.as_slice().iter().cloned() {
-        if let Some(last) = joined.list[..joined.len].last_mut().filter(|last| next.start <= last.end) {
-            last.end = last.end.max(next.end);
-            continue;
+    for next in sorted.as_slice().iter().cloned() {
+        match joined.list[..joined.len].last_mut().filter(|last| next.start <= last.end) {
+            Some(last) => last.end = last.end.max(next.end),
+            None => {
+                joined.push(next);
+            }
         }
-        next.end = next.end.max(next.start);
-        joined.push(next);
     }
 
-    for hole in entries().filter(|entry| !is_ram(entry)).map(area).filter(|hole| !hole.is_empty()) {
+    for hole in of(Kind::Other) {
         let mut kept = Areas::new();
         for area in joined.as_slice() {
             kept.push(area.start..area.end.min(hole.start));
@@ -186,178 +193,12 @@ fn ram(map: &[u8]) -> Areas {
     joined
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+/// The little-endian 32 bits at `at`; 0 beyond the end.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|field| field.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+/// The little-endian 64 bits at `at`; 0 beyond the end.
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|field| field.try_into().ok()).map_or(0, u64::from_le_bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const RAM: u32 = 1;
-    const RESERVED: u32 = 2;
-
-    /// Physical memory from address 0 on.
-    struct Memory(Vec<u8>);
-
-    impl Memory {
-        /// A start info at 0x100, its map at 0x200, `command_line` at 0x1000, a module list at 0x2000.
-        fn new(map: &[(u64, u64, u32)], command_line: &[u8], modules: &[(u64, u64)]) -> Memory {
-            let mut memory = Memory(vec![0; 0x4000]);
-            let header = [
-                (0, u64::from(START_MAGIC_VALUE) | 1 << 32),
-                (8, (modules.len() as u64) << 32),
-                (16, 0x2000),
-                (24, 0x1000),
-                (32, 0xf_5000),
-                (40, 0x200),
-                (48, map.len() as u64),
-            ];
-            for (offset, value) in header {
-                memory.put(0x100 + offset, &value.to_le_bytes());
-            }
-            for (i, (start, len, kind)) in map.iter().enumerate() {
-                let entry = 0x200 + i * AREA as usize;
-                memory.put(entry, &start.to_le_bytes());
-                memory.put(entry + 8, &len.to_le_bytes());
-                memory.put(entry + 16, &kind.to_le_bytes());
-            }
-            memory.put(0x1000, command_line);
-            for (i, (start, len)) in modules.iter().enumerate() {
-                memory.put(0x2000 + i * MODULE as usize, &start.to_le_bytes());
-                memory.put(0x2008 + i * MODULE as usize, &len.to_le_bytes());
-            }
-            memory
-        }
-
-        fn put(&mut self, at: usize, bytes: &[u8]) {
-            self.0[at..at + bytes.len()].copy_from_slice(bytes);
-        }
-
-        fn parse(&self) -> Result<StartInfo, Bad> {
-            parse(0x100, &|at, len| self.0.get(at as usize..at.checked_add(len)? as usize))
-        }
-    }
-
-    const MAP: [(u64, u64, u32); 3] =
-        [(0, 0x9_fc00, RAM), (0xf_0000, 0x1_0000, RESERVED), (0x10_0000, 0x7ee_0000, RAM)];
-
-    #[test]
-    fn finds_all_that_a_loader_leaves() {
-        let info = Memory::new(&MAP, b"log=debug\0rest", &[(0x3000, 100)]).parse().unwrap();
-        assert_eq!(info.ram.as_slice(), [0..0x9_fc00, 0x10_0000..0x7fe_0000]);
-        assert_eq!(info.command_line, Some(0x1000..0x1009));
-        assert_eq!(info.modules.as_slice(), [Some(0x3000..0x3064)]);
-        assert_eq!(info.rsdp, Some(0xf_5000));
-        let expected =
-            [0x100..0x138, 0x200..0x248, 0x1000..0x1009, 0x2000..0x2020, 0x3000..0x3064, 0xf_5000..0xf_5024];
-        assert_eq!(info.loader.as_slice(), expected);
-    }
-
-    #[test]
-    fn goes_without_module_and_command_line() {
-        let info = Memory::new(&MAP, b"\0", &[]).parse().unwrap();
-        assert_eq!((info.command_line, info.modules.as_slice()), (None, &[][..]));
-        let empty = Memory::new(&MAP, b"\0", &[(0x1000, 0)]).parse().unwrap();
-        assert_eq!(empty.modules.as_slice(), [Some(0x1000..0x1000)]);
-    }
-
-    #[test]
-    fn keeps_every_module_in_its_place() {
-        let list = [(0x3000, 0x10), (u64::MAX, 2), (0x3010, 0), (1 << 40, 1), (0x3ff0, 0x10), (0x3ff1, 0x10)];
-        let info = Memory::new(&MAP, b"\0", &list).parse().unwrap();
-        let expected = [Some(0x3000..0x3010), None, Some(0x3010..0x3010), None, Some(0x3ff0..0x4000), None];
-        assert_eq!(info.modules.as_slice(), expected);
-        let loader = info.loader.as_slice();
-        assert!(loader.contains(&(0x2000..0x20c0)), "the list stays");
-        assert!(loader.contains(&(0x3000..0x3010)) && loader.contains(&(0x3ff0..0x4000)));
-        assert_eq!(loader.len(), 6, "{loader:x?}");
-    }
-
-    #[test]
-    fn keeps_the_first_of_many_modules() {
-        let list: Vec<(u64, u64)> = (0..20).map(|n| (0x3000 + n * 0x10, 0x10)).collect();
-        let mut memory = Memory::new(&MAP, b"\0", &list);
-        let info = memory.parse().unwrap();
-        assert_eq!(info.modules.as_slice().len(), MAX_MODULES);
-        assert_eq!(info.modules.as_slice()[7], Some(0x3070..0x3080));
-        assert!(info.loader.as_slice().contains(&(0x2000..0x2100)));
-        // However many they are said to be.
-        memory.put(0x10c, &u32::MAX.to_le_bytes());
-        assert_eq!(memory.parse().unwrap().modules.as_slice().len(), MAX_MODULES);
-        memory.put(0x110, &0x3ff0u64.to_le_bytes());
-        assert_eq!(memory.parse().unwrap_err(), Bad::Unreadable);
-    }
-
-    #[test]
-    fn cuts_a_command_line_that_does_not_end() {
-        let mut memory = Memory::new(&MAP, &[b'a'; 0x3000], &[]);
-        assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x2000));
-        memory.0.truncate(0x1004);
-        assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x1004));
-    }
-
-    #[test]
-    fn sorts_joins_and_cuts_ram() {
-        let map = [
-            (0x50_0000, 0x10_0000, RAM),
-            (0x10_0000, 0x30_0000, RAM),
-            (0x40_0000, 0x18_0000, RAM),
-            (0x20_0000, 0x1000, RESERVED),
-            (0x5f_f000, 0x10_0000, RESERVED),
-            (0x80_0000, 0, RAM),
-            (u64::MAX - 1, 100, RAM),
-        ];
-        let info = Memory::new(&map, b"\0", &[]).parse().unwrap();
-        let expected = [0x10_0000..0x20_0000, 0x20_1000..0x5f_f000, u64::MAX - 1..u64::MAX];
-        assert_eq!(info.ram.as_slice(), expected);
-    }
-
-    #[test]
-    fn says_what_is_wrong() {
-        let memory = Memory::new(&MAP, b"\0", &[]);
-        let mut bad = Memory(memory.0.clone());
-        bad.0[0x100] = 0;
-        assert_eq!(bad.parse().unwrap_err(), Bad::Magic);
-        let mut old = Memory(memory.0.clone());
-        old.0[0x104] = 0;
-        assert_eq!(old.parse().unwrap_err(), Bad::NoMemoryMap);
-        assert_eq!(Memory::new(&[], b"\0", &[]).parse().unwrap_err(), Bad::NoMemoryMap);
-        assert_eq!(Memory::new(&[(0, 1 << 20, RESERVED)], b"\0", &[]).parse().unwrap_err(), Bad::NoMemoryMap);
-        let cut = Memory(memory.0[..0x210].to_vec());
-        assert_eq!(cut.parse().unwrap_err(), Bad::Unreadable);
-    }
-
-    proptest! {
-        /// Whatever a loader writes, parsing ends, and RAM comes out sorted, apart, and clear of reserved areas.
-        #[test]
-        fn any_memory_map_gives_sound_ram(
-            map in proptest::collection::vec((0u64..1 << 20, 0u64..1 << 18, 1u32..4), 1..40),
-        ) {
-            if let Ok(info) = Memory::new(&map, b"\0", &[]).parse() {
-                let ram = info.ram.as_slice();
-                prop_assert!(ram.windows(2).all(|pair| pair[0].end <= pair[1].start));
-                for address in (0..1 << 20).step_by(997) {
-                    let inside = |kind: fn(u32) -> bool| map.iter().any(|&(start, len, of)| {
-                        kind(of) && (start..start + len).contains(&address)
-                    });
-                    let expected = inside(|kind| kind == RAM) && !inside(|kind| kind != RAM);
-                    prop_assert_eq!(ram.iter().any(|area| area.contains(&address)), expected, "at {:#x}", address);
-                }
-            }
-        }
-
-        /// Any bytes at all: no panic, no endless loop.
-        #[test]
-        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let mut memory = Memory::new(&MAP, b"\0", &[(1, 1)]);
-            memory.put(0x104, &bytes);
-            let _ = memory.parse();
-        }
-    }
 }

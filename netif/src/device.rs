@@ -26,10 +26,21 @@ bitflags::bitflags! {
         const RX_TCP = 1 << 5;
         /// Receive: spreads flows over queues by hash.
         const RX_RSS = 1 << 6;
+        /// Transmit: does all of the above for frames with a VLAN tag too.
+        const TX_TAGGED = 1 << 7;
     }
 }
 
-/// What is fixed about a device for as long as it is attached.
+impl Offloads {
+    /// What is left of them for frames with a VLAN tag (IEEE 802.1Q) in their bytes.
+    pub fn tagged(self) -> Self {
+        let transmit = Self::TX_CHECKSUM | Self::TX_TCP4 | Self::TX_TCP6 | Self::TX_ECN;
+        if self.contains(Self::TX_TAGGED) { self } else { self - transmit }
+    }
+}
+
+/// What is known about a device. Of what is here only the MTU, and whether it spreads flows by hash, change while it is
+/// attached: by [`Device::service`].
 #[derive(Clone, Debug)]
 pub struct DeviceInfo {
     /// Driver and place, as logs name it: `virtio-net pci 00:02.0`.
@@ -105,7 +116,7 @@ pub struct QueuePair {
 
 /// An attached device: its queues go to the CPUs, the rest stays at task level.
 pub trait Device: Send {
-    /// What is fixed about it.
+    /// What is known about it.
     fn info(&self) -> &DeviceInfo;
 
     /// Hands out its queue pairs, pair *n* for CPU *n*; empty the second time.

@@ -34,6 +34,8 @@ reasons! {
     EthernetUnknownType = "ethernet-unknown-type",
     /// A VLAN tag on an interface without that VLAN.
     EthernetUnknownVlan = "ethernet-unknown-vlan",
+    /// A service tag (IEEE 802.1ad), or a VLAN tag behind another.
+    EthernetStackedVlan = "ethernet-stacked-vlan",
     /// ARP of a wrong length, hardware or protocol type, or operation.
     ArpMalformed = "arp-malformed",
     /// ARP for an address that is not ours, or from a sender that is not on the link.

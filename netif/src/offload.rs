@@ -55,7 +55,8 @@ pub struct Gso {
 pub struct Meta {
     /// Interface it came in by.
     pub received: IfIndex,
-    /// VLAN tag control information taken out of the frame, 0 if none.
+    /// VLAN tag control information that the device took out of the frame, 0 if none. Its way ends where the interface is
+    /// found: frames to be sent have their tag in their bytes.
     pub vlan: u16,
     /// Flow hash, 0 if not computed.
     pub hash: u32,

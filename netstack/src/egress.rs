@@ -73,7 +73,7 @@ impl Lanes {
         let plain = meta.gso.is_none() && !matches!(meta.checksum, Checksum::Partial { .. });
         let (mut ports, pool) = split(turn);
         if plain && len <= ethernet::HEADER + usize::from(out.mtu) {
-            self.push(&mut ports, pool, out.index, packet, len);
+            self.emit(&mut ports, pool, out, packet, len);
         } else if let Err((reason, received)) = self.adapt(&mut ports, pool, out, packet) {
             turn.snapshot.counters(received).dropped(turn.cx.cpu(), reason);
         }
@@ -102,6 +102,27 @@ impl Lanes {
     /// How many frames there are more than packets that became them.
     pub(crate) fn split(&self) -> u64 {
         self.split
+    }
+
+    /// Takes a frame that fits `out`.
+    #[inline]
+    fn emit(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, out: &Interface, packet: Packet, len: usize) {
+        if out.link.vlan == 0 {
+            self.push(ports, pool, out.index, packet, len);
+        } else {
+            self.emit_tagged(ports, pool, out, packet);
+        }
+    }
+
+    #[inline(never)]
+    fn emit_tagged(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, out: &Interface, packet: Packet) {
+        match tagged(packet, pool, out.link.vlan) {
+            Ok(packet) => {
+                let len = packet.len();
+                self.push(ports, pool, out.index, packet, len);
+            }
+            Err(packet) => ports.discard(pool, packet, Drop::NoBuffer),
+        }
     }
 
     #[inline]
@@ -145,7 +166,7 @@ impl Lanes {
                 return fail(pool, packet, Drop::OffloadMalformed);
             };
             if out.offloads.contains(needed(gso)) && largest <= mtu {
-                self.push(ports, pool, out.index, packet, len);
+                self.emit(ports, pool, out, packet, len);
                 return Ok(());
             }
             let fits = largest <= mtu;
@@ -154,7 +175,7 @@ impl Lanes {
             let cut = segment::segment(packet, ethernet::HEADER, checksums, pool, |pool, piece| {
                 let len = piece.len();
                 if len <= ethernet::HEADER + mtu {
-                    self.push(ports, pool, out.index, piece, len);
+                    self.emit(ports, pool, out, piece, len);
                 } else if ipv4 {
                     more += self.fragment(ports, pool, out, piece);
                 } else {
@@ -176,7 +197,7 @@ impl Lanes {
             if !sound {
                 return fail(pool, packet, Drop::OffloadMalformed);
             }
-            self.push(ports, pool, out.index, packet, len);
+            self.emit(ports, pool, out, packet, len);
             return Ok(());
         };
         match pieces {
@@ -193,7 +214,7 @@ impl Lanes {
         let received = packet.meta().received;
         let cut = fragment4(packet, ethernet::HEADER, out.mtu.into(), pool, |pool, piece| {
             let len = piece.len();
-            self.push(ports, pool, out.index, piece, len);
+            self.emit(ports, pool, out, piece, len);
         });
         match cut {
             Ok(pieces) => (pieces as u64).saturating_sub(1),
@@ -238,6 +259,35 @@ impl Ports<'_> {
 
 fn split<'t>(turn: &'t mut Turn<'_>) -> (Ports<'t>, &'t mut Pool) {
     (Ports { cx: turn.cx, snapshot: turn.snapshot, egress: turn.egress }, turn.pool)
+}
+
+/// A frame with the tag of `vlan`; as it was if it has no headroom and no buffer is left.
+fn tagged(mut packet: Packet, pool: &mut Pool, vlan: u16) -> Result<Packet, Packet> {
+    if !ethernet::tag(&mut packet, vlan) {
+        packet = with_headroom(packet, pool)?;
+        // A frame that is sent has a whole header.
+        let _ = ethernet::tag(&mut packet, vlan);
+    }
+    Ok(packet)
+}
+
+/// Moves a packet's first segment to where it has headroom. Backends of Xen fill buffers from the first byte on.
+#[cold]
+fn with_headroom(mut packet: Packet, pool: &mut Pool) -> Result<Packet, Packet> {
+    let Some(mut front) = pool.alloc() else { return Err(packet) };
+    *front.meta_mut() = *packet.meta();
+    let len = packet.data().len().min(front.tail_room());
+    // All headers are in what moves: a buffer holds more than they can have.
+    if !(front.extend(packet.data().get(..len).unwrap_or(&[])) && packet.pull(len)) {
+        pool.free(front);
+        return Err(packet);
+    }
+    if packet.is_empty() {
+        pool.free(packet);
+    } else {
+        front.append(packet);
+    }
+    Ok(front)
 }
 
 /// What a device must be able to do to take a super-packet.

@@ -9,8 +9,8 @@ use weir_netif::toeplitz::symmetric;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// The flow hash of a frame: over addresses and, for unfragmented TCP and UDP right behind the IP header, ports. Alike
-/// in both directions. `None`: no IP, or cut short. Kept in [`Meta::hash`](weir_netif::Meta::hash), and taken from
+/// The flow hash of a frame, behind a VLAN tag or without: over addresses and, for unfragmented TCP and UDP right behind the
+/// IP header, ports. Alike in both directions. `None`: no IP, or cut short. Kept in [`Meta::hash`](weir_netif::Meta::hash), and taken from
 /// there if it was computed before.
 #[inline]
 pub fn hash(packet: &mut Packet) -> Option<u32> {
@@ -19,8 +19,12 @@ pub fn hash(packet: &mut Packet) -> Option<u32> {
         return Some(known);
     }
     let bytes = packet.data();
-    let network = bytes.get(HEADER..)?;
-    let folded = match ethernet::kind(bytes)? {
+    let (mut kind, mut network) = (ethernet::kind(bytes)?, bytes.get(HEADER..)?);
+    if kind == ethernet::VLAN {
+        let (&[_, _, high, low], behind) = network.split_first_chunk::<{ ethernet::TAG }>()?;
+        (kind, network) = (u16::from_be_bytes([high, low]), behind);
+    }
+    let folded = match kind {
         ethernet::IPV4 => v4(network)?,
         ethernet::IPV6 => v6(network)?,
         _ => return None,
@@ -100,6 +104,8 @@ mod tests {
             let input = [&a[..], &b[..], &from.to_be_bytes(), &to.to_be_bytes()].concat();
             prop_assert_eq!(hashed(&frame), Some(toeplitz(&SYMMETRIC_KEY, &input).max(1)));
             prop_assert_eq!(hashed(&frame), hashed(&back));
+            let tagged = [&frame[..12], &[0x81, 0, 0x20, 0x0a], &frame[12..]].concat();
+            prop_assert_eq!(hashed(&frame), hashed(&tagged), "a tag makes no other flow");
         }
 
         #[test]

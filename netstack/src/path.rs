@@ -7,6 +7,7 @@ mod announce;
 mod output;
 #[cfg(test)]
 mod tests;
+mod vlan;
 
 pub(crate) use announce::Announced;
 
@@ -28,8 +29,6 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use output::source6;
 use weir_netif::{Batch, Drop, IfIndex, Packet};
 
-/// The bits of a tag that name the VLAN (IEEE 802.1Q §9.6).
-const VLAN_ID: u16 = 0xfff;
 /// How many packets ahead headers are asked from memory.
 const AHEAD: usize = 2;
 
@@ -40,6 +39,7 @@ impl Stack {
         let snapshot = turn.snapshot;
         let (packets, mut bytes) = (batch.len() as u64, 0);
         ahead::look(snapshot, batch);
+        self.tagged = (0, 0);
         // Taken from the end, so that it comes in order and the rest can be looked at.
         batch.reverse();
         for packet in batch.iter().rev().take(AHEAD) {
@@ -52,7 +52,7 @@ impl Stack {
             let meta = packet.meta_mut();
             meta.received = received;
             // A tag of VLAN 0 carries a priority, which ends here.
-            meta.vlan &= VLAN_ID;
+            meta.vlan &= ethernet::VLAN_ID;
             bytes += packet.len() as u64;
             match snapshot.interface(received) {
                 Some(interface) if interface.state == State::Up => self.receive(turn, interface, packet),
@@ -60,7 +60,8 @@ impl Stack {
                 None => discard(turn, packet, Drop::InterfaceUnconfigured),
             }
         }
-        snapshot.counters(received).received(turn.cx.cpu(), packets, bytes);
+        let (tagged, tagged_bytes) = self.tagged;
+        snapshot.counters(received).received(turn.cx.cpu(), packets - tagged, bytes - tagged_bytes);
         self.lanes.flush(turn);
     }
 
@@ -107,26 +108,47 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
-    /// To be called when [`Turn::snapshot`] is another one than before: forgets neighbours on links that are gone, and
-    /// on the CPU that speaks for the router tells the links addresses that are new to them.
+    /// To be called when [`Turn::snapshot`] is another one than before: forgets neighbours on links that are gone, even if
+    /// another link has the index of one by now, and on the CPU that speaks for the router tells the links addresses that are new to them.
     pub fn reconfigured(&mut self, turn: &mut Turn<'_>) {
         let snapshot = turn.snapshot;
-        let gone = |index| snapshot.interface(index).is_none_or(|interface| interface.state == State::Down);
+        let links = core::mem::take(&mut self.links);
+        let is_other = |interface: &Interface| {
+            let before = links.get(interface.index.index()).copied().flatten();
+            before.is_some_and(|before| before != interface.link)
+        };
+        let gone = |index| {
+            let now = snapshot.interface(index);
+            now.is_none_or(|interface| interface.state == State::Down || is_other(interface))
+        };
         self.neighbors4.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors6.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         if self.duty == Duty::Speaker {
+            self.advertiser.forget(&mut self.timers, |index| snapshot.interface(index).is_some_and(is_other));
             self.advertiser.follow(snapshot, turn.now, &mut self.timers);
             self.announce(turn);
+        }
+        self.links = links;
+        for (index, link) in (0..).map(IfIndex).zip(&mut self.links) {
+            *link = snapshot.interface(index).map(|interface| interface.link);
         }
         self.lanes.flush(turn);
     }
 
     #[inline]
-    fn receive(&mut self, turn: &mut Turn<'_>, interface: &Interface, packet: Packet) {
-        match ethernet::input(&packet, interface.mac) {
+    fn receive<'s>(&mut self, turn: &mut Turn<'s>, port: &'s Interface, mut packet: Packet) {
+        let (mut interface, mut found) = (port, ethernet::input(&packet, port.mac));
+        if let Ok((Payload::Tagged, cast)) = found {
+            match self.untag(turn, port, &mut packet) {
+                Ok((tagged, payload)) => (interface, found) = (tagged, Ok((payload, cast))),
+                Err(reason) => found = Err(reason),
+            }
+        }
+        match found {
             Ok((Payload::Ipv4, cast)) => self.ipv4(turn, interface, packet, cast),
             Ok((Payload::Ipv6, cast)) => self.ipv6(turn, interface, packet, cast),
             Ok((Payload::Arp, _)) => self.arp(turn, interface, packet),
+            Ok((Payload::Tagged, _)) => discard(turn, packet, Drop::EthernetStackedVlan),
             Err(reason) => discard(turn, packet, reason),
         }
     }

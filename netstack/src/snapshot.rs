@@ -9,18 +9,19 @@ mod plan;
 mod tests;
 
 pub use plan::{
-    Advertise, Advertisement, Conflict, InterfacePlan, MIN_MTU4, MIN_MTU6, Plan, ReversePath, RoutePlan,
-    RouteTarget, State,
+    Advertise, Advertisement, Conflict, InterfacePlan, MAX_VLAN, MIN_MTU4, MIN_MTU6, Plan, ReversePath,
+    RoutePlan, RouteTarget, State, VlanPlan,
 };
 
 use crate::address::{Prefix, Set, group_mac, solicited_node};
+use crate::ethernet;
 use crate::fib::Fib;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
-use weir_netif::{IfCounters, IfIndex, Offloads};
+use weir_netif::{IfCounters, IfIndex, Offloads, Packet};
 
 /// What becomes of packets that a route matches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,16 +65,32 @@ pub struct Assigned<A> {
     pub network: Prefix<A>,
 }
 
+/// The link that an interface is on: what tells its frames from all others. An index can go to another link once its
+/// interface is gone; this cannot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct LinkId {
+    /// Where its frames go in and out: its own index, or that of its parent.
+    pub port: IfIndex,
+    /// The VLAN whose tag they have; 0: none.
+    pub vlan: u16,
+}
+
+/// Which interface each VLAN of a port is, by number: found with one load.
+#[derive(Clone, Debug)]
+struct Vlans(Box<[Option<IfIndex>]>);
+
 /// An interface as the packet path sees it. `[I]` all of it.
 #[derive(Clone, Debug)]
 pub struct Interface {
     /// Its place in the table.
     pub index: IfIndex,
+    /// The link it is on.
+    pub link: LinkId,
     /// Station address.
     pub mac: [u8; 6],
     /// Largest layer-3 packet, in bytes.
     pub mtu: u16,
-    /// What its device does on transmit.
+    /// What its device does with its frames on transmit.
     pub offloads: Offloads,
     /// Whether it takes part.
     pub state: State,
@@ -91,9 +108,17 @@ pub struct Interface {
     pub name: String,
     /// Statistics, written per CPU.
     pub counters: Arc<IfCounters>,
+    /// Interfaces on VLANs of its link, if there are any.
+    vlans: Option<Vlans>,
 }
 
 impl Interface {
+    /// The interface that frames of VLAN `id` received here are for.
+    #[inline]
+    pub fn vlan(&self, id: u16) -> Option<IfIndex> {
+        *self.vlans.as_ref()?.0.get(usize::from(id))?
+    }
+
     /// Whether `address` is one of its IPv4 addresses.
     pub fn owns4(&self, address: Ipv4Addr) -> bool {
         self.addresses4.iter().any(|own| own.address == address)
@@ -211,6 +236,14 @@ impl Snapshot {
     /// Counts packets whose interface is not in the table.
     pub fn unconfigured(&self) -> &IfCounters {
         &self.unconfigured
+    }
+
+    /// The interface that a frame at `port` belongs to, by its tag; `None` if its VLAN is nobody's.
+    pub fn owner(&self, port: IfIndex, frame: &Packet) -> Option<IfIndex> {
+        match ethernet::vlan(frame) {
+            0 => Some(port),
+            id => self.interface(port)?.vlan(id),
+        }
     }
 
     /// Statistics of the interface at `index`.

@@ -5,7 +5,7 @@ use crate::limit::{Limiter, Rate};
 use crate::nd::Advertiser;
 use crate::neighbor;
 use crate::path::Announced;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{LinkId, Snapshot};
 use crate::time::Instant;
 use crate::timers::{Timed, Timers};
 use alloc::boxed::Box;
@@ -90,6 +90,10 @@ pub struct Stack {
     events: VecDeque<Event>,
     /// Packets the router made itself.
     pub(crate) originated: u64,
+    /// The link of each interface in the snapshot before, by index.
+    pub(crate) links: Box<[Option<LinkId>]>,
+    /// Packets and bytes of the batch at hand that interfaces on VLANs have counted.
+    pub(crate) tagged: (u64, u64),
 }
 
 impl Stack {
@@ -115,6 +119,8 @@ impl Stack {
             duty,
             events: VecDeque::with_capacity(EVENTS),
             originated: 0,
+            links: core::iter::repeat_n(None, interfaces).collect(),
+            tagged: (0, 0),
         }
     }
 

@@ -13,6 +13,10 @@ pub enum Error {
     EmptySlot,
     /// A virtio device, but not a network device: its type.
     NotNetwork(u32),
+    /// A virtio device, but not a block device: its type.
+    NotBlock(u32),
+    /// Its blocks are of a size that is not a power of two from 512 to 4096.
+    BlockSize(u32),
     /// It speaks only the interface from before virtio 1.0.
     LegacyPci,
     /// Its registers have the layout from before virtio 1.0.
@@ -65,6 +69,10 @@ impl fmt::Display for Error {
             Self::NotVirtio => f.write_str("not a virtio device"),
             Self::EmptySlot => f.write_str("nothing in this virtio-mmio slot"),
             Self::NotNetwork(kind) => write!(f, "virtio device of type {kind}, not a network device (1)"),
+            Self::NotBlock(kind) => write!(f, "virtio device of type {kind}, not a block device (2)"),
+            Self::BlockSize(size) => {
+                write!(f, "its blocks have {size} bytes; 512, 1024, 2048 and 4096 work (QEMU: logical_block_size)")
+            }
             Self::LegacyPci => {
                 f.write_str("legacy virtio only; give it the modern interface (QEMU: disable-modern=off)")
             }
@@ -85,8 +93,8 @@ impl fmt::Display for Error {
             Self::QueueMissing(queue) => write!(f, "queue {queue} is missing though its features imply it"),
             Self::QueueSize(queue, size) => write!(
                 f,
-                "queue {queue} has {size} entries; it takes a power of two from {} on (QEMU: rx_queue_size, \
-                 tx_queue_size)",
+                "queue {queue} has {size} entries; a network device takes a power of two from {} on (QEMU: \
+                 rx_queue_size, tx_queue_size), a disk 4 or more (QEMU: queue-size)",
                 crate::net::MIN_QUEUE_SIZE
             ),
             Self::QueuePairs(pairs) => write!(f, "{pairs} queue pairs offered, 1 to 32768 can be"),

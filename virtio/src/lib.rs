@@ -1,7 +1,8 @@
-//! virtio 1.2: PCI and MMIO transports, split virtqueues, the network device.
+//! virtio 1.2: PCI and MMIO transports, split virtqueues, the network and the block device.
 //!
 //! The device is not trusted: what it may touch is never believed twice, whatever it breaks is a named
-//! [`Violation`] that takes this one device down. The app calls [`net::probe_pci`] and [`net::probe_mmio`] at boot.
+//! [`Violation`] that takes this one device down. The app calls [`net::probe_pci`] and [`net::probe_mmio`] at
+//! boot, and reads its configuration from a [`blk::Disk`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -9,8 +10,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod blk;
 mod error;
-mod health;
 pub mod net;
 mod queue;
 #[cfg(test)]

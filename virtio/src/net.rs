@@ -16,11 +16,10 @@ mod tests;
 mod transmit;
 
 use crate::error::Error;
-use crate::health::Health;
 use crate::transport::mmio::Mmio;
 use crate::transport::pci::Pci;
 use crate::transport::{Transport, ailment, reset};
-use crate::violation::Violation;
+use crate::violation::{Health, Violation};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -60,11 +59,18 @@ pub struct Options {
     pub offloads: Offloads,
     /// Receive filter.
     pub filter: Filter,
+    /// Most packet buffers that all receive queues together hold; each holds [`MIN_QUEUE_SIZE`] in any case.
+    pub receive_buffers: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_pairs: 1, offloads: Offloads::all(), filter: Filter::Router }
+        Self {
+            queue_pairs: 1,
+            offloads: Offloads::all(),
+            filter: Filter::Router,
+            receive_buffers: usize::MAX,
+        }
     }
 }
 
@@ -84,6 +90,25 @@ pub fn probe_pci(cx: &Control, function: &Function, options: &Options) -> Result
 pub fn probe_mmio(cx: &Control, device: &MmioDevice, options: &Options) -> Result<Box<dyn Device>, Error> {
     let (transport, kind) = Mmio::new(device)?;
     probe(cx, Box::new(transport), kind, options)
+}
+
+/// What there is to say of a network device on PCI, without attaching it: neither its queues nor its offloads are settled.
+pub fn look_pci(function: &Function) -> Result<DeviceInfo, Error> {
+    let (transport, kind) = Pci::new(function)?;
+    look(Box::new(transport), kind)
+}
+
+/// [`look_pci`] behind memory-mapped registers.
+pub fn look_mmio(device: &MmioDevice) -> Result<DeviceInfo, Error> {
+    let (transport, kind) = Mmio::new(device)?;
+    look(Box::new(transport), kind)
+}
+
+fn look(transport: Box<dyn Transport>, kind: u32) -> Result<DeviceInfo, Error> {
+    if kind != NETWORK {
+        return Err(Error::NotNetwork(kind));
+    }
+    attach::look(transport)
 }
 
 /// Attaches a device of type `kind` on any transport.

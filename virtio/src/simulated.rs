@@ -22,7 +22,7 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
 /// The bus: this process' memory.
-struct Bus(File);
+pub(crate) struct Bus(File);
 
 impl Bus {
     fn new() -> Self {
@@ -35,11 +35,11 @@ impl Bus {
         bytes
     }
 
-    fn read_to(&self, addr: u64, to: &mut [u8]) {
+    pub(crate) fn read_to(&self, addr: u64, to: &mut [u8]) {
         self.0.read_exact_at(to, addr).unwrap();
     }
 
-    fn write(&self, addr: u64, bytes: &[u8]) {
+    pub(crate) fn write(&self, addr: u64, bytes: &[u8]) {
         self.0.write_all_at(bytes, addr).unwrap();
     }
 
@@ -79,9 +79,12 @@ pub(crate) struct QueueState {
     pub(crate) interrupts: usize,
 }
 
+/// What a test has the device do when a queue is notified.
+pub(crate) type Reaction = Box<dyn FnMut(&mut State, usize) + Send>;
+
 /// All of the device.
 pub(crate) struct State {
-    bus: Bus,
+    pub(crate) bus: Bus,
     pub(crate) offered: u64,
     pub(crate) accepted: u64,
     pub(crate) status: u8,
@@ -105,6 +108,8 @@ pub(crate) struct State {
     pub(crate) never_resets: bool,
     pub(crate) generation_runs: bool,
     pub(crate) refuses_vectors: bool,
+    /// Takes the place of the control queue.
+    pub(crate) reaction: Option<Reaction>,
 }
 
 /// A handle to the device; clones are the same device.
@@ -144,6 +149,7 @@ impl Simulated {
             never_resets: false,
             generation_runs: false,
             refuses_vectors: false,
+            reaction: None,
         })))
     }
 
@@ -313,6 +319,11 @@ impl State {
 
     fn notified(&mut self, queue: usize) {
         self.queues[queue].notifications += 1;
+        if let Some(mut reaction) = self.reaction.take() {
+            reaction(self, queue);
+            self.reaction = Some(reaction);
+            return;
+        }
         if self.commands_come_by(queue) && self.manners != Manners::Ignore {
             while let Some(chain) = self.take(queue) {
                 self.command(queue, &chain);

@@ -1,15 +1,16 @@
 //! From a vif in the store to a running device. Task level.
 
-use crate::device::Net;
+use crate::control::Control as ControlRing;
+use crate::device::{Net, Standing};
 use crate::error::Error;
 use crate::features::{self, Features};
-use crate::health::Health;
 use crate::ids::{Mark, SLOTS};
 use crate::pair::{Events, Halves, Pair, Source};
 use crate::receive::Receiver;
 use crate::ring::FrontRing;
 use crate::stock::{Buffers, Stock};
 use crate::transmit::Transmitter;
+use crate::violation::Health;
 use crate::xenbus::{Place, State, failed};
 use alloc::boxed::Box;
 use alloc::format;
@@ -136,9 +137,14 @@ fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Option
         Some(0) => None,
         _ => xen.lent.filter(|lent| lent.to() == place.backend),
     };
-    let queues = Queues { xen, place, features: &features, lent, count, salt: clock::tsc() as u16 };
+    let salt = clock::tsc() as u16;
+    let queues = Queues { xen, place, features: &features, lent, count, salt };
     let halves = (0..count).map(|queue| queues.build(queue)).collect::<Result<Vec<_>, _>>()?;
-    publish(cx, place, &features, &halves)?;
+    let control = match info.offloads.contains(Offloads::RX_RSS) {
+        true => Some(ControlRing::new(xen.grants, place.backend, xen.store.interrupt(), salt)?),
+        false => None,
+    };
+    publish(cx, place, &features, &halves, control.as_ref())?;
     place.set_state(cx, State::Connected)?;
     place.wait(cx, &[State::Connected], options.patience_ns)?;
     let watch = xen.store.watch(cx, &place.back).map_err(|why| failed(&place.back, why))?;
@@ -149,15 +155,26 @@ fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Option
         source: halves.events.target.0.bit,
         queue: Box::new(Pair::new(halves, health.clone())),
     });
-    Ok(Net {
+    let mut net = Net {
         info,
         pairs: pairs.collect(),
+        control,
         health,
         place: place.clone(),
         watch: Some(watch),
         xen: *xen,
         patience_ns: options.patience_ns,
-    })
+        chains: features.offers.chains,
+        standing: Standing::Serves,
+        wrong: None,
+    };
+    match net.spread() {
+        Ok(()) => Ok(net),
+        Err(violation) => {
+            net.stop(cx);
+            Err(violation.into())
+        }
+    }
 }
 
 fn queue_count(features: &Features, options: &Options) -> u16 {
@@ -177,7 +194,7 @@ fn info(
         mac: features::read_mac(cx, place)?,
         mtu: features::read_mtu(cx, place, features.offers.chains)?,
         queues,
-        offloads: features.offloads(),
+        offloads: features.offloads(queues),
     })
 }
 
@@ -209,7 +226,7 @@ impl Queues<'_> {
                 None => Stock::Pages(self.pages(SLOTS.min(share), Access::ReadWrite)?),
             },
             mark,
-            self.features.accepts,
+            self.features.accepts(self.count),
         );
         let copies = if self.lent.is_some() { FEW_PAGES } else { SLOTS };
         let transmitter = Transmitter::new(
@@ -223,7 +240,7 @@ impl Queues<'_> {
     }
 
     fn channel(&self, target: &Source) -> Result<Channel, Error> {
-        Channel::allocate(self.place.backend, target.0).map_err(|why| Error::NoChannel(why.to_string()))
+        Channel::allocate(self.place.backend, target.0).map_err(Error::no_channel)
     }
 
     fn page(&self, access: Access) -> Result<Page, Error> {
@@ -239,7 +256,13 @@ impl Queues<'_> {
 }
 
 /// Tells the backend where the queues are, and what is wanted, all at once.
-fn publish(cx: &Control, place: &Place, features: &Features, queues: &[Halves]) -> Result<(), Error> {
+fn publish(
+    cx: &Control,
+    place: &Place,
+    features: &Features,
+    queues: &[Halves],
+    control: Option<&ControlRing>,
+) -> Result<(), Error> {
     let done = place.store.transaction(cx, |store| {
         let kept = store.list(&place.front)?;
         let is_stale = |name: &&String| name.starts_with("queue-") || STALE.contains(&name.as_str());
@@ -248,6 +271,10 @@ fn publish(cx: &Control, place: &Place, features: &Features, queues: &[Halves]) 
         }
         for (key, value) in features.nodes() {
             store.write(&place.ours(key), if value { "1" } else { "0" })?;
+        }
+        if let Some(control) = control {
+            store.write(&place.ours("ctrl-ring-ref"), control.reference().to_string())?;
+            store.write(&place.ours("event-channel-ctrl"), control.port().to_string())?;
         }
         let [only] = queues else {
             store.write(&place.ours("multi-queue-num-queues"), queues.len().to_string())?;

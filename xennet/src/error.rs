@@ -2,8 +2,9 @@
 
 use crate::violation::Violation;
 use crate::xenbus::State;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::fmt;
+use weir_machine::xen::event;
 use weir_machine::xen::store::StoreError;
 
 /// Why a vif could not be attached. Its text names cause and cure.
@@ -52,6 +53,12 @@ impl fmt::Display for Error {
             Self::NoChannel(why) => write!(f, "no event channel: {why}"),
             Self::Violation(violation) => write!(f, "its backend broke the protocol: {violation}"),
         }
+    }
+}
+
+impl Error {
+    pub(crate) fn no_channel(why: event::Error) -> Self {
+        Self::NoChannel(why.to_string())
     }
 }
 

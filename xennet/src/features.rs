@@ -23,6 +23,8 @@ pub(crate) struct Features {
     pub(crate) split_events: bool,
     /// Queues the backend takes at most.
     pub(crate) queues: u16,
+    /// It can be told by which hash to spread flows over queues, and is to be.
+    hash: bool,
 }
 
 impl Features {
@@ -51,18 +53,27 @@ impl Features {
         };
         let checksum = wanted.contains(Offloads::RX_CHECKSUM);
         let tcp = checksum && wanted.contains(Offloads::RX_TCP);
-        let accepts = Accepts { checksum, tcp4: tcp, tcp6: tcp };
+        let accepts = Accepts { checksum, tcp4: tcp, tcp6: tcp, hash: false };
         let queues = place.their_number(cx, "multi-queue-max-queues")?.unwrap_or(1);
         Ok(Self {
             offers,
             accepts,
             split_events: place.feature(cx, "feature-split-event-channels")?,
             queues: u16::try_from(queues).unwrap_or(u16::MAX).max(1),
+            hash: wanted.contains(Offloads::RX_RSS) && place.feature(cx, "feature-ctrl-ring")?,
         })
     }
 
-    /// What that means to the stack.
-    pub(crate) fn offloads(&self) -> Offloads {
+    /// What may come with received frames of a vif of so many queues.
+    pub(crate) fn accepts(&self, queues: u16) -> Accepts {
+        Accepts { hash: self.hash && queues > 1, ..self.accepts }
+    }
+
+    /// What that means to the stack, with so many queues. Whether the backend does spread by our hash shows once it is
+    /// connected.
+    pub(crate) fn offloads(&self, queues: u16) -> Offloads {
+        // Nothing of it holds behind a VLAN tag: Linux's backend looks for the checksum behind untagged headers alone
+        // (`skb_checksum_setup`) and drops what it does not find.
         let meaning = [
             // Of IPv6 the queue finishes checksums itself where the backend does not.
             (self.offers.checksum4, Offloads::TX_CHECKSUM),
@@ -70,6 +81,7 @@ impl Features {
             (self.offers.tcp6, Offloads::TX_TCP6),
             (self.accepts.checksum, Offloads::RX_CHECKSUM),
             (self.accepts.tcp4 || self.accepts.tcp6, Offloads::RX_TCP),
+            (self.accepts(queues).hash, Offloads::RX_RSS),
         ];
         meaning.into_iter().filter(|(has, _)| *has).map(|(_, offload)| offload).collect()
     }

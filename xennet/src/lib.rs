@@ -9,12 +9,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod assembly;
 mod attach;
+mod control;
 mod device;
 mod error;
 mod features;
 mod headers;
-mod health;
 mod ids;
 mod pair;
 mod receive;

@@ -1,9 +1,8 @@
 //! A queue as the stack sees it: receive and transmit halves, their events, and the vif's health before each step.
 
-use crate::health::Health;
 use crate::receive::Receiver;
 use crate::transmit::Transmitter;
-use crate::violation::Violation;
+use crate::violation::{Health, Violation};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use weir_machine::interrupt::Interrupt;

@@ -4,23 +4,17 @@
 //! Frames of any other are copied out of pages of the queue's own, once, before anything of them is looked at: they are
 //! private when they are parsed, and such a vif needs no trust to receive.
 
-use crate::headers::Transport;
+use crate::assembly::{Assembly, MAX_FRAME, describe};
 use crate::ids::{Mark, SLOTS};
 use crate::ring::{FrontRing, PAGE};
 use crate::stock::Stock;
 use crate::violation::Violation;
-use crate::wire::{self, Extra, RxRequest, RxResponse, extra, rx, status};
+use crate::wire::{self, Extra, RxRequest, RxResponse, extra, hash, rx, status};
 use alloc::boxed::Box;
-use arrayvec::ArrayVec;
 use core::sync::atomic::{Ordering, compiler_fence};
 use weir_machine::xen::grant::Page;
-use weir_netif::{Batch, Checksum, Drop, Gso, GsoKind, MIN_CAPACITY, More, Packet, Pool};
+use weir_netif::{Batch, Drop, Gso, GsoKind, MIN_CAPACITY, More, Packet, Pool};
 
-/// Longest frame: the longest IP packet behind an Ethernet header with two VLAN tags. IPv6 counts its 40-byte header
-/// beside the 65535.
-const MAX_FRAME: usize = 65535 + 40 + 14 + 8;
-/// Buffers the longest frame takes: each but the last is filled.
-const MAX_PARTS: usize = MAX_FRAME.div_ceil(MIN_CAPACITY);
 /// Bytes of a first slot up to which a frame may take one slot more: it holds little but headers (Linux's netfront).
 const SMALL_FIRST: usize = 256;
 /// Bytes up to which a frame in a buffer is copied into a fresh one, whose headroom and cache line are its own; the
@@ -30,6 +24,8 @@ const SMALL: usize = 256;
 const REFILL: u32 = 16;
 /// Requests below which a backend may wait for more with a long frame: its slots, and extra info.
 const FEW: u32 = 24;
+/// Requests below which a frame only keeps its buffers if the pool has others: a ring that ran empty could not even drop.
+const RESERVE: u32 = 2 * FEW;
 /// Extra infos a frame may have: one of each type there is.
 const MAX_EXTRAS: usize = 5;
 
@@ -42,6 +38,8 @@ pub(crate) struct Accepts {
     pub(crate) tcp4: bool,
     /// Super-packets of TCP over IPv6.
     pub(crate) tcp6: bool,
+    /// The hash by which the backend chose the queue.
+    pub(crate) hash: bool,
 }
 
 /// What was requested in a slot of the ring.
@@ -176,7 +174,7 @@ impl Receiver {
     #[inline]
     fn frame(&mut self, pool: &mut Pool, index: u32, words: [u32; 2]) -> Result<Option<Packet>, Violation> {
         let first = self.piece(index, RxResponse::from_words(words))?;
-        let gso = if first.flags & rx::EXTRA_INFO != 0 { Some(self.extras(pool)?) } else { None };
+        let gso = if first.flags & rx::EXTRA_INFO != 0 { self.extras(pool)? } else { None };
         let slots_max = wire::SLOTS_MAX + usize::from(first.len <= SMALL_FIRST);
         self.assembly.begin();
         let way = self.way(pool, first);
@@ -252,20 +250,22 @@ impl Receiver {
         Ok(Piece { number: request.number, offset, len, flags, failed: false })
     }
 
-    /// Takes the chain of extra infos behind a frame's first slot. Returns how to cut the frame.
-    fn extras(&mut self, pool: &mut Pool) -> Result<Gso, Violation> {
+    /// Takes the chain of extra infos behind a frame's first slot. Returns how to cut the frame, if it is to be cut.
+    fn extras(&mut self, pool: &mut Pool) -> Result<Option<Gso>, Violation> {
+        let mut gso = None;
         for _ in 0..MAX_EXTRAS {
             let (index, words) = self.ring.response().ok_or(Violation::RxExtraMissing)?;
             // Extra info lies over the id; its page was not used.
             self.unused(pool, self.requested(index).number);
             let info = Extra::from_words(words);
-            let gso = match info.kind {
-                extra::GSO => self.gso(&info)?,
+            match info.kind {
+                extra::GSO => gso = Some(self.gso(&info)?),
+                extra::HASH if self.accepts.hash => check_hash(&info)?,
                 extra::HASH | extra::XDP | extra::MULTICAST_ADD | extra::MULTICAST_DELETE => {
                     return Err(Violation::RxExtraNotNegotiated);
                 }
                 _ => return Err(Violation::RxExtraUnknown),
-            };
+            }
             if info.flags & extra::FLAG_MORE == 0 {
                 return Ok(gso);
             }
@@ -296,6 +296,9 @@ impl Receiver {
             return Way::Copy;
         }
         let is_whole = first.flags & rx::MORE_DATA == 0;
+        if self.ring.outstanding() < RESERVE && !has_spare(pool) {
+            return Way::Drop;
+        }
         // A frame's headers lie in its first segment, however the backend cut it.
         let is_cut_short = !is_whole && first.len < MIN_CAPACITY;
         if is_cut_short || is_whole && first.len <= SMALL && self.assembly.reserve(pool) {
@@ -398,111 +401,20 @@ enum Way {
     Keep,
     /// Its bytes are copied.
     Copy,
-    /// Nothing: the frame is lost already.
+    /// Nothing: the frame is lost already, or there is no buffer to take its place.
     Drop,
 }
 
-/// A frame while it is put together.
-#[derive(Default)]
-struct Assembly {
-    parts: ArrayVec<Packet, MAX_PARTS>,
-    /// Bytes of all its slots.
-    len: usize,
-    /// The pool ran dry in its middle.
-    dry: bool,
+/// The hash's value is not taken: which CPU owns a flow's state is no backend's to say.
+fn check_hash(info: &Extra) -> Result<(), Violation> {
+    let [kind, algorithm, ..] = info.rest;
+    let known = u32::from(algorithm) == hash::TOEPLITZ && kind < hash::KINDS;
+    if known { Ok(()) } else { Err(Violation::RxHashUnknown) }
 }
 
-impl Assembly {
-    fn begin(&mut self) {
-        (self.len, self.dry) = (0, false);
-    }
-
-    /// Has a fresh buffer ready to copy into; `false` if there is none.
-    #[inline]
-    fn reserve(&mut self, pool: &mut Pool) -> bool {
-        let part = pool.alloc();
-        let has = part.is_some();
-        self.parts.extend(part);
-        has
-    }
-
-    /// Adds a buffer behind what is there.
-    #[inline]
-    fn add(&mut self, pool: &mut Pool, part: Packet) {
-        // There is room: a frame has fewer slots than the longest has parts.
-        if let Err(full) = self.parts.try_push(part) {
-            pool.free(full.element());
-        }
-    }
-
-    /// Copies a piece of `len` bytes behind what is there; `read` copies from the offset in it that it is told. Fills
-    /// each buffer before the next, so that all headers are in the first, however the backend cut the frame.
-    #[inline]
-    fn copy(&mut self, pool: &mut Pool, len: usize, read: impl Fn(usize, &mut [u8])) {
-        let (mut offset, mut left) = (0, len);
-        while left != 0 && !self.dry {
-            if self.parts.last().is_none_or(|part| part.tail_room() == 0) {
-                // There is room: the frame is no longer than the longest.
-                self.dry = !self.reserve(pool);
-            }
-            let Some(part) = self.parts.last_mut().filter(|_| !self.dry) else { return };
-            let filled = part.data().len();
-            let len = left.min(part.tail_room());
-            if part.set_filled(filled + len)
-                && let Some(room) = part.data_mut().get_mut(filled..)
-            {
-                read(offset, room);
-            }
-            (offset, left) = (offset + len, left - len);
-        }
-    }
-
-    /// The frame; `None` if there were not enough buffers.
-    #[inline]
-    fn finish(&mut self, pool: &mut Pool) -> Option<Packet> {
-        if self.dry {
-            self.discard(pool);
-            return None;
-        }
-        // From the back, so that each buffer is chained once and nothing is walked.
-        let mut whole = self.parts.pop()?;
-        while let Some(mut before) = self.parts.pop() {
-            before.append(whole);
-            whole = before;
-        }
-        Some(whole)
-    }
-
-    #[cold]
-    fn discard(&mut self, pool: &mut Pool) {
-        self.parts.drain(..).for_each(|part| pool.free(part));
-    }
-}
-
-/// Sets the metadata; `false` if the frame is not what the backend says it is.
-#[inline]
-fn describe(packet: &mut Packet, flags: u16, gso: Option<Gso>) -> bool {
-    if flags & rx::CHECKSUM_BLANK == 0 && gso.is_none() {
-        if flags & rx::DATA_VALIDATED != 0 {
-            packet.meta_mut().checksum = Checksum::Verified;
-        }
-        return true;
-    }
-    let Some(transport) = Transport::find(packet.data()) else { return false };
-    if gso.is_some_and(|gso| !transport.fits(gso.kind)) {
-        return false;
-    }
-    if flags & rx::CHECKSUM_BLANK == 0 {
-        // A super-packet's checksum is always blank; a backend that does not say so left anything there.
-        let Some(sum) = transport.pseudo_header(packet.data()) else { return false };
-        let field = transport.start + transport.offset;
-        let Some(field) = packet.data_mut().get_mut(field..field + 2) else { return false };
-        field.copy_from_slice(&sum.to_be_bytes());
-    }
-    let ecn = transport.has_cwr(packet.data());
-    let meta = packet.meta_mut();
-    // Both lie in a buffer of 4 KiB at most.
-    meta.checksum = Checksum::Partial { start: transport.start as u16, offset: transport.offset as u16 };
-    meta.gso = gso.map(|gso| Gso { ecn, ..gso });
-    true
+fn has_spare(pool: &mut Pool) -> bool {
+    let spare = pool.alloc();
+    let has = spare.is_some();
+    spare.into_iter().for_each(|spare| pool.free(spare));
+    has
 }

@@ -3,7 +3,10 @@
 //! By default it behaves as Linux's netback does. Its public fields and raw accessors let a test make it lie.
 
 use crate::ring::PAGE;
-use crate::wire::{Extra, RxRequest, RxResponse, SLOTS_MAX, TxRequest, TxResponse, extra, rx, status, tx};
+use crate::wire::{
+    Ctrl, CtrlResponse, Extra, RxRequest, RxResponse, SLOTS_MAX, TxRequest, TxResponse, ctrl_status, extra,
+    rx, status, tx,
+};
 use crate::xenbus::State;
 use std::collections::BTreeMap;
 use std::format;
@@ -61,6 +64,24 @@ impl Sent {
     }
 }
 
+/// How flows are spread, as Linux's netback keeps it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Spread {
+    pub(crate) algorithm: u32,
+    pub(crate) flags: u32,
+    pub(crate) key: Vec<u8>,
+    pub(crate) table: Vec<u32>,
+}
+
+/// What becomes of an answer on the control ring.
+pub(crate) enum Answer {
+    Given(CtrlResponse),
+    /// None comes.
+    None,
+    /// So many are claimed to be there.
+    Claimed(u32),
+}
+
 /// All of the backend.
 pub(crate) struct Backend {
     pub(crate) me: DomId,
@@ -75,10 +96,16 @@ pub(crate) struct Backend {
     /// It wrote nonsense to what it reads itself.
     pub(crate) spoiled_tx: bool,
     pub(crate) spoiled_rx: bool,
+    /// What it was told by the control ring.
+    pub(crate) spread: Spread,
+    /// What it makes of its honest answer to a control request.
+    pub(crate) answers: fn(Ctrl, CtrlResponse) -> Answer,
     /// States of the front end that it saw.
     pub(crate) seen: Vec<State>,
     /// References it maps.
     mapped: Vec<u32>,
+    /// Connections it had.
+    life: u32,
 }
 
 /// A handle to the backend; clones are the same backend.
@@ -93,7 +120,7 @@ pub(crate) struct Simulated {
 }
 
 /// What Linux 6.1's netback offers.
-pub(crate) const FEATURES: [(&str, &str); 10] = [
+pub(crate) const FEATURES: [(&str, &str); 11] = [
     ("feature-rx-copy", "1"),
     ("feature-rx-flip", "0"),
     ("feature-sg", "1"),
@@ -104,6 +131,7 @@ pub(crate) const FEATURES: [(&str, &str); 10] = [
     ("feature-dynamic-multicast-control", "1"),
     ("feature-split-event-channels", "1"),
     ("multi-queue-max-queues", "4"),
+    ("feature-ctrl-ring", "1"),
 ];
 
 impl Simulated {
@@ -132,8 +160,11 @@ impl Simulated {
             keeps: false,
             spoiled_tx: false,
             spoiled_rx: false,
+            spread: Spread::default(),
+            answers: |_, honest| Answer::Given(honest),
             seen: Vec::new(),
             mapped: Vec::new(),
+            life: 0,
         };
         let sim = Self { store, peer, table, front, back, backend: Arc::new(Mutex::new(backend)) };
         for (key, value) in [
@@ -203,6 +234,21 @@ impl Simulated {
         self.offer("state", &(answer as u8).to_string());
     }
 
+    /// Takes the driver away, as writing to `unbind` does, and has another one get ready.
+    pub(crate) fn unbind(&self) {
+        let mut backend = self.state();
+        backend.disconnect();
+        backend.spread = Spread::default();
+        drop(backend);
+        self.offer("state", "2");
+    }
+
+    /// The other one takes over what is there.
+    pub(crate) fn bind(&self) {
+        self.connect(&mut self.state());
+        self.offer("state", "4");
+    }
+
     fn connect(&self, backend: &mut Backend) {
         assert_eq!(self.front_key("request-rx-copy").as_deref(), Some("1"));
         let queues = self.front_key("multi-queue-num-queues").map_or(1, |count| count.parse().unwrap());
@@ -214,7 +260,7 @@ impl Simulated {
             let ring = |key: &str, words| {
                 let reference = number(key).unwrap();
                 assert!(backend.table.map(reference, backend.me).unwrap().1, "rings are writable");
-                BackRing { reference, words, ..BackRing::default() }
+                backend.attach(reference, words)
             };
             let (tx, rx) = (ring("tx-ring-ref", 3), ring("rx-ring-ref", 2));
             let events = |port: u32| Remote::connect(port, backend.me).unwrap();
@@ -225,15 +271,111 @@ impl Simulated {
             backend.mapped.extend([tx.reference, rx.reference]);
             backend.queues.push(Queue { tx, rx, tx_events, rx_events });
         }
+        let number = |key: &str| self.front_key(key).map(|text| text.parse::<u32>().unwrap());
+        if let (Some(reference), Some(port)) = (number("ctrl-ring-ref"), number("event-channel-ctrl")) {
+            assert!(backend.table.map(reference, backend.me).unwrap().1, "rings are writable");
+            backend.mapped.push(reference);
+            let (ring, life) = (backend.attach(reference, 4), backend.life);
+            let (serving, events) = (self.clone(), Remote::connect(port, backend.me).unwrap());
+            std::thread::spawn(move || serving.serve_control(ring, life, &events));
+        }
+    }
+}
+
+impl Simulated {
+    /// A thread of the backend's, for as long as the connection lasts.
+    fn serve_control(&self, mut ring: BackRing, life: u32, events: &Remote) {
+        while !events.is_closed() {
+            let mut backend = self.state();
+            if backend.life != life {
+                return;
+            }
+            if let Some(words) = backend.take::<4>(&mut ring) {
+                backend.control(&mut ring, words);
+                drop(backend);
+                events.fire();
+            } else {
+                drop(backend);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
     }
 }
 
 impl Backend {
+    /// A ring with whatever is in it, as netback takes one over.
+    fn attach(&self, reference: u32, words: usize) -> BackRing {
+        let ring = BackRing { reference, words, ..BackRing::default() };
+        let at = self.word(&ring, RSP_PROD);
+        BackRing { req_cons: at, rsp_prod: at, published: at, ..ring }
+    }
+
+    fn control(&mut self, ring: &mut BackRing, [which, a, b, c]: [u32; 4]) {
+        let (id, kind) = (which as u16, (which >> 16) as u16);
+        let all = [
+            Ctrl::GetHashFlags,
+            Ctrl::SetHashFlags,
+            Ctrl::SetHashKey,
+            Ctrl::GetHashMappingSize,
+            Ctrl::SetHashMappingSize,
+            Ctrl::SetHashMapping,
+            Ctrl::SetHashAlgorithm,
+        ];
+        let known = all.into_iter().find(|known| *known as u16 == kind).expect("unknown request");
+        let outcome = match known {
+            Ctrl::SetHashAlgorithm if a <= 1 => {
+                self.spread.algorithm = a;
+                Ok(0)
+            }
+            _ if self.spread.algorithm == 0 => Err(ctrl_status::NOT_SUPPORTED),
+            Ctrl::GetHashFlags => Ok(0xf),
+            Ctrl::SetHashFlags if a <= 0xf => {
+                self.spread.flags = a;
+                Ok(0)
+            }
+            Ctrl::SetHashKey if b <= 40 => {
+                let mut key = vec![0; b as usize];
+                assert!(self.table.peer_read(a, self.me, 0, &mut key), "not granted");
+                assert!(!self.table.peer_write(a, self.me, 0, &[1]), "it need not write there");
+                self.spread.key = key;
+                Ok(0)
+            }
+            Ctrl::GetHashMappingSize => Ok(128),
+            Ctrl::SetHashMappingSize if a <= 128 => {
+                self.spread.table = vec![0; a as usize];
+                Ok(0)
+            }
+            Ctrl::SetHashMapping if c + b <= self.spread.table.len() as u32 => {
+                let mut bytes = vec![0; b as usize * 4];
+                assert!(self.table.peer_read(a, self.me, 0, &mut bytes), "not granted");
+                let entries = bytes.as_chunks::<4>().0.iter().map(|entry| u32::from_ne_bytes(*entry));
+                let queues = self.queues.len() as u32;
+                for (place, entry) in self.spread.table.iter_mut().skip(c as usize).zip(entries) {
+                    assert!(entry < queues, "no such queue");
+                    *place = entry;
+                }
+                Ok(0)
+            }
+            _ => Err(ctrl_status::INVALID_PARAMETER),
+        };
+        let status = outcome.err().unwrap_or(ctrl_status::SUCCESS);
+        let honest = CtrlResponse { id, kind, status, data: outcome.unwrap_or(0) };
+        match (self.answers)(known, honest) {
+            Answer::Given(response) => {
+                self.put(ring, &response.to_words());
+                self.publish(ring);
+            }
+            Answer::None => {}
+            Answer::Claimed(count) => self.set_word(ring, RSP_PROD, ring.published.wrapping_add(count)),
+        }
+    }
+
     fn disconnect(&mut self) {
         if !self.keeps {
             self.mapped.drain(..).for_each(|reference| self.table.unmap(reference));
         }
         self.queues.clear();
+        self.life += 1;
     }
 
     /// Lets go of what it kept.
@@ -252,7 +394,8 @@ impl Backend {
     }
 
     fn slot(ring: &BackRing, index: u32) -> usize {
-        FIRST + index as usize % 256 * ring.words * 4
+        let slots = 1 << ((PAGE - FIRST) / (ring.words * 4)).ilog2();
+        FIRST + index as usize % slots * ring.words * 4
     }
 
     /// The next request's words.

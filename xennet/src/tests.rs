@@ -2,6 +2,7 @@
 
 mod attaching;
 mod hostile;
+mod steering;
 mod traffic;
 mod zero_copy;
 

@@ -47,6 +47,74 @@ pub(crate) mod extra {
     pub(crate) const FLAG_MORE: u8 = 1;
 }
 
+/// `XEN_NETIF_CTRL_HASH_`.
+pub(crate) mod hash {
+    pub(crate) const NONE: u32 = 0;
+    pub(crate) const TOEPLITZ: u32 = 1;
+    /// All types there are: IPv4, TCP over it, IPv6, TCP over it. UDP is hashed by its addresses.
+    pub(crate) const ALL: u32 = 0xf;
+    /// How many these are.
+    pub(crate) const KINDS: u8 = 4;
+}
+
+/// `XEN_NETIF_CTRL_STATUS_`.
+pub(crate) mod ctrl_status {
+    pub(crate) const SUCCESS: u32 = 0;
+    pub(crate) const NOT_SUPPORTED: u32 = 1;
+    pub(crate) const INVALID_PARAMETER: u32 = 2;
+    pub(crate) const BUFFER_OVERFLOW: u32 = 3;
+}
+
+/// `XEN_NETIF_CTRL_TYPE_`, those that are about the hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub(crate) enum Ctrl {
+    GetHashFlags = 1,
+    SetHashFlags = 2,
+    SetHashKey = 3,
+    GetHashMappingSize = 4,
+    SetHashMappingSize = 5,
+    SetHashMapping = 6,
+    SetHashAlgorithm = 7,
+}
+
+/// `xen_netif_ctrl_request`, four words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CtrlRequest {
+    pub(crate) id: u16,
+    pub(crate) kind: Ctrl,
+    pub(crate) data: [u32; 3],
+}
+
+impl CtrlRequest {
+    pub(crate) fn to_words(self) -> [u32; 4] {
+        let [a, b, c] = self.data;
+        [join(self.id, self.kind as u16), a, b, c]
+    }
+}
+
+/// `xen_netif_ctrl_response`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CtrlResponse {
+    pub(crate) id: u16,
+    /// That of the request.
+    pub(crate) kind: u16,
+    pub(crate) status: u32,
+    pub(crate) data: u32,
+}
+
+impl CtrlResponse {
+    pub(crate) fn from_words([which, status, data, _]: [u32; 4]) -> Self {
+        let (id, kind) = split(which);
+        Self { id, kind, status, data }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn to_words(self) -> [u32; 3] {
+        [join(self.id, self.kind), self.status, self.data]
+    }
+}
+
 /// `XEN_NETIF_GSO_TYPE_`.
 pub(crate) const GSO_TCP4: u8 = 1;
 /// `XEN_NETIF_GSO_TYPE_`.
@@ -210,6 +278,11 @@ mod tests {
         let response = RxResponse { id: 0x0201, offset: 0x0403, flags: 0x0605, status: -2 };
         assert_eq!(bytes(&response.to_words()), [1, 2, 3, 4, 5, 6, 0xfe, 0xff]);
         assert_eq!(bytes(&TxResponse { id: 0x0201, status: -1 }.to_words()), [1, 2, 0xff, 0xff]);
+        let request =
+            CtrlRequest { id: 0x0201, kind: Ctrl::SetHashKey, data: [0x0807_0605, 0x0c0b_0a09, 0x100f_0e0d] };
+        assert_eq!(bytes(&request.to_words()), [1, 2, 3, 0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+        let response = CtrlResponse { id: 0x0201, kind: 0x0403, status: 0x0807_0605, data: 0x0c0b_0a09 };
+        assert_eq!(bytes(&response.to_words()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         assert_eq!(bytes(&Extra::gso(GSO_TCP6, 1448).to_words()), [1, 0, 0xa8, 5, 2, 0, 0, 0]);
     }
 

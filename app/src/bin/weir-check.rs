@@ -8,13 +8,15 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::process::ExitCode;
 
-use weir_app::config::{Config, Interface, MAX_BYTES, ReversePathFilter, Target};
+use weir_app::config::{Attachment, Config, Interface, MAX_BYTES, ReversePathFilter, Target};
+use weir_machine::start_info::MAX_COMMAND_LINE;
 
 const USAGE: &str = "\
 Usage: weir-check FILE
        weir-check -
+       weir-check --command-line 'weir.hostname=edge1 ...'
 
-Checks a router configuration; - reads it from standard input.
+Checks a router configuration: a file, standard input, or words of a kernel command line.
 
 Exit status: 0 the configuration is good, 1 it has errors, 2 it could not be read.
 ";
@@ -25,9 +27,29 @@ fn main() -> ExitCode {
     let err = |text: &str| drop(io::stderr().write_all(text.as_bytes()));
 
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let [file] = arguments.as_slice() else {
-        err(USAGE);
-        return ExitCode::from(2);
+    let file = match arguments.as_slice() {
+        [option, line] if option == "--command-line" => {
+            let line = line.to_string_lossy();
+            return match Config::from_command_line(&line, MAX_COMMAND_LINE) {
+                Some(Ok(config)) => {
+                    out(&summary(&config));
+                    ExitCode::SUCCESS
+                }
+                Some(Err(wrong)) => {
+                    err(&wrong);
+                    ExitCode::FAILURE
+                }
+                None => {
+                    err("command line: error: no word begins with \"weir.\"\n1 error\n");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        [file] => file,
+        _ => {
+            err(USAGE);
+            return ExitCode::from(2);
+        }
     };
     let name = file.to_string_lossy();
     match &*name {
@@ -77,7 +99,7 @@ fn summary(config: &Config) -> String {
     let mut text = format!("hostname   {}\n", config.hostname);
     for interface in &config.interfaces {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "interface  {}", describe(interface));
+        let _ = writeln!(text, "interface  {}", describe(config, interface));
     }
     let gateways =
         config.routes.iter().filter(|route| matches!(route.target, Target::Gateway { .. })).count();
@@ -86,8 +108,12 @@ fn summary(config: &Config) -> String {
     text
 }
 
-fn describe(interface: &Interface) -> String {
-    let mut words = vec![format!("{:<15} {}", interface.name, interface.matching)];
+fn describe(config: &Config, interface: &Interface) -> String {
+    let attachment = match interface.attachment {
+        Attachment::Device(matching) => matching.to_string(),
+        Attachment::Vlan { parent, id } => format!("vlan {id} on {}", config.interfaces[parent].name),
+    };
+    let mut words = vec![format!("{:<15} {attachment}", interface.name)];
     words.extend(interface.addresses.iter().map(|address| address.to_string()));
     words.extend(interface.mtu.map(|mtu| format!("mtu {mtu}")));
     match interface.reverse_path_filter {

@@ -15,8 +15,8 @@ use toml::Spanned;
 
 use super::errors::{Finding, Path, Report, quoted};
 use super::read::{AddressDraft, Draft, InterfaceDraft, RouteDraft, TargetDraft};
-use super::types::{Config, Interface, Route, Target};
-use super::{keys, value};
+use super::types::{Attachment, Config, Interface, Route, Target};
+use super::{MAX_DEVICES, keys, value};
 
 static INTERFACES: Path = Path::Key(&Path::Root, "interface");
 static ROUTES: Path = Path::Key(&Path::Root, "route");
@@ -27,8 +27,9 @@ const IPV6_MIN_MTU: u16 = 1280;
 /// The configuration, unless something in the draft is missing.
 pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
     check_matches(&draft.interfaces, report);
-    for interface in &draft.interfaces {
-        check_mtu(interface, report);
+    let parents = check_parents(&draft.interfaces, report);
+    for (interface, parent) in draft.interfaces.iter().zip(&parents) {
+        check_mtu(interface, parent.and_then(|parent| draft.interfaces.get(parent)), report);
         check_advertisement(interface, report);
     }
     let complete = draft.interfaces.iter().all(|interface| interface.addresses_complete);
@@ -45,7 +46,9 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
     };
     let routes = check_routes(draft.routes, &gateways, report);
 
-    let interfaces: Option<Vec<Interface>> = draft.interfaces.into_iter().map(finish_interface).collect();
+    let interfaces = draft.interfaces.into_iter().zip(parents);
+    let interfaces: Option<Vec<Interface>> =
+        interfaces.map(|(interface, parent)| finish_interface(interface, parent)).collect();
     Some(Config {
         hostname: draft.hostname.unwrap_or_else(|| "weir".to_string()),
         steering: draft.steering,
@@ -54,10 +57,14 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
     })
 }
 
-fn finish_interface(draft: InterfaceDraft) -> Option<Interface> {
+fn finish_interface(draft: InterfaceDraft, parent: Option<usize>) -> Option<Interface> {
+    let attachment = match parent {
+        Some(parent) => Attachment::Vlan { parent, id: draft.attachment.vlan?.into_inner() },
+        None => Attachment::Device(draft.attachment.matching?.into_inner()),
+    };
     Some(Interface {
         name: draft.name,
-        matching: draft.matching?.into_inner(),
+        attachment,
         addresses: draft.addresses.into_iter().map(|address| address.net).collect(),
         mtu: draft.mtu.map(Spanned::into_inner),
         router_advertisement: draft.router_advertisement.is_some_and(Spanned::into_inner),
@@ -69,7 +76,7 @@ fn finish_interface(draft: InterfaceDraft) -> Option<Interface> {
 fn check_matches(interfaces: &[InterfaceDraft], report: &mut Report) {
     let mut owners = BTreeMap::new();
     for interface in interfaces {
-        let Some(matching) = &interface.matching else { continue };
+        let Some(matching) = &interface.attachment.matching else { continue };
         match owners.entry(*matching.get_ref()) {
             Entry::Vacant(entry) => drop(entry.insert((&interface.name, matching.span()))),
             Entry::Occupied(entry) => {
@@ -83,16 +90,95 @@ fn check_matches(interfaces: &[InterfaceDraft], report: &mut Report) {
     }
 }
 
-fn check_mtu(interface: &InterfaceDraft, report: &mut Report) {
-    let Some(mtu) = &interface.mtu else { return };
-    let Some(ipv6) = interface.addresses.iter().find(|address| address.net.addr().is_ipv6()) else { return };
-    if *mtu.get_ref() < IPV6_MIN_MTU {
+/// The places of the interfaces' parents; `None` for those without.
+fn check_parents(interfaces: &[InterfaceDraft], report: &mut Report) -> Vec<Option<usize>> {
+    let mut with_device = interfaces.iter().filter(|interface| interface.attachment.parent.is_none());
+    if let Some((interface, matching)) = with_device
+        .nth(MAX_DEVICES)
+        .and_then(|interface| Some((interface, interface.attachment.matching.as_ref()?)))
+    {
+        let message = format!("found more than {MAX_DEVICES} interfaces with a device of their own");
         let path = INTERFACES.key(&interface.name);
-        let message =
-            format!("found {}, expected at least {IPV6_MIN_MTU} with IPv6 (RFC 8200 5)", mtu.get_ref());
-        let finding = Finding::at(mtu.span(), path.key("mtu"), message);
-        report.add(finding.related(ipv6.span.clone(), "the interface's IPv6 address"));
+        report.add(
+            Finding::at(matching.span(), path.key("match"), message)
+                .help("further ones can be on VLANs: parent and vlan"),
+        );
     }
+    let mut owners: BTreeMap<(usize, u16), (String, Range<usize>)> = BTreeMap::new();
+    let mut parent_of = |interface: &InterfaceDraft| {
+        let name = interface.attachment.parent.as_ref()?;
+        let path = INTERFACES.key(&interface.name);
+        let bad = |message| Finding::at(name.span(), path.key("parent"), message);
+        let found = name.get_ref().as_str();
+        let Some(parent) = interfaces.iter().position(|other| other.name == found) else {
+            let message = format!("found {}, expected the name of an interface with match", quoted(found));
+            let ports = interfaces.iter().filter(|other| other.attachment.parent.is_none());
+            let names = ports.map(|other| other.name.as_str());
+            report.add(match keys::nearest(found, names.clone()) {
+                Some(name) => bad(message).help(value::did_you_mean(&quoted(name))),
+                None => bad(message).help(match names.clone().next() {
+                    Some(_) => format!("there are {}", names.collect::<Vec<_>>().join(", ")),
+                    None => "there is none yet: add a section [interface.NAME] with match".to_string(),
+                }),
+            });
+            return None;
+        };
+        if let Some(above) = interfaces.get(parent).and_then(|other| other.attachment.parent.as_ref()) {
+            let message = format!("interface {found} is on a VLAN itself, expected one with match");
+            report.add(
+                bad(message)
+                    .related(above.span(), "its parent")
+                    .help("tags are not stacked: name the interface with the device"),
+            );
+            return None;
+        }
+        let vlan = interface.attachment.vlan.as_ref()?;
+        match owners.entry((parent, *vlan.get_ref())) {
+            Entry::Vacant(entry) => drop(entry.insert((interface.name.clone(), vlan.span()))),
+            Entry::Occupied(entry) => {
+                let (owner, span) = entry.get();
+                let message = format!("VLAN {} of {found} is interface {owner} already", vlan.get_ref());
+                let finding = Finding::at(vlan.span(), path.key("vlan"), message);
+                report.add(finding.related(span.clone(), "first used here"));
+            }
+        }
+        Some(parent)
+    };
+    interfaces.iter().map(&mut parent_of).collect()
+}
+
+fn check_mtu(interface: &InterfaceDraft, parent: Option<&InterfaceDraft>, report: &mut Report) {
+    let path = INTERFACES.key(&interface.name);
+    let limit = parent.and_then(|parent| Some((parent, parent.mtu.as_ref()?)));
+    if let (Some(mtu), Some((parent, most))) = (&interface.mtu, limit)
+        && mtu.get_ref() > most.get_ref()
+    {
+        let message = format!(
+            "found {}, expected at most {}, the MTU of its parent {}",
+            mtu.get_ref(),
+            most.get_ref(),
+            parent.name
+        );
+        let finding = Finding::at(mtu.span(), path.key("mtu"), message);
+        report.add(finding.related(most.span(), "the parent's MTU").help("raise the parent's MTU too"));
+    }
+    let ipv6 = interface.addresses.iter().find(|address| address.net.addr().is_ipv6());
+    let Some((ipv6, mtu)) = ipv6.zip(interface.mtu.as_ref().or(limit.map(|(_, mtu)| mtu))) else { return };
+    if *mtu.get_ref() >= IPV6_MIN_MTU {
+        return;
+    }
+    let expected = format!("expected at least {IPV6_MIN_MTU} with IPv6 (RFC 8200 5)");
+    report.add(match &interface.mtu {
+        Some(mtu) => {
+            let message = format!("found {}, {expected}", mtu.get_ref());
+            Finding::at(mtu.span(), path.key("mtu"), message)
+                .related(ipv6.span.clone(), "the interface's IPv6 address")
+        }
+        None => {
+            let message = format!("found the parent's MTU of {}, {expected}", mtu.get_ref());
+            address_finding(interface, ipv6, message).related(mtu.span(), "the parent's MTU")
+        }
+    });
 }
 
 /// RFC 4862 §5.5.3: hosts form addresses only from prefixes that leave room for their 64-bit identifiers.

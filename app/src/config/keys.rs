@@ -22,6 +22,8 @@ pub(super) const ROOT: &[Key] = &[
 
 pub(super) const INTERFACE: &[Key] = &[
     key("match", &["device", "dev", "driver"]),
+    key("parent", &["link", "lower", "master", "raw-device", "vlan-raw-device"]),
+    key("vlan", &["vid", "vlan-id", "tag", "id"]),
     key("addresses", &["ip", "ips", "ipv4", "ipv6"]),
     key("mtu", &[]),
     key("router-advertisement", &["ra", "radvd", "send-ra"]),

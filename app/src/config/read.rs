@@ -27,7 +27,7 @@ pub(super) struct Draft {
 
 pub(super) struct InterfaceDraft {
     pub(super) name: String,
-    pub(super) matching: Option<Spanned<Match>>,
+    pub(super) attachment: AttachmentDraft,
     pub(super) addresses: Vec<AddressDraft>,
     /// Whether all addresses could be read.
     pub(super) addresses_complete: bool,
@@ -35,6 +35,14 @@ pub(super) struct InterfaceDraft {
     pub(super) router_advertisement: Option<Spanned<bool>>,
     pub(super) reverse_path_filter: ReversePathFilter,
     pub(super) enabled: bool,
+}
+
+/// A device, or a parent and a VLAN.
+#[derive(Default)]
+pub(super) struct AttachmentDraft {
+    pub(super) matching: Option<Spanned<Match>>,
+    pub(super) parent: Option<Spanned<String>>,
+    pub(super) vlan: Option<Spanned<u16>>,
 }
 
 pub(super) struct AddressDraft {
@@ -121,7 +129,7 @@ fn read_interface(
     let (addresses, addresses_complete) = read_addresses(&section, report);
     Some(InterfaceDraft {
         name: key.to_string(),
-        matching: read_match(&section, report),
+        attachment: read_attachment(&section, report),
         addresses,
         addresses_complete,
         mtu: section.read("mtu", report, value::mtu),
@@ -133,12 +141,46 @@ fn read_interface(
     })
 }
 
+/// Device or parent and VLAN, as far as they could be read.
+fn read_attachment(interface: &Section, report: &mut Report) -> AttachmentDraft {
+    let intends = |key| interface.intends(key, keys::INTERFACE);
+    let parent = interface
+        .read("parent", report, |value| value::string(value, "an interface's name").map(str::to_string));
+    let vlan = interface.read("vlan", report, value::vlan);
+    let at = |key: &str, message: &str| {
+        let span = interface.table.get(key).map_or(interface.span.clone(), Spanned::span);
+        Finding::at(span, interface.path.key(key), message)
+    };
+    match (intends("match"), intends("parent"), intends("vlan")) {
+        (true, true, _) => report.add(
+            at("parent", "found both match and parent, expected one of them")
+                .help("match is a device of its own, parent an interface that has one"),
+        ),
+        (_, false, true) => report.add(
+            at("vlan", "found a VLAN without parent, expected the interface that it is on as well")
+                .help("add parent = \"NAME\", and no match"),
+        ),
+        (_, true, false) => report.add(
+            at("vlan", "missing beside parent, expected the number of a VLAN, from 1 to 4094")
+                .help("add vlan = 10"),
+        ),
+        (_, true, true) => {}
+        (_, false, false) => {
+            return AttachmentDraft { matching: read_match(interface, report), ..AttachmentDraft::default() };
+        }
+    }
+    AttachmentDraft { matching: None, parent, vlan }
+}
+
 fn read_match(interface: &Section, report: &mut Report) -> Option<Spanned<Match>> {
     const FORMS: &str = "match = { mac = \"52:54:00:00:00:01\" } or match = { port = 0 }";
     let path = interface.path.key("match");
     let Some(value) = interface.table.get("match") else {
-        let message = "missing, expected what picks the interface's device";
-        report.add(Finding::at(interface.span.clone(), &path, message).help(format!("add {FORMS}")));
+        if !interface.intends("match", keys::INTERFACE) {
+            let message = "missing, expected what picks the interface's device";
+            let help = format!("add {FORMS}; on a VLAN, parent and vlan");
+            report.add(Finding::at(interface.span.clone(), &path, message).help(help));
+        }
         return None;
     };
     let DeValue::Table(table) = value.get_ref() else {

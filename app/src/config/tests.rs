@@ -17,6 +17,7 @@ mod reading;
 mod reports;
 mod rules;
 mod values;
+mod vlans;
 
 const EXAMPLE: &str = include_str!("../../../images/weir.toml");
 const MANUAL: &str = include_str!("../../../docs/configuration.md");

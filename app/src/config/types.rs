@@ -36,12 +36,13 @@ pub enum Steering {
 pub struct Interface {
     /// Unique; 1 to 15 characters of `a-z 0-9 . _ -`, the first a letter or digit.
     pub name: String,
-    /// Which device this is; no two interfaces have the same.
-    pub matching: Match,
+    /// Where its frames go in and out; no two interfaces have the same.
+    pub attachment: Attachment,
     /// Host address and prefix length together; the connected network is `.trunc()`. Unique over all
     /// interfaces, link-local IPv6 addresses excepted; networks of different interfaces never overlap.
     pub addresses: Vec<IpNet>,
-    /// Octets of an IP packet, 68 to 9216; from 1280 on with an IPv6 address. `None`: what the device says.
+    /// Octets of an IP packet, 68 to 9216; from 1280 on with an IPv6 address; on a VLAN not more than its parent's. `None`:
+    /// the parent's, or what the device says.
     pub mtu: Option<u16>,
     /// Whether routers are advertised here (RFC 4861 §6.2). Implies an IPv6 address with a /64.
     pub router_advertisement: bool,
@@ -49,6 +50,20 @@ pub struct Interface {
     pub reverse_path_filter: ReversePathFilter,
     /// Whether the interface is up; `true` unless given. All other rules hold for a disabled interface too.
     pub enabled: bool,
+}
+
+/// What an interface is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A device of its own.
+    Device(Match),
+    /// A VLAN of another interface's device (IEEE 802.1Q).
+    Vlan {
+        /// Index into [`Config::interfaces`] of one with a device.
+        parent: usize,
+        /// 1 to 4094.
+        id: u16,
+    },
 }
 
 /// What picks an interface's device.

@@ -100,6 +100,11 @@ pub(super) fn port(value: &DeValue) -> Parsed<u16> {
     number(value, 0, u16::MAX.into(), "a place in the order of discovery").map(|port| port as u16)
 }
 
+pub(super) fn vlan(value: &DeValue) -> Parsed<u16> {
+    // IEEE 802.1Q §9.6: 0 is no VLAN, 4095 is reserved.
+    number(value, 1, 4094, "the number of a VLAN,").map(|vlan| vlan as u16)
+}
+
 pub(super) fn metric(value: &DeValue) -> Parsed<u32> {
     number(value, 0, u32::MAX, "a number")
 }

@@ -3,9 +3,10 @@
 use super::*;
 use crate::attach::Bay;
 use crate::config::Config;
-use crate::interfaces::Interfaces;
+use crate::interfaces::{Change, Interfaces};
 use crate::memory_port::{Arrivals, Wire, attach, echo, ipv4};
 use crate::mesh::mesh;
+use crate::shared::Place;
 use std::boxed::Box;
 use std::format;
 use std::string::String;
@@ -28,6 +29,8 @@ struct Rig {
     wires: Vec<Arc<Wire>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<(u64, usize)>>,
+    /// Statistics of all VLANs there ever were.
+    vlans: Vec<Arc<weir_netif::IfCounters>>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -68,7 +71,8 @@ impl Rig {
             std::thread::spawn(move || {
                 let id = cpu.id();
                 let duty = if id == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
-                let stack = Stack::new(Settings { neighbors: 64, duty, ..Settings::default() });
+                let interfaces = crate::vlans::MAX_INDICES;
+                let stack = Stack::new(Settings { interfaces, neighbors: 64, duty, ..Settings::default() });
                 let mut runner = Runner(Forwarder::new(shared, stack, exchange));
                 while !stop.load(Ordering::Relaxed) {
                     if runner.0.deadline(now()) <= now() {
@@ -88,7 +92,7 @@ impl Rig {
         });
         let bays = bays.collect();
         let interfaces = Interfaces::new(shared, cpus, bays);
-        Rig { shared, interfaces, control, wires, stop, threads, _alone: alone }
+        Rig { shared, interfaces, control, wires, stop, threads, vlans: Vec::new(), _alone: alone }
     }
 
     /// Waits as long as all CPUs live.
@@ -99,7 +103,7 @@ impl Rig {
         });
     }
 
-    fn replace(&mut self, config: &Config) {
+    fn replace(&mut self, config: &Config) -> Change {
         let Rig { interfaces, control, .. } = self;
         // A device that is on its way out is waited for.
         wait_for(|| {
@@ -108,7 +112,14 @@ impl Rig {
                 interfaces.is_settled().then_some(())
             })
         });
-        control.control(|cx| interfaces.replace(cx, config.clone())).unwrap();
+        let change = control.control(|cx| interfaces.replace(cx, config.clone())).unwrap();
+        let devices: Vec<_> = interfaces.bays().map(|(_, bay)| bay.counters()).collect();
+        for own in interfaces.counters() {
+            if !devices.iter().chain(&self.vlans).any(|known| Arc::ptr_eq(known, own)) {
+                self.vlans.push(own.clone());
+            }
+        }
+        change
     }
 
     /// Waits until nothing is under way, ends all CPUs, and checks that every packet has come to one end and every
@@ -154,8 +165,9 @@ impl Rig {
     }
 
     fn totals(&self) -> Vec<Totals> {
-        let interfaces = self.interfaces.bays().map(|(_, bay)| bay.counters().totals());
-        interfaces.chain([self.interfaces.unconfigured().totals()]).collect()
+        let interfaces = self.interfaces.bays().map(|(_, bay)| bay.counters());
+        let interfaces: Vec<_> = interfaces.chain(self.vlans.clone()).map(|own| own.totals()).collect();
+        interfaces.into_iter().chain([self.interfaces.unconfigured().totals()]).collect()
     }
 }
 
@@ -171,6 +183,7 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
 }
 
 mod faults;
+mod vlans;
 
 const A: &str = "\"10.0.0.1/24\"";
 const B: &str = "\"10.0.1.1/24\"";
@@ -364,6 +377,41 @@ fn a_storm_of_changes_loses_no_packet_that_they_do_not_concern() {
     ];
     let strange: Vec<_> = totals.drops().filter(|(reason, _)| !implied.contains(reason)).collect();
     assert!(strange.is_empty(), "{strange:?}");
+}
+
+/// Management may be a configuration ahead of a CPU: it sends queue pairs, then publishes what names them.
+#[test]
+fn a_queue_pair_waits_for_the_configuration_that_brings_it() {
+    let _alone = CPUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let arena = Arena::new(std::vec![0; 64 * BUFFER].leak());
+    let shared: &'static Shared = Box::leak(Box::new(Shared::new(arena, 1)));
+    let mut cpu = wait_for(|| claim(CpuId::BOOT));
+    let mut control = wait_for(claim_any);
+    let exchange = mesh(1).pop().unwrap();
+    let mut runner = Runner(Forwarder::new(shared, Stack::new(Settings::default()), exchange));
+    let wire = sink(0, 1, |_, _| ());
+    let mut device = attach(&wire);
+    let pair = control.control(|cx| device.queues(cx)).pop().unwrap();
+    let place = Place { port: IfIndex(0), attachment: 1, queues: 1 };
+    let mut publish = |generation, places: &[Option<Place>], sent| {
+        let running = Running {
+            generation,
+            snapshot: weir_netstack::Snapshot::empty(),
+            places: places.into(),
+            sent: [sent].into(),
+            cpus: 1,
+            steering: crate::shared::Steering::Off,
+        };
+        control.control(|cx| drop(shared.running.publish(cx, Box::new(running))));
+        raise(CpuId::BOOT, MESSAGE);
+        while round(&mut cpu, &mut runner) == More::Yes {}
+        (shared.inbox.of(CpuId::BOOT).len(), runner.0.ports.len(), shared.returned.len())
+    };
+    let port = Port::new(IfIndex(0), 1, pair.source, pair.queue, arena.slots());
+    assert!(shared.inbox.of(CpuId::BOOT).push(port).is_ok());
+    assert_eq!(publish(1, &[], 0), (1, 0, 0), "(inbox, ports, returned) under a configuration that is older");
+    assert_eq!(publish(2, &[Some(place)], 1), (0, 1, 0));
+    assert_eq!(publish(3, &[], 1), (0, 0, 1));
 }
 
 /// NetBSD's list of what MP-safety of its network stack lacks names it: an address becomes visible piece by piece, and

@@ -224,16 +224,22 @@ fn trace_once(rig: &LinuxRig, port: usize) -> Result<()> {
 }
 
 fn verify_capture(path: &str) -> Result<()> {
+    verify_checksums(path, "frame")
+}
+
+/// Every checksum in the part of a capture that `which` selects must be right, and there must be many.
+pub(super) fn verify_checksums(path: &str, which: &str) -> Result<()> {
     let options = ["ip", "tcp", "udp"].map(|name| format!("{name}.check_checksum:TRUE"));
     let tshark = |filter: &str| -> Result<String> {
         let mut list = vec!["-n", "-r", path];
         options.iter().for_each(|option| list.extend(["-o", option.as_str()]));
         // Fragments are judged by their headers; reassembly would hide them.
-        list.extend(["-Y", filter]);
+        let filter = format!("({which}) && ({filter})");
+        list.extend(["-Y", &filter]);
         let output = crate::command::run(
             std::process::Command::new("tshark").args(&list),
             &[],
-            Duration::from_secs(60),
+            Duration::from_secs(120),
         )?;
         output.success("tshark")
     };

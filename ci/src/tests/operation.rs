@@ -34,7 +34,10 @@ fn names_functions(cx: &Context) -> Result<()> {
     router.machine.wait("weir: fatal", cx.image.patience())?;
     router.machine.wait("rebooting", PATIENCE)?;
     let text = router.machine.console.text();
-    ensure!(text.contains("no ") && text.contains("start.rs:"), "cause and place are missing:\n{text}");
+    ensure!(
+        text.contains("4 MiB of memory are too little") && text.contains("start.rs:"),
+        "cause and place are missing:\n{text}"
+    );
     ensure!(crate::symbolize::has_backtrace(&text), "no backtrace:\n{text}");
     let image = crate::router::weir_debug()?;
     if image.is_file() {

@@ -1,7 +1,6 @@
 //! What a guest holds: memory and buffers by its own account; grants, event channels and pages by Xen's. Vifs that come
 //! and go again must leave all of it as it was.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -24,19 +23,18 @@ pub(crate) fn weir(dom0: &mut Dom0, guest: &Guest) -> Result<Table> {
 }
 
 fn read(dom0: &mut Dom0, guest: &Guest) -> Result<Table> {
-    let before = guest.console(dom0)?.len();
+    let before = guest.console_len(dom0)?;
     guest.type_keys(dom0, "s")?;
     let deadline = Instant::now() + NOTICE;
-    let mut length = before;
+    let mut length = 0;
     loop {
         std::thread::sleep(Duration::from_millis(300));
-        let text = guest.console(dom0)?;
-        let new = text.get(before..).unwrap_or_default();
+        let new = guest.console_after(dom0, before)?;
         // It is whole once nothing more comes.
-        if new.contains("memory") && text.len() == length {
-            return Ok(table::parse_weir(new));
+        if new.contains("memory") && new.len() == length {
+            return Ok(table::parse_weir(&new));
         }
-        length = text.len();
+        length = new.len();
         ensure!(Instant::now() < deadline, "no table on the guest's console, only {new:?}");
     }
 }
@@ -53,6 +51,10 @@ pub(crate) struct Holdings {
 
 /// Has Xen print its tables, and reads what is about the guest.
 pub(crate) fn holdings(dom0: &mut Dom0, guest: &Guest) -> Result<Holdings> {
+    Ok(parse(&printed(dom0, guest)?, guest.id))
+}
+
+fn printed(dom0: &mut Dom0, guest: &Guest) -> Result<String> {
     let position = dom0.machine.console.position();
     dom0.check("xl debug-keys g; xl debug-keys e", NOTICE)?;
     dom0.machine.console.wait_after(position, "gnttab_usage_print_all ] done", NOTICE)?;
@@ -66,11 +68,24 @@ pub(crate) fn holdings(dom0: &mut Dom0, guest: &Guest) -> Result<Holdings> {
         std::thread::sleep(Duration::from_millis(100));
         let all = dom0.machine.console.since(position);
         if all.len() == lines {
-            let text: String = all.iter().map(|line| format!("{}\n", line.text)).collect();
-            return Ok(parse(&text, guest.id));
+            return Ok(all.iter().map(|line| format!("{}\n", line.text)).collect());
         }
         lines = all.len();
     }
+}
+
+/// dom0's end of the guest's event channel `port`.
+pub(crate) fn far_port(dom0: &mut Dom0, guest: &Guest, port: u32) -> Result<u32> {
+    let text = printed(dom0, guest)?;
+    parse_far_port(&text, guest.id, port).with_context(|| format!("no port {port} of dom0's in {text}"))
+}
+
+fn parse_far_port(text: &str, id: u32, port: u32) -> Option<u32> {
+    let (_, own) = text.split_once(&format!("Event channel information for domain {id}:"))?;
+    let mut lines = own.lines().map(|line| line.strip_prefix("(XEN) ").unwrap_or(line).trim());
+    let line = lines.find(|line| line.starts_with(&format!("{port} [")))?;
+    line.contains(" s=3 ").then_some(())?;
+    line.split(" p=").nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
 fn parse(text: &str, id: u32) -> Holdings {
@@ -113,43 +128,63 @@ pub(crate) fn cycles(dom0: &mut Dom0, guest: &Guest, count: usize, target: IpAdd
         guest.detach(dom0, 2)
     };
     round(dom0, 0).context("first round")?;
-    let own = |dom0: &mut Dom0| -> Result<Option<Table>> {
-        if guest.plan.image == Image::Weir { weir(dom0, guest).map(Some) } else { Ok(None) }
-    };
     let began = Instant::now();
-    let before = (holdings(dom0, guest)?, own(dom0)?);
+    let before = Account::take(dom0, guest)?;
     for number in 1..=count {
         round(dom0, number).with_context(|| format!("round {number} of {count}"))?;
         if number.is_multiple_of(100) {
-            let now = own(dom0)?;
-            let means = now.as_ref().and_then(means).unwrap_or_default();
+            let means = Account::take(dom0, guest)?.means().unwrap_or_default();
             println!("      {number} rounds, {:.0} s: {means}", began.elapsed().as_secs_f64());
         }
     }
-    let after = (holdings(dom0, guest)?, own(dom0)?);
+    let held = before.compare(&Account::take(dom0, guest)?)?;
     let seconds = began.elapsed().as_secs_f64() / count.max(1) as f64;
-    let mut said = format!("{count} rounds, {seconds:.1} s each");
-    for (what, old, new) in [
-        ("grants in use", before.0.grants, after.0.grants),
-        ("grant frames", before.0.frames, after.0.frames),
-        ("event channels", before.0.channels, after.0.channels),
-    ] {
-        let _ = write!(said, "; {what} {old} -> {new}");
+    Ok(format!("{count} rounds, {seconds:.1} s each; {held}"))
+}
+
+/// All that a guest holds.
+pub(crate) struct Account {
+    xen: Holdings,
+    /// Weir's own table.
+    own: Option<Table>,
+}
+
+impl Account {
+    pub(crate) fn take(dom0: &mut Dom0, guest: &Guest) -> Result<Account> {
+        let own = if guest.plan.image == Image::Weir { Some(weir(dom0, guest)?) } else { None };
+        Ok(Account { xen: holdings(dom0, guest)?, own })
     }
-    if let (Some(old), Some(new)) = (&before.1, &after.1) {
-        let (old, new) = (means(old).unwrap_or_default(), means(new).unwrap_or_default());
-        let _ = write!(said, "; {new}");
-        ensure!(old == new, "it keeps what is Xen's: {old} -> {new}");
+
+    fn means(&self) -> Option<String> {
+        means(self.own.as_ref()?)
     }
-    let memory = |table: &Option<Table>| table.as_ref().and_then(|table| table.memory);
-    if let Some((old, new)) = memory(&before.1).zip(memory(&after.1)) {
-        let _ = write!(said, "; {} -> {} KiB, {} -> {} buffers", old.kib, new.kib, old.buffers, new.buffers);
-        ensure!(new.kib <= old.kib && new.buffers <= old.buffers + RING, "it keeps memory: {said}");
+
+    /// Nothing may stay behind until `after`. What was held then and now.
+    pub(crate) fn compare(&self, after: &Account) -> Result<String> {
+        let mut said = Vec::new();
+        for (what, old, new) in [
+            ("grants in use", self.xen.grants, after.xen.grants),
+            ("grant frames", self.xen.frames, after.xen.frames),
+            ("event channels", self.xen.channels, after.xen.channels),
+        ] {
+            said.push(format!("{what} {old} -> {new}"));
+        }
+        if let Some((old, new)) = self.means().zip(after.means()) {
+            ensure!(old == new, "it keeps what is Xen's: {old} -> {new}");
+            said.push(new);
+        }
+        let memory = |account: &Account| account.own.as_ref()?.memory;
+        if let Some((old, new)) = memory(self).zip(memory(after)) {
+            said.push(format!("{} -> {} KiB, {} -> {} buffers", old.kib, new.kib, old.buffers, new.buffers));
+            let kept = new.kib > old.kib || new.buffers > old.buffers + RING;
+            ensure!(!kept, "it keeps memory: {}", said.join("; "));
+        }
+        let said = said.join("; ");
+        // A grant in the middle of its use may be seen or not.
+        let leak = after.xen.channels > self.xen.channels || after.xen.frames > self.xen.frames;
+        ensure!(!leak && after.xen.grants <= self.xen.grants + 4, "something stays behind: {said}");
+        Ok(said)
     }
-    // A grant in the middle of its use may be seen or not.
-    let leak = after.0.channels > before.0.channels || after.0.frames > before.0.frames;
-    ensure!(!leak && after.0.grants <= before.0.grants + 4, "something stays behind: {said}");
-    Ok(said)
 }
 
 #[cfg(test)]
@@ -168,5 +203,6 @@ mod tests {
                     (XEN) Polling vCPUs: {}\n(XEN)     port [p/m/s]\n\
                     (XEN)        1 [0/0/  -   ]: s=3 n=0 x=0 d=0 p=24\n";
         assert_eq!(parse(text, 1), Holdings { grants: 2, frames: 3, channels: 1 });
+        assert_eq!((parse_far_port(text, 1, 1), parse_far_port(text, 1, 2)), (Some(24), None));
     }
 }

@@ -132,7 +132,7 @@ fn measure(dom0: &mut Dom0, guest: &Guest, load: Load, seconds: f64) -> Result<S
 }
 
 /// CPU seconds that the guest and dom0 have had.
-fn spent(dom0: &mut Dom0, guest: &Guest) -> Result<(f64, f64)> {
+pub(crate) fn spent(dom0: &mut Dom0, guest: &Guest) -> Result<(f64, f64)> {
     let text = dom0.check("xl list", TOOLSTACK)?;
     let of = |id: u32| {
         let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

@@ -225,6 +225,18 @@ impl Guest {
         Ok(text.replace('\r', ""))
     }
 
+    /// How many bytes its own console has had.
+    pub(crate) fn console_len(&self, dom0: &mut Dom0) -> Result<u64> {
+        let text = dom0.check(&format!("wc -c < {}", log(&self.plan.name)), QUICK)?;
+        text.trim().parse().with_context(|| format!("wc says {text:?}"))
+    }
+
+    /// What came on its own console after so many bytes: all of it takes seconds to read after hours.
+    pub(crate) fn console_after(&self, dom0: &mut Dom0, bytes: u64) -> Result<String> {
+        let script = format!("tail -c +{} {}", bytes + 1, log(&self.plan.name));
+        Ok(dom0.check(&script, QUICK)?.replace('\r', ""))
+    }
+
     /// Waits until the guest's console has `needle`; the line. Quotes the console if it does not come.
     pub(crate) fn wait(&self, dom0: &mut Dom0, needle: &str, limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;

@@ -13,10 +13,11 @@ use crate::command::{self, capture};
 use crate::cpio::Archive;
 
 /// Programs of dom0 beside busybox, by name on the usual path. Busybox's own shell would prefer its own `ip` to iproute2's.
-const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool"];
+const PROGRAMS: &[&str] = &["dash", "ip", "ping", "iperf3", "ethtool", "perl"];
 
 /// Xen's programs, in the folder of its version.
-const XEN_PROGRAMS: &[&str] = &["xl", "xenstored", "xenconsoled", "xen-init-dom0", "xenctx", "xen-hvmctx"];
+const XEN_PROGRAMS: &[&str] =
+    &["xl", "xenstored", "xenconsoled", "xen-init-dom0", "xenctx", "xen-hvmctx", "libxl-save-helper"];
 
 /// xenstore's programs.
 const STORE_PROGRAMS: &[&str] = &["ls", "read", "write", "list", "exists", "rm", "watch", "chmod", "control"];
@@ -24,7 +25,11 @@ const STORE_PROGRAMS: &[&str] = &["ls", "read", "write", "list", "exists", "rm",
 /// glibc opens it when a thread ends; `ldd` does not know.
 const UNWINDER: &str = "/lib/x86_64-linux-gnu/libgcc_s.so.1";
 
-const MODULES: &[&str] = &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback"];
+/// Netback's own limit on queues is dom0's number of CPUs.
+const QUEUES: &str = "max_queues=4";
+
+const MODULES: &[&str] =
+    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback", "8021q"];
 
 /// Mounts, modules, Xen's daemons, then commands from the lab. `MODULES` stands for the lines that load modules.
 const INIT: &str = "#!/bin/sh
@@ -187,7 +192,7 @@ impl Sources {
     /// Of all names, sizes and times, and of this program's own part.
     fn digest(&self) -> Result<String> {
         let mut digest = Sha256::new();
-        digest.update([INIT, VIF_SCRIPT].concat());
+        digest.update([INIT, VIF_SCRIPT, QUEUES].concat());
         digest.update(self.applets.join(" "));
         let busybox = PathBuf::from("/bin/busybox");
         for path in self.files.iter().chain(&self.modules).chain([&busybox]) {
@@ -213,7 +218,8 @@ impl Sources {
         for module in &self.modules {
             let name = module.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             tree.0.insert(format!("usr/lib/modules/{name}"), Entry::read(module)?);
-            loads.push_str(&format!("insmod /lib/modules/{name}\n"));
+            let parameters = if name.starts_with("xen-netback.") { QUEUES } else { "" };
+            loads.push_str(&format!("insmod /lib/modules/{name} {parameters}\n"));
         }
         for path in &self.files {
             tree.0.insert(home(path)?, Entry::read(path)?);

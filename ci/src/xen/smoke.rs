@@ -9,6 +9,7 @@ use super::account;
 use super::dom0::Dom0;
 use super::guest::{Guest, Hosts, Plan, Source, weir_toml};
 use super::traffic::{self, Bulk};
+use super::{spread, upsets};
 use crate::router::{Config, Image};
 
 /// What to run.
@@ -20,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) cycles: usize,
     /// Only steps whose name has this.
     pub(crate) only: String,
+    /// Long steps too.
+    pub(crate) all: bool,
 }
 
 /// One step; what it returns is shown beside its name.
@@ -27,15 +30,21 @@ struct Step {
     name: &'static str,
     /// Only Weir has this.
     weir: bool,
+    /// It takes a minute or more: only if it is asked for.
+    long: bool,
     run: fn(&mut Smoke) -> Result<String>,
 }
 
 const fn step(name: &'static str, run: fn(&mut Smoke) -> Result<String>) -> Step {
-    Step { name, weir: false, run }
+    Step { name, weir: false, long: false, run }
 }
 
 const fn weir(name: &'static str, run: fn(&mut Smoke) -> Result<String>) -> Step {
-    Step { name, weir: true, run }
+    Step { name, weir: true, long: false, run }
+}
+
+const fn long(name: &'static str, run: fn(&mut Smoke) -> Result<String>) -> Step {
+    Step { name, weir: true, long: true, run }
 }
 
 /// In the order they run. A step that needs a guest and finds none starts one.
@@ -53,20 +62,30 @@ const STEPS: &[Step] = &[
     step("plug", Smoke::plug),
     step("unplug", Smoke::unplug),
     step("plug-cycles", Smoke::cycles),
+    weir("backend-rebinds", |s| s.upset(upsets::rebind)),
+    weir("backend-closes", |s| s.upset(upsets::close)),
+    weir("mtu-and-carrier", |s| s.with(upsets::retune)),
+    long("event-storm", |s| s.with(upsets::storm)),
+    long("save-refused", |s| s.with(upsets::save)),
     step("shutdown", Smoke::shutdown),
+    weir("buffers-run-out-in-16-mib", Smoke::starve),
     step("boot-store-2-cpus", |s| s.boot(2, Source::Store)),
     step("ping-ipv4-2-cpus", |s| s.ping(Family::V4)),
     step("ping-ipv6-2-cpus", |s| s.ping(Family::V6)),
     step("tcp-ipv4-2-cpus", |s| s.bulk(Family::V4, Bulk::Tcp)),
     step("tcp-ipv6-2-cpus", |s| s.bulk(Family::V6, Bulk::Tcp)),
+    weir("spread-by-hash", Smoke::spread),
     weir("reconfigure-by-store", Smoke::reconfigure),
     weir("refuse-by-store", Smoke::refuse),
+    weir("vlan-by-store", Smoke::vlan),
     step("plug-2-cpus", Smoke::plug),
     step("unplug-2-cpus", Smoke::unplug),
     step("shutdown-2-cpus", Smoke::shutdown),
     step("reboot-asked-by-toolstack", Smoke::reboot),
 ];
 
+/// The host on a VLAN: behind those of the ports.
+const VLAN_HOST: usize = 3;
 const UDP: Bulk = Bulk::Udp { mbit: 10 };
 
 /// How soon a domain must be gone that was asked to end.
@@ -98,10 +117,11 @@ pub(crate) fn run(options: Options) -> Result<bool> {
         .iter()
         .filter(|step| !step.weir || options.image == Image::Weir)
         .filter(|step| step.name.contains(&options.only))
+        .filter(|step| !step.long || options.all || !options.only.is_empty())
         .collect();
     ensure!(!wanted.is_empty(), "no step has \"{}\" in its name; --list names them all", options.only);
     let began = Instant::now();
-    let limit = Duration::from_secs(900 + 60 * options.cycles as u64);
+    let limit = Duration::from_secs(1500 + 60 * options.cycles as u64);
     let mut dom0 = Dom0::start(&[options.image], limit)?;
     let hosts = Hosts::make(&mut dom0, "r")?;
     show("ok", "xen-and-dom0", began, "Xen, its store and a Linux dom0 run");
@@ -304,6 +324,66 @@ impl Smoke {
         })
     }
 
+    /// A VLAN comes on the first vif at run time. Its host and that of the second vif reach each other: TCP's super-packets
+    /// have to be cut for it, and its checksums completed, as the backend does neither behind a tag.
+    fn vlan(&mut self) -> Result<String> {
+        self.stored()?;
+        let far = self.hosts.identity(1)?;
+        let (v4, v6): (std::net::Ipv4Addr, std::net::Ipv6Addr) =
+            ("198.18.30.2".parse().context("address")?, "2001:db8:30::2".parse().context("address")?);
+        let config = weir_toml(&Config::three_ports());
+        let tagged = "\n[interface.tagged]\nparent = \"wan\"\nvlan = 30\n\
+                      addresses = [\"198.18.30.1/24\", \"2001:db8:30::1/64\"]\n";
+        self.with(|dom0, guest| {
+            let (outer, host) = (guest.hosts.name(0), guest.hosts.name(VLAN_HOST));
+            let script = format!(
+                "ip netns add {host} && ip -n {host} link set lo up && \
+                 ip -n {outer} link add link vif{}.0 name vlan30 type vlan id 30 && \
+                 ip -n {outer} link set vlan30 netns {host} && ip netns exec {host} sh -c '\
+                 for s in all default vlan30; do echo 0 > /proc/sys/net/ipv6/conf/$s/accept_dad; done' && \
+                 ip -n {host} link set vlan30 up && ip -n {host} addr add {v4}/24 dev vlan30 && \
+                 ip -n {host} addr add {v6}/64 dev vlan30 nodad && \
+                 ip -n {host} route add default via 198.18.30.1 && \
+                 ip -n {host} route add default via 2001:db8:30::1",
+                guest.id
+            );
+            dom0.check(&script, NOTICE)?;
+            guest.store(dom0, "xenstore-rm $D/data/weir/status")?;
+            guest.configure(dom0, &(config.clone() + tagged))?;
+            guest.outcome(dom0, "ok", NOTICE)?;
+            let mut figures = Vec::new();
+            for to in [far.v4.into(), far.v6.into()] {
+                figures
+                    .push(format!("ping {:.1} ms", traffic::ping(dom0, &guest.hosts, VLAN_HOST, to)?.mean));
+            }
+            let there = (VLAN_HOST, 1);
+            let back = (1, VLAN_HOST);
+            for (way, address) in
+                [(there, far.v4.into()), (there, far.v6.into()), (back, v4.into()), (back, v6.into())]
+            {
+                let done = traffic::transfer(dom0, &guest.hosts, way, address, Bulk::Tcp, 3)?;
+                ensure!(done.mbit > 1.0, "TCP to {address}: {:.2} Mbit/s", done.mbit);
+                figures.push(format!("TCP to {address} {:.1} Mbit/s", done.mbit));
+            }
+            let table = account::weir(dom0, guest)?;
+            let (received, sent) = (table.received("tagged"), table.sent("tagged"));
+            ensure!(received > 1000 && sent > 1000, "{received} and {sent} packets:\n{}", table.text);
+            for reason in ["offload-malformed", "offload-unsupported", "device-refused", "tx-ring-full"] {
+                ensure!(table.drops(reason) == 0, "{reason}:\n{}", table.text);
+            }
+            guest.store(dom0, "xenstore-rm $D/data/weir/status")?;
+            guest.configure(dom0, &config)?;
+            guest.outcome(dom0, "ok", NOTICE)?;
+            ensure!(
+                traffic::ping(dom0, &guest.hosts, VLAN_HOST, far.v4.into()).is_err(),
+                "the VLAN that was taken out still works"
+            );
+            traffic::ping(dom0, &guest.hosts, 0, far.v4.into()).context("the vif without it")?;
+            dom0.check(&format!("ip netns del {host}"), NOTICE)?;
+            Ok(figures.join("; "))
+        })
+    }
+
     /// A third vif comes while the guest runs, and carries traffic to both other networks.
     fn plug(&mut self) -> Result<String> {
         let targets = [Family::V4, Family::V6].map(|family| self.address(0, family));
@@ -338,6 +418,31 @@ impl Smoke {
     fn cycles(&mut self) -> Result<String> {
         let (count, target) = (self.options.cycles, self.address(0, Family::V4)?);
         self.with(|dom0, guest| account::cycles(dom0, guest, count, target))
+    }
+
+    /// A backend's coming and going, ten times at most.
+    fn upset(&mut self, upset: fn(&mut Dom0, &Guest, usize) -> Result<String>) -> Result<String> {
+        let count = self.options.cycles.min(10);
+        self.with(|dom0, guest| upset(dom0, guest, count))
+    }
+
+    /// Flows reach the CPUs that the hash says.
+    fn spread(&mut self) -> Result<String> {
+        self.stored()?;
+        self.with(spread::check)
+    }
+
+    /// In a guest of its own, which goes afterwards.
+    fn starve(&mut self) -> Result<String> {
+        if let Some(guest) = self.guest.take() {
+            guest.destroy(&mut self.dom0)?;
+        }
+        let plan = Plan { memory_mib: 16, ..self.plan(1, Source::Module) };
+        let guest = Guest::create(&mut self.dom0, &plan, &self.hosts)?;
+        guest.ready(&mut self.dom0)?;
+        let text = upsets::starve(&mut self.dom0, &guest);
+        guest.destroy(&mut self.dom0)?;
+        text
     }
 
     fn shutdown(&mut self) -> Result<String> {

@@ -22,6 +22,7 @@ const ROOT: u8 = b'\\';
 /// Resource descriptor tags, ACPI 6.5, 6.4.2 and 6.4.3.
 const FIXED_MEMORY: u8 = 0x86;
 const DWORD_SPACE: u8 = 0x87;
+const IO_PORTS: u8 = 0x47;
 const EXTENDED_INTERRUPT: u8 = 0x89;
 const END_TAG: u8 = 0x79;
 
@@ -81,6 +82,23 @@ pub(super) fn fixed_devices(aml: &[u8], hid: &[u8; 8]) -> Vec<MmioDevice> {
             resources(rest.get(..DEVICE_SPAN).unwrap_or(rest))
         })
         .collect()
+}
+
+/// The ports of the first device with `_HID` `hid` whose `_CRS` is one fixed range of at least `least` ports: the first.
+pub(super) fn ports(aml: &[u8], hid: &[u8; 8], least: u8) -> Option<u16> {
+    named(aml, b"_HID").find_map(|object| {
+        let [STRING, rest @ ..] = object else { return None };
+        let rest = rest.strip_prefix(hid)?.strip_prefix(&[0])?;
+        // Tag, decoding of 16 bits, lowest and highest base, alignment, length; then the end.
+        rest.get(..DEVICE_SPAN).unwrap_or(rest).windows(9).find_map(|window| match *window {
+            [IO_PORTS, 1, low, high, low_max, high_max, _, len, END_TAG]
+                if (low, high) == (low_max, high_max) && len >= least =>
+            {
+                Some(u16::from_le_bytes([low, high]))
+            }
+            _ => None,
+        })
+    })
 }
 
 fn resources(span: &[u8]) -> Option<MmioDevice> {

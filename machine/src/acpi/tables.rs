@@ -18,7 +18,7 @@ pub trait Memory<'a> {
 
 /// The machine's own memory.
 #[cfg(feature = "image")]
-pub(super) struct Physical;
+pub(crate) struct Physical;
 
 #[cfg(feature = "image")]
 impl Memory<'static> for Physical {

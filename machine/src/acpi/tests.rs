@@ -87,6 +87,7 @@ fn reads_q35() {
             reset: Some((Register::Port(0xCF9), 15)),
         },
         virtio_mmio: vec![],
+        fw_cfg: Some(0x510),
         problems: vec![],
     };
     assert_eq!(read(&q35(), Q35_RSDP), expected);
@@ -102,6 +103,7 @@ fn reads_pc() {
     assert_eq!(info.power.reset, None);
     assert_eq!(info.ecam, []);
     assert_eq!(info.pci_windows, [(0x1000_0000, 0xFEBF_FFFF)]);
+    assert_eq!(info.fw_cfg, Some(0x510));
 }
 
 #[test]
@@ -114,6 +116,7 @@ fn reads_microvm() {
     let (trigger, polarity) = (Trigger::Level, Polarity::High);
     assert_eq!(info.virtio_mmio, [MmioDevice { base: 0xFEB0_2E00, len: 512, gsi: 47, trigger, polarity }]);
     assert_eq!(info.pm_timer, None);
+    assert_eq!(info.fw_cfg, Some(0x510));
     let power = Power {
         s5: Some((5, 0)),
         sleep_control: Some(Register::Memory(0xFEA0_0200)),
@@ -121,6 +124,19 @@ fn reads_microvm() {
         ..Power::default()
     };
     assert_eq!(info.power, power);
+}
+
+#[test]
+fn fw_cfg_is_where_its_fixed_ports_are_whole() {
+    let body = |crs: &[u8]| [b"\x08_HID\rQEMU0002\0\x08_CRS\x11\r\n\n".as_slice(), crs].concat();
+    let found = |crs: &[u8]| aml::ports(&body(crs), b"QEMU0002", 2);
+    assert_eq!(found(&[0x47, 1, 0x10, 5, 0x10, 5, 1, 2, 0x79, 0]), Some(0x510));
+    assert_eq!(found(&[0x47, 1, 0x10, 5, 0x10, 5, 1, 1, 0x79, 0]), None, "one port is too few");
+    assert_eq!(found(&[0x47, 1, 0x10, 5, 0x10, 6, 1, 2, 0x79, 0]), None, "it may lie elsewhere");
+    assert_eq!(found(&[0x47, 1, 0x10, 5, 0x10, 5, 1]), None, "cut");
+    let far = [&[0; 300][..], &[0x47, 1, 0x10, 5, 0x10, 5, 1, 2, 0x79, 0]].concat();
+    assert_eq!(found(&far), None, "another device's");
+    assert_eq!(aml::ports(&body(&[0x47, 1, 0x10, 5, 0x10, 5, 1, 2, 0x79]), b"QEMU0003", 2), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! ACPI sleep state S5 and the PC's ways to reset.
 
 use crate::acpi::{Info, Power, Register};
+use crate::hermit;
 use crate::mmio::Window;
 use crate::xen::{self, End};
 use crate::{clock, port};
@@ -95,10 +96,11 @@ pub fn init(acpi: &Info) {
     });
 }
 
-/// Switches the machine off; a domain of Xen ends. Where that is not possible the CPU halts for good.
+/// Switches the machine off; a domain of Xen and a machine of uhyve end. Where that is not possible the CPU halts for good.
 pub fn off() -> ! {
     interrupts::disable();
     xen::end(End::PowerOff);
+    hermit::end(hermit::status::OFF);
     if let Some(registers) = REGISTERS.try_lock().as_deref().and_then(Option::as_ref) {
         if let Some((control, kind)) = &registers.sleep {
             control.write_u8(kind << REDUCED_SLP_TYP_SHIFT | REDUCED_SLP_EN);
@@ -115,10 +117,11 @@ pub fn off() -> ! {
 }
 
 /// Resets the machine: by Xen, the ACPI reset register, the chipset, the keyboard controller, a triple fault, in
-/// this order until one works.
+/// this order until one works. uhyve cannot: there the machine ends with a status of its own.
 pub fn reboot() -> ! {
     interrupts::disable();
     xen::end(End::Reboot);
+    hermit::end(hermit::status::REBOOT);
     if let Some(registers) = REGISTERS.try_lock().as_deref().and_then(Option::as_ref)
         && let Some((register, value)) = &registers.reset
     {
@@ -135,8 +138,9 @@ pub fn reboot() -> ! {
     triple_fault()
 }
 
-/// Ends QEMU with status `2 · code + 1` if it has `isa-debug-exit` at port 0xF4; else [`off`].
+/// Ends uhyve with status `code`, QEMU with `2 · code + 1` if it has `isa-debug-exit` at port 0xF4; else [`off`].
 pub fn exit(code: u8) -> ! {
+    hermit::end(code.into());
     port::write(DEBUG_EXIT, code);
     off()
 }

@@ -87,6 +87,17 @@ impl Advertiser {
         }
     }
 
+    /// Forgets, without a farewell, the schedules of interfaces that are `gone`.
+    pub(crate) fn forget(&mut self, timers: &mut Timers, gone: impl Fn(IfIndex) -> bool) {
+        for (index, place) in (0..).map(IfIndex).zip(&mut self.schedules) {
+            if gone(index)
+                && let Some(schedule) = place.take()
+            {
+                timers.cancel(schedule.timer);
+            }
+        }
+    }
+
     /// A host asked: the next advertisement comes soon, though not sooner than 3 s after the last.
     pub(crate) fn solicited(&mut self, interface: IfIndex, now: Instant, timers: &mut Timers) {
         let delay = self.random_below(MAX_DELAY);

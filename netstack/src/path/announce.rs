@@ -1,14 +1,15 @@
 //! Telling links which addresses the router has on them, once each: on the CPU that speaks for the router.
 
 use super::*;
+use crate::snapshot::LinkId;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 /// Addresses remembered for each interface there can be. A router with more announces the rest with every change.
 const EACH: usize = 34;
 
-/// An address that a link was told: on which interface, at which station.
-type Told = (IfIndex, [u8; 6], IpAddr);
+/// An address that a link was told, and at which station.
+type Told = (LinkId, [u8; 6], IpAddr);
 
 /// What links were told that is still true. Sorted; made with room for all, it never grows.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Stack {
     /// Takes note of an address; whether its link was not told of it.
     fn is_news(&mut self, interface: &Interface, address: IpAddr) -> bool {
         let Announced { told, next } = &mut self.announced;
-        let what = (interface.index, interface.mac, address);
+        let what = (interface.link, interface.mac, address);
         if next.len() < next.capacity() {
             next.push(what);
         }

@@ -10,6 +10,7 @@ mod local;
 mod network;
 mod offload;
 mod reconfiguration;
+mod vlans;
 
 const LAN: &str = "10.0.1.1/24";
 const WAN: &str = "192.0.2.1/24";

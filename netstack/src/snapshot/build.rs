@@ -13,7 +13,8 @@ impl Snapshot {
         if plan.interfaces.len() > usize::from(u16::MAX) {
             return Err(Conflict::TooManyInterfaces);
         }
-        let interfaces = table(&plan.interfaces)?;
+        let mut interfaces = table(&plan.interfaces)?;
+        on_vlans(&plan.interfaces, &mut interfaces)?;
         let present: Vec<&Interface> = interfaces.iter().flatten().collect();
         check_names(&present)?;
         check_networks(&present)?;
@@ -55,6 +56,35 @@ fn table(wishes: &[InterfacePlan]) -> Result<Box<[Option<Interface>]>, Conflict>
     Ok(table.into())
 }
 
+/// Joins interfaces on VLANs with their parents.
+fn on_vlans(wishes: &[InterfacePlan], table: &mut [Option<Interface>]) -> Result<(), Conflict> {
+    for (n, wish) in (0..).zip(wishes) {
+        let (Some(VlanPlan { parent, id }), index) = (wish.vlan, wish.index.unwrap_or(IfIndex(n))) else {
+            continue;
+        };
+        let bad = || Conflict::Vlan(wish.name.clone());
+        let port = table.get_mut(parent.index()).and_then(Option::as_mut);
+        let port = port.filter(|port| port.link.vlan == 0 && (1..=MAX_VLAN).contains(&id)).ok_or_else(bad)?;
+        let none = || Vlans((0..=MAX_VLAN).map(|_| None).collect());
+        let place = port.vlans.get_or_insert_with(none).0.get_mut(usize::from(id)).ok_or_else(bad)?;
+        if place.replace(index).is_some() {
+            return Err(bad());
+        }
+        let (mac, offloads, state) = (port.mac, port.offloads.tagged(), port.state);
+        if let Some(interface) = table.get_mut(index.index()).and_then(Option::as_mut) {
+            interface.offloads = offloads;
+            // Where the port is down no frame of a VLAN passes either.
+            if state == State::Down {
+                interface.state = State::Down;
+            }
+            if interface.mac != mac {
+                return Err(Conflict::Station(wish.name.clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict> {
     let [first, ..] = wish.mac;
     if first & 1 != 0 || wish.mac == [0; 6] {
@@ -76,8 +106,14 @@ fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict
     if local.is_empty() && wish.mtu >= MIN_MTU6 {
         local.push(link_local(wish.mac));
     }
+    let link = match wish.vlan {
+        Some(VlanPlan { parent, id }) => LinkId { port: parent, vlan: id },
+        None => LinkId { port: index, vlan: 0 },
+    };
     Ok(Interface {
         index,
+        link,
+        vlans: None,
         mac: wish.mac,
         mtu: wish.mtu,
         offloads: wish.offloads,

@@ -12,6 +12,9 @@ pub const MIN_MTU4: u16 = 68;
 /// Smallest MTU of an IPv6 link (RFC 8200 §5). IPv6 is off on links below.
 pub const MIN_MTU6: u16 = 1280;
 
+/// Highest number of a VLAN; 4095 is reserved (IEEE 802.1Q §9.6).
+pub const MAX_VLAN: u16 = 4094;
+
 /// What the router shall be: the control side's wish.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -29,6 +32,9 @@ pub struct InterfacePlan {
     /// Its place in the table, the same in each snapshot for as long as CPUs are to know it again. `None`: its place in
     /// the plan.
     pub index: Option<IfIndex>,
+    /// On a VLAN of another interface, instead of a device of its own: `mac` is that one's too, and so are the offloads as far as they do
+    /// tagged frames.
+    pub vlan: Option<VlanPlan>,
     /// For people. Unique.
     pub name: String,
     /// Station address.
@@ -55,6 +61,7 @@ impl InterfacePlan {
     pub fn new(name: impl Into<String>, mac: [u8; 6]) -> Self {
         Self {
             index: None,
+            vlan: None,
             name: name.into(),
             mac,
             mtu: 1500,
@@ -66,6 +73,15 @@ impl InterfacePlan {
             counters: Arc::default(),
         }
     }
+}
+
+/// Which VLAN an interface is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VlanPlan {
+    /// The interface with the device.
+    pub parent: IfIndex,
+    /// 1 to [`MAX_VLAN`], another one for each interface with this parent.
+    pub id: u16,
 }
 
 /// Source check of packets received on an interface (RFC 3704 §2).
@@ -174,10 +190,12 @@ pub enum Conflict {
     IndexTwice(IfIndex),
     /// Two interfaces have this name.
     NameTwice(String),
-    /// The station address of this interface is a group or zero.
+    /// The station address of this interface is a group or zero, or on a VLAN another than its parent's.
     Station(String),
     /// The MTU of this interface is below [`MIN_MTU4`], or below [`MIN_MTU6`] with an IPv6 address.
     Mtu(String),
+    /// The VLAN of this interface is none, its parent is not there or on a VLAN itself, or another interface has both.
+    Vlan(String),
     /// Not an address a host can have, or not a prefix length.
     NotAHost(IpAddr, u8),
     /// Two interfaces have this address, or one has it twice.
@@ -201,6 +219,7 @@ impl core::fmt::Display for Conflict {
             Self::NameTwice(name) => write!(f, "two interfaces are named {name}"),
             Self::Station(name) => write!(f, "{name}: not a station address"),
             Self::Mtu(name) => write!(f, "{name}: the MTU is too small"),
+            Self::Vlan(name) => write!(f, "{name}: not a VLAN of its own on an interface with a device"),
             Self::NotAHost(address, len) => write!(f, "{address}/{len} is not a host's address"),
             Self::AddressTwice(address) => write!(f, "{address} exists twice"),
             Self::Overlap(address, len) => {

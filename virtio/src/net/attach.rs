@@ -8,17 +8,18 @@ use super::receive::Receiver;
 use super::transmit::Transmitter;
 use super::{Filter, MAX_QUEUE_SIZE, MIN_QUEUE_SIZE, Net, Options, header, rss};
 use crate::error::Error;
-use crate::health::Health;
 use crate::queue::{Events, SplitQueue};
 use crate::transport::{Event, Interrupts, Notify, QueueMemory, Transport, advance, reset};
+use crate::violation::Health;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use virtio_spec::DeviceStatus;
 use virtio_spec::net::F;
 use weir_machine::interrupt::{self, Interrupt};
-use weir_machine::{clock, debug, warn};
+use weir_machine::{clock, debug, hermit, warn};
 use weir_netif::{DeviceInfo, MIN_CAPACITY, Offloads, QueuePair};
 use weir_sync::CpuId;
 
@@ -33,6 +34,10 @@ const DEFAULT_MTU: u16 = 1500;
 
 /// Attaches a network device.
 pub(super) fn attach(transport: Box<dyn Transport>, options: &Options) -> Result<Net, Error> {
+    new(transport).run(options)
+}
+
+fn new(transport: Box<dyn Transport>) -> Attach {
     let name = format!("virtio-net {}", transport.place());
     let info = DeviceInfo { name, mac: [0; 6], mtu: DEFAULT_MTU, queues: 0, offloads: Offloads::empty() };
     // From here on a failure drops this, which resets the device.
@@ -46,7 +51,16 @@ pub(super) fn attach(transport: Box<dyn Transport>, options: &Options) -> Result
         interrupts: Vec::new(),
         config_source: 0,
     };
-    Attach { net, status: DeviceStatus::empty(), max_pairs: 1 }.run(options)
+    Attach { net, status: DeviceStatus::empty(), max_pairs: 1 }
+}
+
+/// Says of a network device what can be said before features are settled, and resets it. It must not run for that:
+/// uhyve's cannot be reset once it did.
+pub(super) fn look(transport: Box<dyn Transport>) -> Result<DeviceInfo, Error> {
+    let mut attach = new(transport);
+    let (_, config) = attach.wake()?;
+    attach.describe(0, &config, false);
+    Ok(attach.net.info.clone())
 }
 
 struct Attach {
@@ -58,20 +72,18 @@ struct Attach {
 
 impl Attach {
     fn run(mut self, options: &Options) -> Result<Net, Error> {
-        if !reset(&mut *self.net.transport) {
-            return Err(Error::ResetTimeout);
-        }
-        self.advance(DeviceStatus::ACKNOWLEDGE);
-        self.advance(DeviceStatus::DRIVER);
-        let config = self.negotiate(options)?;
+        let (offered, config) = self.wake()?;
+        self.negotiate(options, offered, &config)?;
         let pairs = self.queue_pairs(options.queue_pairs);
-        self.set_up_pairs(pairs)?;
+        self.set_up_pairs(pairs, options.receive_buffers)?;
         self.set_up_control()?;
         self.set_up_config_interrupt()?;
         self.advance(DeviceStatus::DRIVER_OK);
         let hashes = self.steer(pairs, &config)?;
         self.filter(options.filter)?;
         self.describe(pairs, &config, hashes);
+        let bits = features::to_bits(self.net.features);
+        debug!("{}: {pairs} queue pairs, features {bits:#x}", self.net.info.name);
         Ok(self.net)
     }
 
@@ -79,20 +91,32 @@ impl Attach {
         advance(&mut *self.net.transport, &mut self.status, bit);
     }
 
-    /// Settles features (§3.1.1, steps 4 to 6).
-    fn negotiate(&mut self, options: &Options) -> Result<Config, Error> {
+    /// From a reset to what the device offers (§3.1.1, steps 1 to 4).
+    fn wake(&mut self) -> Result<(F, Config), Error> {
+        if !reset(&mut *self.net.transport) {
+            return Err(Error::ResetTimeout);
+        }
+        self.advance(DeviceStatus::ACKNOWLEDGE);
+        self.advance(DeviceStatus::DRIVER);
         let transport = &mut *self.net.transport;
         let offered = features::from_bits(transport.read_features());
         if !offered.contains(F::VERSION_1) {
             return Err(Error::NotVersion1);
         }
+        self.net.features = offered;
         let config = Config::read(transport, offered)?;
+        Ok((offered, config))
+    }
+
+    /// Settles features (§3.1.1, steps 4 to 6).
+    fn negotiate(&mut self, options: &Options, offered: F, config: &Config) -> Result<(), Error> {
         let wanted = Wanted {
             offloads: options.offloads,
             multiqueue: options.queue_pairs > 1 && config.pairs > 1,
             mtu: offered.contains(F::MRG_RXBUF) || config.mtu.is_some_and(|mtu| mtu <= SINGLE_BUFFER_MTU),
         };
         let features = features::choose(offered, wanted);
+        let transport = &mut *self.net.transport;
         transport.write_features(features::to_bits(features));
         self.advance(DeviceStatus::FEATURES_OK);
         let status = DeviceStatus::from_bits_retain(self.net.transport.read_status());
@@ -101,7 +125,7 @@ impl Attach {
         }
         self.net.features = features;
         self.max_pairs = config.pairs;
-        Ok(config)
+        Ok(())
     }
 
     /// How many queue pairs to use: as wanted, as offered, one vector each, one CPU each.
@@ -114,8 +138,10 @@ impl Attach {
         wanted.min(offered).min(vectors).min(weir_sync::cpu::count() as u16).max(1)
     }
 
-    /// Sets up receive queue 2n and transmit queue 2n + 1 of each pair n (§5.1.2).
-    fn set_up_pairs(&mut self, pairs: u16) -> Result<(), Error> {
+    /// Sets up receive queue 2n and transmit queue 2n + 1 of each pair n (§5.1.2); the former share `buffers`.
+    fn set_up_pairs(&mut self, pairs: u16, buffers: usize) -> Result<(), Error> {
+        let share = (buffers / usize::from(pairs)).clamp(MIN_QUEUE_SIZE.into(), MAX_QUEUE_SIZE.into());
+        let share = 1 << share.ilog2();
         for pair in 0..pairs {
             let interrupt = self.interrupt(pair)?;
             let vector = pair;
@@ -126,9 +152,9 @@ impl Attach {
                 return Err(Error::NoInterruptLine);
             }
             let features = self.net.features;
-            let (queue, notify) = self.set_up_queue(2 * pair, MIN_QUEUE_SIZE, Some(vector))?;
+            let (queue, notify) = self.set_up_queue(2 * pair, MIN_QUEUE_SIZE..=share, Some(vector))?;
             let receiver = Receiver::new(queue, notify, features);
-            let (queue, notify) = self.set_up_queue(2 * pair + 1, MIN_QUEUE_SIZE, None)?;
+            let (queue, notify) = self.set_up_queue(2 * pair + 1, MIN_QUEUE_SIZE..=MAX_QUEUE_SIZE, None)?;
             let transmitter = Transmitter { queue, notify, features };
             let queue = Pair::new(Halves { receiver, transmitter, line }, self.net.health.clone());
             self.net.pairs.push(QueuePair {
@@ -148,7 +174,7 @@ impl Attach {
         let multiqueue = self.net.features.intersects(F::MQ | F::RSS);
         let pairs = if multiqueue { self.max_pairs } else { 1 };
         let index = pairs.checked_mul(2).ok_or(Error::QueuePairs(pairs))?;
-        let (queue, notify) = self.set_up_queue(index, MIN_CONTROL_SIZE, None)?;
+        let (queue, notify) = self.set_up_queue(index, MIN_CONTROL_SIZE..=MAX_QUEUE_SIZE, None)?;
         let control = ControlQueue::new(queue, notify, self.net.health.clone()).ok_or(Error::NoMemory)?;
         self.net.control = Some(control);
         Ok(())
@@ -178,12 +204,12 @@ impl Attach {
         Ok(interrupt)
     }
 
-    /// Gives queue `index` memory of its own for at least `least` entries (§4.1.5.1.3, §4.2.3.2), interrupting by
-    /// `vector` or not at all.
+    /// Gives queue `index` memory of its own for a number of entries within `sizes` (§4.1.5.1.3, §4.2.3.2), interrupting
+    /// by `vector` or not at all.
     fn set_up_queue<T>(
         &mut self,
         index: u16,
-        least: u16,
+        sizes: RangeInclusive<u16>,
         vector: Option<u16>,
     ) -> Result<(SplitQueue<T>, Box<dyn Notify>), Error> {
         let transport = &mut *self.net.transport;
@@ -195,8 +221,8 @@ impl Attach {
         if offered == 0 {
             return Err(Error::QueueMissing(index));
         }
-        let size = offered.min(MAX_QUEUE_SIZE);
-        if !offered.is_power_of_two() || size < least {
+        let size = offered.min(*sizes.end());
+        if !offered.is_power_of_two() || size < *sizes.start() {
             return Err(Error::QueueSize(index, offered));
         }
         let events = if self.net.features.contains(F::EVENT_IDX) { Events::Index } else { Events::Flags };
@@ -252,9 +278,11 @@ impl Attach {
     fn describe(&mut self, pairs: u16, config: &Config, hashes: bool) {
         let info = &mut self.net.info;
         info.queues = pairs;
-        debug!("{}: {pairs} queue pairs, features {:#x}", info.name, features::to_bits(self.net.features));
         info.offloads = features::offloads(self.net.features, hashes);
         info.mac = config.mac.unwrap_or_else(random_mac);
+        if hermit::present() {
+            info.mac = beside(info.mac);
+        }
         let mtu = config.mtu.unwrap_or(DEFAULT_MTU);
         info.mtu = if self.net.features.contains(F::MRG_RXBUF) { mtu } else { mtu.min(SINGLE_BUFFER_MTU) };
         if info.mtu != mtu {
@@ -264,6 +292,13 @@ impl Attach {
             );
         }
     }
+}
+
+/// A station address for the guest of uhyve, which passes on its TAP's own: that is the host's, or its bridge takes it for
+/// its own. uhyve hands every frame over, whatever its destination.
+fn beside(mut tap: [u8; 6]) -> [u8; 6] {
+    tap[0] = tap[0] & !1 ^ 0x40 | 0x02;
+    tap
 }
 
 /// A locally administered unicast address (IEEE 802 §8.4), for a device without one.

@@ -1,9 +1,8 @@
 //! The control queue (virtio 1.2 §5.1.6.5): one command at a time, from task level, with a bounded wait.
 
-use crate::health::Health;
 use crate::queue::{Access, Segment, SplitQueue};
 use crate::transport::Notify;
-use crate::violation::Violation;
+use crate::violation::{Health, Violation};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use virtio_spec::net::{Ctrl, ctrl};

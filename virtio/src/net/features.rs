@@ -74,7 +74,9 @@ fn without_orphans(mut features: F) -> F {
 /// What the accepted features mean to the stack.
 pub(super) fn offloads(features: F, rss: bool) -> Offloads {
     let meaning = [
-        (features.contains(F::CSUM), Offloads::TX_CHECKSUM),
+        // Where the checksum lies is said from the frame's first byte on (§5.1.6.2): a tag before it changes nothing, and
+        // Linux's driver relies on that too (its `vlan_features` are all its features).
+        (features.contains(F::CSUM), Offloads::TX_CHECKSUM | Offloads::TX_TAGGED),
         (features.contains(F::HOST_TSO4), Offloads::TX_TCP4),
         (features.contains(F::HOST_TSO6), Offloads::TX_TCP6),
         (features.contains(F::HOST_ECN), Offloads::TX_ECN),
@@ -111,7 +113,8 @@ mod tests {
     fn takes_uhyves_offer() {
         let offer = F::CSUM | F::GUEST_CSUM | F::MTU | F::MAC | F::STATUS | F::VERSION_1;
         assert_eq!(choose(offer, ALL), offer);
-        assert_eq!(offloads(offer, false), Offloads::TX_CHECKSUM | Offloads::RX_CHECKSUM);
+        let expected = Offloads::TX_CHECKSUM | Offloads::TX_TAGGED | Offloads::RX_CHECKSUM;
+        assert_eq!(offloads(offer, false), expected);
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use super::receive::Receiver;
 use super::transmit::Transmitter;
-use crate::health::Health;
 use crate::transport::Acknowledge;
-use crate::violation::Violation;
+use crate::violation::{Health, Violation};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use weir_netif::{Batch, Fault, More, Packet, Pool, Queue};

@@ -74,9 +74,6 @@ pub struct Pci {
 
 impl Pci {
     /// Finds and maps the structures of registers. Returns the device type with it.
-    ///
-    /// All of configuration space that is needed is read here, before the first reset: uhyve takes its capability
-    /// list away with the reset.
     pub fn new(function: &Function) -> Result<(Self, u32), Error> {
         let kind = device_type(function).ok_or(Error::NotVirtio)?;
         let found = Structures::find(function)?;

@@ -27,7 +27,7 @@ fn attaches_as_linux_does() {
     let info = bench.device.info();
     assert_eq!(info.name, "xennet vif 0");
     assert_eq!((info.mac, info.mtu, info.queues), ([0, 0x16, 0x3e, 0, 0, 1], 1500, 1));
-    assert_eq!(info.offloads, Offloads::all() - Offloads::TX_ECN - Offloads::RX_RSS);
+    assert_eq!(info.offloads, Offloads::all() - Offloads::TX_ECN - Offloads::RX_RSS - Offloads::TX_TAGGED);
     assert_eq!(bench.device.config_source(), STORE);
     let key = |key| bench.sim.front_key(key);
     for (node, value) in [
@@ -257,6 +257,71 @@ fn link_follows_backend_and_carrier() {
     assert_eq!(bench.service(), Err(Violation::BackendClosed.into()));
     assert_eq!(link(&mut bench), Link::Down);
     bench.stop_and_count();
+}
+
+/// What the toolstack does to the MTU while the vif is attached.
+#[test]
+fn the_mtu_follows_the_toolstack_and_a_wrong_one_does_not_count() {
+    let mut bench = Bench::new();
+    let front = bench.sim.front.clone();
+    for (mtu, now) in [("1300", 1300), ("9000", 9000), ("20", 9000), ("many", 9000), ("1500", 1500)] {
+        bench.sim.peer.write(&std::format!("{front}/mtu"), mtu);
+        assert_eq!(bench.service(), Ok(()));
+        assert_eq!(bench.device.info().mtu, now, "{mtu}");
+    }
+    bench.stop_and_count();
+}
+
+/// A driver that is bound to the vif again takes the rings over as they are (Linux's netback since 5.6).
+#[test]
+fn another_driver_of_the_backend_takes_the_rings_over() {
+    let options = Options { queue_pairs: 2, ..PATIENCE };
+    let mut bench = Bench::with(Simulated::new(), Trust::Pages, &options).unwrap();
+    let link = |bench: &mut Bench| {
+        let device = &mut bench.device;
+        bench.cpu.control(|cx| device.link(cx))
+    };
+    for round in 0..10u8 {
+        for queue in 0..2 {
+            assert!(bench.backend().deliver(queue, &[round; 600], 0, None));
+            bench.backend().publish_rx(queue);
+            let mut batch = bench.receive_on(queue).unwrap();
+            assert_eq!(bytes(&batch[0]), [round; 600]);
+            bench.pool.free_all(&mut batch);
+        }
+        let mut batch = bench.one(&[round; 60]);
+        bench.sim.unbind();
+        assert_eq!(bench.service(), Ok(()));
+        assert_eq!(link(&mut bench), Link::Down);
+        // Sent meanwhile: it is there for the next driver.
+        bench.transmit(&mut batch).unwrap();
+        bench.sim.bind();
+        assert_eq!(bench.service(), Ok(()));
+        assert_eq!(link(&mut bench), Link::Up);
+        assert_eq!(bench.backend().spread.flags, 0xf, "it was told of the hash again");
+        let mut backend = bench.sim.state();
+        let sent = backend.collect(0).expect("nothing was sent");
+        assert_eq!(sent.bytes, [round; 60]);
+        backend.finish(0, &sent, 0);
+        backend.publish_tx(0);
+        drop(backend);
+        assert_eq!(bench.reap(), Ok(More::No));
+    }
+    bench.stop_and_count();
+}
+
+#[test]
+fn a_backend_that_closes_is_waited_for_if_it_is_to_stay() {
+    for (online, state) in [(Some("1"), "1"), (Some("0"), "6"), (None, "6")] {
+        let mut bench = Bench::new();
+        if let Some(online) = online {
+            bench.sim.offer("online", online);
+        }
+        bench.sim.offer("state", "5");
+        assert_eq!(bench.service(), Err(Violation::BackendClosed.into()));
+        assert_eq!(bench.sim.front_key("state").as_deref(), Some(state), "{online:?}");
+        bench.stop_and_count();
+    }
 }
 
 #[test]

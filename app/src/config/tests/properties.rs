@@ -67,6 +67,7 @@ fn config() -> impl Strategy<Value = Config> {
     let interface = (
         "[a-z0-9][a-z0-9._-]{0,9}",
         any::<bool>(),
+        prop::option::weighted(0.3, (any::<prop::sample::Index>(), 1..4095u16)),
         prop::collection::vec(2..250u8, 0..3),
         prop::option::of(1280..9217u16),
         (any::<bool>(), any::<bool>()),
@@ -82,7 +83,7 @@ fn config() -> impl Strategy<Value = Config> {
         let interfaces: Vec<Interface> = interfaces
             .into_iter()
             .enumerate()
-            .map(|(index, (name, by_mac, hosts, mtu, (advertise, enabled), reverse_path_filter))| {
+            .map(|(index, (name, by_mac, vlan, hosts, mtu, (advertise, enabled), reverse_path_filter))| {
                 let place = index as u8;
                 let hosts: BTreeSet<u8> = hosts.into_iter().collect();
                 let mut addresses: Vec<IpNet> =
@@ -90,10 +91,10 @@ fn config() -> impl Strategy<Value = Config> {
                 addresses.extend(hosts.iter().map(|host| net(&format!("2001:db8:{place}::{host}/64"))));
                 Interface {
                     name: format!("{name}.{place}"),
-                    matching: if by_mac {
-                        Match::Mac([2, 0, 0, 0, 0, place])
-                    } else {
-                        Match::Port(index as u16)
+                    attachment: match vlan.filter(|_| index > 0) {
+                        Some((parent, id)) => Attachment::Vlan { parent: parent.index(index), id },
+                        None if by_mac => Attachment::Device(Match::Mac([2, 0, 0, 0, 0, place])),
+                        None => Attachment::Device(Match::Port(index as u16)),
                     },
                     router_advertisement: advertise && !addresses.is_empty(),
                     addresses,
@@ -103,6 +104,7 @@ fn config() -> impl Strategy<Value = Config> {
                 }
             })
             .collect();
+        let interfaces = on_devices(interfaces);
         let mut seen = BTreeSet::new();
         let routes = routes
             .into_iter()
@@ -123,15 +125,33 @@ fn config() -> impl Strategy<Value = Config> {
     })
 }
 
+/// Has no interface on a VLAN above another one's, on the same as another, or with a larger MTU than its parent.
+fn on_devices(mut interfaces: Vec<Interface>) -> Vec<Interface> {
+    let mut seen = BTreeSet::new();
+    for index in 0..interfaces.len() {
+        let Attachment::Vlan { parent, id } = interfaces[index].attachment else { continue };
+        let is_device = matches!(interfaces[parent].attachment, Attachment::Device(_));
+        if !is_device || !seen.insert((parent, id)) {
+            interfaces[index].attachment = Attachment::Device(Match::Port(index as u16));
+        } else if let (Some(mtu), Some(most)) = (interfaces[index].mtu, interfaces[parent].mtu) {
+            interfaces[index].mtu = Some(mtu.min(most));
+        }
+    }
+    interfaces
+}
+
 fn emit(config: &Config) -> String {
     let mut text = format!("hostname = \"{}\"\n", config.hostname);
     for interface in &config.interfaces {
         let _ = writeln!(text, "[interface.\"{}\"]", interface.name);
-        let _ = match interface.matching {
-            Match::Mac(_) => {
-                writeln!(text, "match = {{ mac = \"{}\" }}", interface.matching.to_string().split_at(4).1)
+        let _ = match interface.attachment {
+            Attachment::Device(mac @ Match::Mac(_)) => {
+                writeln!(text, "match = {{ mac = \"{}\" }}", mac.to_string().split_at(4).1)
             }
-            Match::Port(port) => writeln!(text, "match = {{ port = {port} }}"),
+            Attachment::Device(Match::Port(port)) => writeln!(text, "match = {{ port = {port} }}"),
+            Attachment::Vlan { parent, id } => {
+                writeln!(text, "parent = \"{}\"\nvlan = {id}", config.interfaces[parent].name)
+            }
         };
         let addresses: Vec<String> =
             interface.addresses.iter().map(|address| format!("\"{address}\"")).collect();

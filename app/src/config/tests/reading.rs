@@ -11,7 +11,7 @@ fn reads_the_example() {
         *wan,
         Interface {
             name: "wan".to_owned(),
-            matching: Match::Mac([0x52, 0x54, 0, 0, 0, 1]),
+            attachment: Attachment::Device(Match::Mac([0x52, 0x54, 0, 0, 0, 1])),
             addresses: vec![net("192.0.2.1/24"), net("2001:db8:1::1/64")],
             mtu: Some(1500),
             router_advertisement: false,
@@ -19,7 +19,8 @@ fn reads_the_example() {
             enabled: true,
         }
     );
-    assert_eq!((lan.matching, lan.mtu, lan.router_advertisement), (Match::Port(1), None, true));
+    let port = Attachment::Device(Match::Port(1));
+    assert_eq!((lan.attachment, lan.mtu, lan.router_advertisement), (port, None, true));
     assert_eq!(
         config.routes,
         [
@@ -48,7 +49,7 @@ fn fills_in_defaults() {
             steering: Steering::Off,
             interfaces: vec![Interface {
                 name: "a".to_owned(),
-                matching: Match::Port(7),
+                attachment: Attachment::Device(Match::Port(7)),
                 addresses: vec![],
                 mtu: None,
                 router_advertisement: false,

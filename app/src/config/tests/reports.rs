@@ -44,7 +44,8 @@ fn refuses_more_than_its_limits() {
         (0..count).map(|i| format!("[interface.if{i}]\nmatch = {{ port = {i} }}\n")).collect()
     };
     assert_eq!(Config::parse(interfaces(64).as_bytes()).unwrap().interfaces.len(), 64);
-    assert_only(&interfaces(65), 129, "interface.if64", "found 65 interfaces, expected at most 64");
+    let message = "found more than 64 interfaces with a device of their own";
+    assert_only(&interfaces(65), 130, "interface.if64.match", message);
 
     let addresses = |count| {
         let list: Vec<String> = (1..=count).map(|i| format!("\"192.0.2.{i}/24\"")).collect();

@@ -5,7 +5,9 @@ use crate::address;
 use crate::ethernet;
 use crate::frames;
 use crate::sim::*;
-use crate::snapshot::{Advertise, Advertisement, ReversePath, RoutePlan, RouteTarget};
+use crate::snapshot::{
+    Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, VlanPlan,
+};
 use core::time::Duration;
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -19,6 +21,18 @@ fn motley() -> Rig {
     plan.interfaces[2].offloads = Offloads::all();
     plan.interfaces[2].reverse_path = ReversePath::Loose;
     down(&mut plan, 3);
+    // VLANs of the first and the third; the last is down with its port.
+    for (id, parent, addresses) in [
+        (10, 0, "10.10.0.1/24"),
+        (10, 2, "10.20.0.1/24"),
+        (11, 0, "2001:db8:4::1/64"),
+        (10, 3, "10.30.0.1/24"),
+    ] {
+        let mut vlan = InterfacePlan::new(std::format!("vlan{parent}.{id}"), router_mac(parent as u8));
+        vlan.vlan = Some(VlanPlan { parent: IfIndex(parent), id });
+        vlan.addresses = [prefix(addresses)].into();
+        plan.interfaces.push(vlan);
+    }
     let route = |to: &str, target| RoutePlan { to: prefix(to), target, metric: 0 };
     let via =
         |gateway: &str, n| RouteTarget::Via { gateway: gateway.parse().unwrap(), interface: IfIndex(n) };
@@ -122,7 +136,7 @@ fn arp_message() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn frame_bytes() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn frame_bytes() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         4 => whole4().prop_map(|packet| (ethernet::IPV4, packet)),
         4 => whole6().prop_map(|packet| (ethernet::IPV6, packet)),
@@ -130,10 +144,18 @@ fn frame_bytes() -> impl Strategy<Value = Vec<u8>> {
         1 => (any::<u16>(), prop::collection::vec(any::<u8>(), 0..80)),
         1 => (prop::sample::select(&[ethernet::IPV4, ethernet::IPV6, ethernet::ARP][..]), prop::collection::vec(any::<u8>(), 0..80)),
     ];
-    let framed = (mac(), mac(), payload, any::<bool>(), 0usize..60).prop_map(
-        |(to, from, (kind, payload), ours, padding)| {
+    let id = prop_oneof![6 => Just([0, 10]), 2 => Just([0, 11]), 1 => any::<[u8; 2]>()];
+    let tag = prop_oneof![2 => Just(None), 1 => (id, prop::bool::weighted(0.1)).prop_map(Some)];
+    let framed = (mac(), mac(), payload, any::<bool>(), 0usize..60, tag).prop_map(
+        |(to, from, (kind, payload), ours, padding, tag)| {
             let from = if ours { host_mac(0) } else { from };
             let mut frame = frame(to, from, kind, &payload);
+            if let Some((outer, inner)) = tag {
+                frame.splice(12..12, [0x81, 0, outer[0], outer[1]]);
+                if inner {
+                    frame.splice(16..16, [0x81, 0, 0, 10]);
+                }
+            }
             frame.resize(frame.len() + padding * usize::from(padding > 30), 0);
             frame
         },
@@ -177,7 +199,7 @@ proptest! {
                 rig.input(*index, [packet].into());
             }
             for sent in rig.sent() {
-                prop_assert!(sent.out < 3, "a down interface sends nothing");
+                prop_assert!(![3, 7].contains(&sent.out), "a down interface sends nothing");
             }
             rig.run(Duration::from_millis(*pause));
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::net::Filter;
+use crate::net::{Filter, MIN_QUEUE_SIZE};
 use crate::simulated::{Manners, State};
 use crate::violation::Violation;
 use std::string::ToString;
@@ -36,6 +36,20 @@ fn receives_all_groups_but_not_all_stations() {
     let sim = Simulated::new(everything(), 1, 256);
     let bench = Bench::with(sim, &Options { filter: Filter::Everything, ..Options::default() }).unwrap();
     assert_eq!(bench.sim.state().commands[1], (0, 0, [1].into()));
+}
+
+#[test]
+fn receive_queues_share_the_buffers_they_may_hold() {
+    for (buffers, entries) in
+        [(usize::MAX, 256), (256, 256), (255, 128), (128, 128), (3, MIN_QUEUE_SIZE), (0, MIN_QUEUE_SIZE)]
+    {
+        let sim = Simulated::new(everything(), 1, 256);
+        let bench = Bench::with(sim, &Options { receive_buffers: buffers, ..Options::default() }).unwrap();
+        let sizes: Vec<u16> = (0..2)
+            .map(|queue| bench.sim.state().queues[queue].memory.map_or(0, |memory| memory.size))
+            .collect();
+        assert_eq!(sizes, [entries, 256], "{buffers}");
+    }
 }
 
 #[test]
