@@ -48,7 +48,7 @@ fn built(name: &str) -> Result<PathBuf> {
     let said = output.stderr.clone();
     output.success("cargo bench --no-run")?;
     // "  Executable benches/peer.rs (target/release/deps/peer-0123456789abcdef)"
-    let path =
+    let mut path =
         said.lines().filter_map(|line| line.trim().strip_prefix("Executable")?.split(['(', ')']).nth(1));
     path.next_back().map(PathBuf::from).with_context(|| format!("cargo named no program: {said}"))
 }
