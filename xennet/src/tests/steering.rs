@@ -88,7 +88,8 @@ fn a_backend_that_refuses_or_lies_keeps_its_vif() {
         let status = if kind as u16 == KIND { STATUS } else { honest.status };
         Answer::Given(CtrlResponse { status, ..honest })
     }
-    let cases: [(fn(Ctrl, CtrlResponse) -> Answer, bool); 12] = [
+    type Case = (fn(Ctrl, CtrlResponse) -> Answer, bool);
+    let cases: [Case; 12] = [
         (refuse::<7, { ctrl_status::NOT_SUPPORTED }>, true),
         (refuse::<1, { ctrl_status::NOT_SUPPORTED }>, true),
         (refuse::<3, { ctrl_status::INVALID_PARAMETER }>, true),
