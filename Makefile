@@ -90,6 +90,10 @@ bench-host: ## cycles a packet and what a second CPU brings, without a machine; 
 	@cargo bench --quiet --package weir-netstack --bench forward
 	@cargo bench --quiet --package weir-app --bench cpus
 
+.PHONY: bench-peers
+bench-peers: ## the forwarding path and its table against DPDK, in turn on one core (installs DPDK)
+	@$(lab) bench-peers
+
 .PHONY: smoke-xen
 smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 4 minutes)
 	@$(lab) smoke-xen

@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 /// Bytes of the whole disk.
 const DISK: u64 = 42 * MIB;
 /// The disk's identity, and its partitions': made up once, so that images are reproducible.
-const IDENTITY: u128 = 0x6e5d_84a3_35b1_4d0c_9c14_77_65_69_72_00_00;
+const IDENTITY: u128 = 0x6e5d_84a3_35b1_4d0c_9c14_7765_6972_0000;
 
 /// A partition. [`PARTITIONS`] are in the order of the table.
 struct Partition {

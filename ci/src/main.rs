@@ -22,6 +22,7 @@ mod locks;
 mod mutate;
 mod netns;
 mod pcap;
+mod peers;
 mod qemu;
 mod qmp;
 mod random;
@@ -263,6 +264,16 @@ are in target/lab.",
         run: uhyve::smoke,
     },
     Subcommand {
+        name: "bench-peers",
+        summary: "measure the forwarding path and its table against DPDK on this host",
+        help: "lab bench-peers [--rounds N] [--core N]
+
+Builds peers/forward.c with Debian's DPDK and runs it in turn with the same work of ours, N rounds (5) on one core (0):
+IPv4 forwarding of 64-byte frames with 10 and 1 M routes, 1 and 1 M flows; then look-ups alone against dpdk-test-fib.
+Installs DPDK if it is root, otherwise says how.",
+        run: bench_peers,
+    },
+    Subcommand {
         name: "bench-xen",
         summary: "measure the router against a Linux router, both guests of one Xen",
         help: "lab bench-xen [--rounds N] [--seconds N] [--cpus N] [--memory MIB] [--only weir|linux]
@@ -403,6 +414,12 @@ fn bench(mut arguments: Arguments) -> Result<bool> {
     };
     arguments.end("bench")?;
     bench::bench(&options)
+}
+
+fn bench_peers(mut arguments: Arguments) -> Result<bool> {
+    let (rounds, core) = (arguments.number("--rounds", 5)?, arguments.number("--core", 0)?);
+    arguments.end("bench-peers")?;
+    peers::bench(rounds, core)
 }
 
 fn symbolize_console(mut arguments: Arguments) -> Result<bool> {

@@ -50,7 +50,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<bool> {
     }
     let bytes = std::fs::metadata(weir_elf()?).context("no image: make image")?.len();
     println!("{}, {bytes} bytes\n", weir_elf()?.display());
-    println!("{:<5} {:<10} {:>9} {:>11}  VMM", "", "target", "ready", "of it own");
+    println!("{:<5} {:<10} {:>9} {:>11}  VMM", "", "target", "ready", "of that own");
     let mut failed = 0;
     for (name, boot) in wanted {
         let outcome = boot();

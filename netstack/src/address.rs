@@ -22,8 +22,10 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     const WIDTH: u8;
     /// All zeros.
     const ZERO: Self;
-    /// The highest `n` bits as a number; `n` is at most 16.
-    fn top(self, n: u8) -> usize;
+    /// The highest 32 bits.
+    fn high(self) -> u32;
+    /// The six bits that follow the first `at`, zeros behind the last; `at` is less than [`WIDTH`](Self::WIDTH).
+    fn six(self, at: u8) -> usize;
     /// The highest `len` bits set, the rest clear.
     fn mask(len: u8) -> Self;
     /// Bitwise and.
@@ -47,14 +49,18 @@ fn fold(a: u64, b: u64) -> u64 {
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 macro_rules! bits {
-    ($int:ty, $hash:expr) => {
+    ($int:ty, $six:expr, $hash:expr) => {
         impl Bits for $int {
             const WIDTH: u8 = <$int>::BITS as u8;
             const ZERO: Self = 0;
             #[inline]
-            fn top(self, n: u8) -> usize {
-                // In two steps: a shift by the whole width would overflow when n is 0.
-                ((self >> (Self::WIDTH - 1 - n.min(16))) >> 1) as usize
+            fn high(self) -> u32 {
+                (self >> (Self::WIDTH - 32)) as u32
+            }
+            #[inline]
+            fn six(self, at: u8) -> usize {
+                let six: fn($int, u32) -> usize = $six;
+                six(self, u32::from(at))
             }
             #[inline]
             fn mask(len: u8) -> Self {
@@ -81,11 +87,22 @@ macro_rules! bits {
     };
 }
 
-bits!(u32, |bits, seed| fold(u64::from(bits) ^ seed, GOLDEN ^ seed.rotate_left(32)));
-bits!(u128, |bits, seed| {
-    let high = fold((bits >> 64) as u64 ^ seed, GOLDEN);
-    fold(bits as u64 ^ high, GOLDEN ^ seed.rotate_left(32))
-});
+bits!(u32, |bits, at| (bits.wrapping_shl(at) >> 26) as usize, |bits, seed| fold(
+    u64::from(bits) ^ seed,
+    GOLDEN ^ seed.rotate_left(32)
+));
+bits!(
+    u128,
+    |bits, at| match at {
+        // Without a shift over both halves: routes are seldom longer.
+        0..=58 => (((bits >> 64) as u64) << at >> 58) as usize,
+        _ => (bits.wrapping_shl(at) >> 122) as usize,
+    },
+    |bits, seed| {
+        let high = fold((bits >> 64) as u64 ^ seed, GOLDEN);
+        fold(bits as u64 ^ high, GOLDEN ^ seed.rotate_left(32))
+    }
+);
 
 /// An address of either family.
 pub trait Address: Copy + Ord + Debug + Display + Into<IpAddr> + Send + Sync + 'static {
@@ -308,8 +325,21 @@ mod tests {
         assert!(Prefix::new(Ipv4Addr::LOCALHOST, 33).is_none());
         let all = Prefix::new(Ipv6Addr::LOCALHOST, 0).unwrap();
         assert_eq!((all.first(), all.last().to_bits()), (Ipv6Addr::UNSPECIFIED, u128::MAX));
-        assert_eq!(0x1234_5678u32.top(16), 0x1234);
-        assert_eq!(0x1234_5678u32.top(0), 0);
+    }
+
+    #[test]
+    fn strides_cut_an_address_into_its_bits() {
+        assert_eq!(0x1234_5678u32.high(), 0x1234_5678);
+        assert_eq!((0x1234_5678u128 << 96).high(), 0x1234_5678);
+        let mut seen = 0;
+        for at in (0..32).step_by(6) {
+            seen = seen << 6 | 0x1234_5679u32.six(at);
+        }
+        assert_eq!(seen, 0x1234_5679 << 4);
+        let address = 0x2001_0db8_0123_4567_89ab_cdef_8421_8421u128;
+        for at in 0..128 {
+            assert_eq!(address.six(at) as u128, address << at >> 122, "{at}");
+        }
     }
 
     #[test]

@@ -43,9 +43,15 @@ struct Ports<'t> {
     egress: &'t mut dyn Egress,
 }
 
+/// Interfaces that frames can be gathered for at once, of all there can be.
+const LANES: usize = 64;
+/// Stands for no lane.
+const NONE: u8 = u8::MAX;
+
 /// Frames for one interface.
 #[derive(Debug, Default)]
 struct Lane {
+    interface: IfIndex,
     batch: Batch,
     bytes: u64,
 }
@@ -54,16 +60,25 @@ struct Lane {
 #[derive(Debug)]
 pub(crate) struct Lanes {
     lanes: Box<[Lane]>,
-    /// Lanes that are not empty, each once; has room for all.
-    filled: Vec<IfIndex>,
+    /// The lane of each interface, by index, while it has one.
+    places: Box<[u8]>,
+    /// Lanes that interfaces have, oldest first, and those that none has; both have room for all.
+    taken: Vec<u8>,
+    free: Vec<u8>,
     /// Frames that one packet became more than one of.
     split: u64,
 }
 
 impl Lanes {
     pub(crate) fn new(interfaces: usize) -> Self {
-        let lanes = core::iter::repeat_with(Lane::default).take(interfaces).collect();
-        Self { lanes, filled: Vec::with_capacity(interfaces), split: 0 }
+        let count = interfaces.min(LANES);
+        Self {
+            lanes: core::iter::repeat_with(Lane::default).take(count).collect(),
+            places: core::iter::repeat_n(NONE, interfaces).collect(),
+            taken: Vec::with_capacity(count),
+            free: (0..count as u8).collect(),
+            split: 0,
+        }
     }
 
     /// Takes a frame for `out`: whole, with its addresses.
@@ -92,10 +107,8 @@ impl Lanes {
     /// Hands all frames over.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
         let (mut ports, pool) = split(turn);
-        while let Some(interface) = self.filled.pop() {
-            if let Some(lane) = self.lanes.get_mut(interface.index()) {
-                lane.flush(&mut ports, pool, interface);
-            }
+        while let Some(number) = self.taken.pop() {
+            self.empty(&mut ports, pool, number);
         }
     }
 
@@ -127,21 +140,54 @@ impl Lanes {
 
     #[inline]
     fn push(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex, packet: Packet, len: usize) {
-        let Some(lane) = self.lanes.get_mut(to.index()) else {
+        let number = match self.places.get(to.index()) {
+            Some(&number) if number != NONE => Some(number),
+            _ => self.open(ports, pool, to),
+        };
+        let Some((number, lane)) = number.and_then(|n| Some((n, self.lanes.get_mut(usize::from(n))?))) else {
             return ports.discard(pool, packet, Drop::InterfaceUnconfigured);
         };
-        if lane.batch.is_empty() {
-            self.filled.push(to);
-        }
         lane.bytes += len as u64;
         // Never full here: a batch that became full was flushed.
         if let Err(full) = lane.batch.try_push(packet) {
             return ports.discard(pool, full.element(), Drop::TxRingFull);
         }
         if lane.batch.is_full() {
-            lane.flush(ports, pool, to);
-            self.filled.retain(|&filled| filled != to);
+            self.close(ports, pool, number);
         }
+    }
+
+    /// Gives an interface a lane; the oldest of another if all are taken. `None` for an index that cannot be.
+    #[inline(never)]
+    fn open(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex) -> Option<u8> {
+        if self.free.is_empty() {
+            let oldest = *self.taken.first()?;
+            self.close(ports, pool, oldest);
+        }
+        let place = self.places.get_mut(to.index())?;
+        *place = self.free.pop()?;
+        self.taken.push(*place);
+        self.lanes.get_mut(usize::from(*place))?.interface = to;
+        Some(*place)
+    }
+
+    /// Takes a lane from its interface before the others.
+    #[inline(never)]
+    fn close(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, number: u8) {
+        self.taken.retain(|&taken| taken != number);
+        self.empty(ports, pool, number);
+    }
+
+    /// Hands the frames of a lane that is not taken any more over, and takes it from its interface.
+    #[inline]
+    fn empty(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, number: u8) {
+        if let Some(lane) = self.lanes.get_mut(usize::from(number)) {
+            lane.flush(ports, pool);
+            if let Some(place) = self.places.get_mut(lane.interface.index()) {
+                *place = NONE;
+            }
+        }
+        self.free.push(number);
     }
 
     /// Makes a frame fit `out`. An error is the reason it was freed for, and the interface it came in by.
@@ -227,7 +273,8 @@ impl Lanes {
 }
 
 impl Lane {
-    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, interface: IfIndex) {
+    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool) {
+        let interface = self.interface;
         let (packets, mut bytes) = (self.batch.len(), core::mem::take(&mut self.bytes));
         let carrier = ports.egress.carrier(interface);
         let reason = match carrier {

@@ -1,226 +1,290 @@
-//! Longest-prefix match: the address space cut into intervals, each with the route of its longest prefix.
+//! Longest-prefix match, after Poptrie (Asai and Ohara, SIGCOMM 2015): a trie of six bits a step whose nodes are two
+//! bitmaps, with a table over the leading bits in front of it.
 //!
-//! Built once by the control side, then only read, from softint context. A look-up is one load from an index
-//! over the leading bits and a binary search among the intervals that share them.
+//! Read from softint context: plain loads, no lock, no write. A [`Writer`] at task level changes it under its readers.
+
+mod bulk;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use writer::{Placed, Writer};
 
 use crate::address::{Address, Bits, Prefix};
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use spin::Once;
+use weir_sync::wide::{self, Work};
 
-/// Bits of the index at most.
-const INDEX_BITS: u8 = 16;
-/// Route number of an interval without a route.
-const NONE: u32 = u32::MAX;
+/// Addresses of a batch look-up that are under way together.
+pub const LANES: usize = 64;
+/// Bits a node decides.
+const STEP: u8 = 6;
+/// Values of these bits.
+const VALUES: usize = 1 << STEP;
+/// Marks the number of a node, as against the number of a hop.
+const NODE: u32 = 1 << 31;
+/// The number of the hop that is none.
+const NO_HOP: u32 = 0;
 
 /// A map from prefixes to `R`, asked for the longest that contains an address.
-#[derive(Clone, Debug)]
+///
+/// While a [`Writer`] changes it, a look-up finds what was or what is, if it is done within one softint turn.
+#[derive(Debug)]
 pub struct Fib<A: Address, R> {
-    /// `[I]` Lowest address of each interval, ascending; the first is zero.
-    starts: Box<[A::Bits]>,
-    /// `[I]` Number of each interval's route.
-    owners: Box<[u32]>,
-    /// `[I]` For each value of the leading bits the interval that its lowest address is in, then the last.
-    index: Box<[u32]>,
+    /// `[A]` For each value of the leading bits the number of a node, with [`NODE`], or of a hop. Stored by the writer
+    /// (Release) once what it leads to is in place; pairs with the load (Acquire) that begins a look-up.
+    direct: Box<[AtomicU32]>,
     /// `[I]` How many leading bits that are.
-    index_bits: u8,
-    /// `[I]`
-    routes: Box<[(Prefix<A>, R)]>,
+    direct_bits: u8,
+    /// `[A]` Written (Relaxed) only where no reader can find it: before it is stored in `direct`, and again when those
+    /// who had found it have left.
+    nodes: Box<[Node]>,
+    /// `[A]` Numbers of hops; as `nodes`.
+    leaves: Leaves,
+    /// `[A]` Set once; the first, [`NO_HOP`], never.
+    hops: Box<[Once<R>]>,
+    family: core::marker::PhantomData<A>,
+}
+
+/// Where the values of six bits lead: to consecutive nodes, and to consecutive leaves that each serve a run of values.
+#[derive(Debug, Default)]
+struct Node {
+    /// A bit for each value that leads to a node.
+    vector: AtomicU64,
+    /// A bit for each value that leads to another leaf than the one before.
+    leaves: AtomicU64,
+    /// Number of the first leaf, and above it of the first node.
+    bases: AtomicU64,
+}
+
+/// As wide as the numbers of hops need.
+#[derive(Debug)]
+enum Leaves {
+    Narrow(Box<[AtomicU16]>),
+    Wide(Box<[AtomicU32]>),
+}
+
+impl Leaves {
+    #[inline(always)]
+    fn get(&self, place: u32) -> Option<u32> {
+        match self {
+            Self::Narrow(leaves) => Some(leaves.get(place as usize)?.load(Ordering::Relaxed).into()),
+            Self::Wide(leaves) => Some(leaves.get(place as usize)?.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether there is such a place.
+    fn set(&self, place: u32, hop: u32) -> bool {
+        match self {
+            Self::Narrow(leaves) => {
+                leaves.get(place as usize).map(|leaf| leaf.store(hop as u16, Ordering::Relaxed)).is_some()
+            }
+            Self::Wide(leaves) => {
+                leaves.get(place as usize).map(|leaf| leaf.store(hop, Ordering::Relaxed)).is_some()
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(leaves) => leaves.len(),
+            Self::Wide(leaves) => leaves.len(),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Narrow(leaves) => size_of_val(&**leaves),
+            Self::Wide(leaves) => size_of_val(&**leaves),
+        }
+    }
+}
+
+/// A node's content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Fields {
+    vector: u64,
+    leaves: u64,
+    first_leaf: u32,
+    first_node: u32,
+}
+
+/// The bits 0 to `value`.
+#[inline(always)]
+fn upto(value: usize) -> u64 {
+    u64::MAX >> (VALUES - 1 - value)
+}
+
+impl Node {
+    #[inline(always)]
+    fn fields(&self) -> Fields {
+        let bases = self.bases.load(Ordering::Relaxed);
+        Fields {
+            vector: self.vector.load(Ordering::Relaxed),
+            leaves: self.leaves.load(Ordering::Relaxed),
+            first_leaf: bases as u32,
+            first_node: (bases >> 32) as u32,
+        }
+    }
+
+    fn store(&self, fields: &Fields) {
+        let bases = u64::from(fields.first_node) << 32 | u64::from(fields.first_leaf);
+        self.vector.store(fields.vector, Ordering::Relaxed);
+        self.leaves.store(fields.leaves, Ordering::Relaxed);
+        self.bases.store(bases, Ordering::Relaxed);
+    }
+}
+
+impl Fields {
+    /// Whether `value` leads to a node, and the number of that node or leaf. Without a branch on which it is.
+    #[inline(always)]
+    fn follow(&self, value: usize) -> (bool, u32) {
+        let inner = self.vector >> value & 1 != 0;
+        let (bits, base) =
+            if inner { (self.vector, self.first_node) } else { (self.leaves, self.first_leaf) };
+        (inner, base.wrapping_add((bits & upto(value)).count_ones()).wrapping_sub(1))
+    }
 }
 
 impl<A: Address, R> Fib<A, R> {
-    /// A table of `routes`. Of several with the same prefix the first counts.
-    pub fn new(mut routes: Vec<(Prefix<A>, R)>) -> Self {
-        // Stable: equal prefixes stay in order. A prefix comes before those within it.
-        routes.sort_by_key(|(prefix, _)| (prefix.first(), prefix.len()));
-        routes.dedup_by_key(|(prefix, _)| *prefix);
-        let (starts, owners) = intervals(&routes);
-        let index_bits = (starts.len().ilog2() as u8 + 2).min(INDEX_BITS);
-        let index = index(&starts, index_bits);
-        Self { starts: starts.into(), owners: owners.into(), index, index_bits, routes: routes.into() }
+    /// A table of `routes` that stays as it is and takes no more memory than it needs. Of several routes with the same
+    /// prefix the first counts.
+    pub fn new(routes: Vec<(Prefix<A>, R)>) -> Self
+    where
+        R: Ord,
+    {
+        bulk::fixed(routes)
     }
 
     /// The route of the longest prefix that contains `address`.
     #[inline]
     pub fn lookup(&self, address: A) -> Option<&R> {
-        let bits = address.bits();
-        let block = bits.top(self.index_bits);
-        let mut base = *self.index.get(block)? as usize;
-        // The interval that begins the next block may begin exactly there: it counts as a candidate, never wins.
-        let mut candidates = *self.index.get(block + 1)? as usize - base + 1;
-        while candidates > 1 {
-            let half = candidates / 2;
-            let middle = base + half;
-            if self.starts.get(middle).is_some_and(|start| *start <= bits) {
-                base = middle;
-            }
-            candidates -= half;
+        self.hop(self.number(address.bits()).unwrap_or(NO_HOP))
+    }
+
+    /// What a number that [`lookup_batch`](Self::lookup_batch) found stands for; `None` if there was no route.
+    #[inline]
+    pub fn hop(&self, number: u32) -> Option<&R> {
+        self.hops.get(number as usize)?.get()
+    }
+
+    /// Looks up each of `addresses` and notes the [`hop`](Self::hop)'s number at its place in `hops`. Several at a time,
+    /// so that one's wait for memory is another's work.
+    pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
+        for (addresses, hops) in addresses.chunks(LANES).zip(hops.chunks_mut(LANES)) {
+            wide::run(Lanes(self, addresses, hops));
         }
-        let owner = *self.owners.get(base)?;
-        self.routes.get(owner as usize).map(|(_, route)| route)
     }
 
-    /// All prefixes with their routes, ordered by address, then length.
-    pub fn iter(&self) -> impl Iterator<Item = &(Prefix<A>, R)> {
-        self.routes.iter()
+    /// Whether it is too large to stay in a CPU's nearest caches.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.direct_bits > bulk::SMALL
     }
 
-    /// Routes in the table.
-    pub fn len(&self) -> usize {
-        self.routes.len()
+    /// Bytes it takes, all told.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+            + size_of_val(&*self.direct)
+            + size_of_val(&*self.nodes)
+            + self.leaves.memory()
+            + size_of_val(&*self.hops)
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+    #[inline(always)]
+    fn slot(&self, bits: A::Bits) -> usize {
+        (bits.high() >> (32 - self.direct_bits)) as usize
+    }
+
+    #[inline]
+    fn number(&self, bits: A::Bits) -> Option<u32> {
+        let entry = self.direct.get(self.slot(bits))?.load(Ordering::Acquire);
+        if entry & NODE == 0 { Some(entry) } else { wide::run(Walk(self, bits, entry)) }
+    }
+
+    #[inline(always)]
+    fn walk(&self, bits: A::Bits, mut entry: u32) -> Option<u32> {
+        let mut depth = self.direct_bits;
+        while entry & NODE != 0 && depth < A::Bits::WIDTH {
+            let fields = self.nodes.get((entry & !NODE) as usize)?.fields();
+            match fields.follow(bits.six(depth)) {
+                (true, node) => entry = node | NODE,
+                (false, leaf) => return self.leaves.get(leaf),
+            }
+            depth += STEP;
+        }
+        Some(entry)
+    }
+
+    /// Step by step for all addresses at once. Which of them go on is not predictable, so it is not branched on.
+    #[inline(always)]
+    fn lanes(&self, addresses: &[A], hops: &mut [u32]) {
+        // Lanes that are at a node, and their number; those that are at a leaf.
+        let (mut at_node, mut nodes) = ([0u8; LANES], 0);
+        let (mut at_leaf, mut leaves) = ([0u8; LANES], 0);
+        for (lane, (address, hop)) in (0u8..).zip(addresses.iter().zip(hops.iter_mut())) {
+            let entry = self.direct.get(self.slot(address.bits()));
+            *hop = entry.map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
+            if let Some(place) = at_node.get_mut(nodes) {
+                *place = lane;
+            }
+            nodes += usize::from(*hop & NODE != 0);
+        }
+        let mut depth = self.direct_bits;
+        while nodes > 0 && depth < A::Bits::WIDTH {
+            // All waits for memory begin before the first is over.
+            for lane in at_node.iter().take(nodes) {
+                let hop = hops.get(usize::from(*lane)).copied().unwrap_or(NO_HOP);
+                self.nodes.get((hop & !NODE) as usize).into_iter().for_each(wide::prefetch);
+            }
+            let mut inner_nodes = 0;
+            for n in 0..nodes {
+                let Some(&lane) = at_node.get(n) else { break };
+                let Some(hop) = hops.get_mut(usize::from(lane)) else { break };
+                let Some(address) = addresses.get(usize::from(lane)) else { break };
+                let Some(node) = self.nodes.get((*hop & !NODE) as usize) else { break };
+                let (inner, next) = node.fields().follow(address.bits().six(depth));
+                *hop = next | u32::from(inner) << 31;
+                if let Some(place) = at_node.get_mut(inner_nodes) {
+                    *place = lane;
+                }
+                if let Some(place) = at_leaf.get_mut(leaves) {
+                    *place = lane;
+                }
+                inner_nodes += usize::from(inner);
+                leaves += usize::from(!inner);
+            }
+            nodes = inner_nodes;
+            depth += STEP;
+        }
+        for lane in at_leaf.iter().take(leaves) {
+            let Some(hop) = hops.get_mut(usize::from(*lane)) else { break };
+            *hop = self.leaves.get(*hop).unwrap_or(NO_HOP);
+        }
     }
 }
 
-/// Starts and owners of the intervals that sorted `routes` cut the address space into.
-fn intervals<A: Address, R>(routes: &[(Prefix<A>, R)]) -> (Vec<A::Bits>, Vec<u32>) {
-    let mut starts = vec![A::Bits::ZERO];
-    let mut owners = vec![NONE];
-    let mut emit = |start: A::Bits, owner: u32| {
-        if starts.last() == Some(&start) {
-            owners.pop();
-            starts.pop();
-        }
-        if owners.last() != Some(&owner) {
-            starts.push(start);
-            owners.push(owner);
-        }
-    };
-    // Prefixes that contain the current address, the longest last.
-    let mut open: Vec<(A::Bits, u32)> = Vec::new();
-    let close = |open: &mut Vec<(A::Bits, u32)>, emit: &mut dyn FnMut(A::Bits, u32)| {
-        if let Some(after) = open.pop().and_then(|(last, _)| last.next()) {
-            emit(after, open.last().map_or(NONE, |&(_, owner)| owner));
-        }
-    };
-    for (number, (prefix, _)) in (0..NONE).zip(routes) {
-        while open.last().is_some_and(|&(last, _)| last < prefix.first().bits()) {
-            close(&mut open, &mut emit);
-        }
-        emit(prefix.first().bits(), number);
-        open.push((prefix.last().bits(), number));
+/// A look-up from a node on.
+struct Walk<'a, A: Address, R>(&'a Fib<A, R>, A::Bits, u32);
+
+impl<A: Address, R> Work for Walk<'_, A, R> {
+    type Result = Option<u32>;
+    #[inline(always)]
+    fn run(self) -> Option<u32> {
+        self.0.walk(self.1, self.2)
     }
-    while !open.is_empty() {
-        close(&mut open, &mut emit);
-    }
-    (starts, owners)
 }
 
-fn index<B: Bits>(starts: &[B], bits: u8) -> Box<[u32]> {
-    let blocks = 1usize << bits;
-    let last = starts.len() as u32 - 1;
-    let mut index = Vec::with_capacity(blocks + 1);
-    let mut interval = 0;
-    for block in 0..blocks {
-        // Forward to the last interval that begins at or below the block's lowest address.
-        while let Some(next) = starts.get(interval as usize + 1)
-            && (next.top(bits) < block || next.top(bits) == block && next.and(B::mask(bits)) == *next)
-        {
-            interval += 1;
-        }
-        index.push(interval);
-    }
-    index.push(last);
-    index.into()
-}
+/// A batch of look-ups.
+struct Lanes<'a, A: Address, R>(&'a Fib<A, R>, &'a [A], &'a mut [u32]);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use core::net::{Ipv4Addr, Ipv6Addr};
-    use proptest::prelude::*;
-
-    fn scan<A: Address, R>(routes: &[(Prefix<A>, R)], address: A) -> Option<&R> {
-        let matching = routes.iter().filter(|(prefix, _)| prefix.contains(address));
-        // Of equally long ones the first.
-        matching.rev().max_by_key(|(prefix, _)| prefix.len()).map(|(_, route)| route)
-    }
-
-    fn net(text: &str) -> Prefix<Ipv4Addr> {
-        let (address, len) = text.split_once('/').unwrap();
-        Prefix::new(address.parse().unwrap(), len.parse().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn the_longest_prefix_wins() {
-        let fib = Fib::new(vec![
-            (net("0.0.0.0/0"), 'd'),
-            (net("10.0.0.0/8"), 'a'),
-            (net("10.1.0.0/16"), 'b'),
-            (net("10.1.2.3/32"), 'c'),
-            (net("255.255.255.255/32"), 'e'),
-            (net("10.0.0.0/8"), 'x'),
-        ]);
-        for (address, route) in [
-            ([9, 255, 255, 255], 'd'),
-            ([10, 0, 0, 0], 'a'),
-            ([10, 1, 2, 2], 'b'),
-            ([10, 1, 2, 3], 'c'),
-            ([10, 1, 2, 4], 'b'),
-            ([10, 2, 0, 0], 'a'),
-            ([11, 0, 0, 0], 'd'),
-            ([255, 255, 255, 254], 'd'),
-            ([255, 255, 255, 255], 'e'),
-        ] {
-            assert_eq!(fib.lookup(Ipv4Addr::from(address)), Some(&route), "{address:?}");
-        }
-        assert_eq!(fib.len(), 5);
-    }
-
-    #[test]
-    fn an_empty_table_has_no_route() {
-        let fib = Fib::<Ipv6Addr, ()>::new(vec![]);
-        assert_eq!(fib.lookup(Ipv6Addr::LOCALHOST), None);
-        assert!(fib.is_empty());
-    }
-
-    /// Few leading bits, so that prefixes nest and touch.
-    fn clustered4() -> impl Strategy<Value = u32> {
-        (0u32..4, 0u32..4, any::<u16>(), 0u32..4)
-            .prop_map(|(a, b, c, d)| a << 30 | b << 22 | u32::from(c) << 4 | d)
-    }
-
-    fn clustered6() -> impl Strategy<Value = u128> {
-        (0u128..3, any::<u32>(), 0u128..3).prop_map(|(a, b, c)| a << 125 | u128::from(b) << 48 | c)
-    }
-
-    proptest! {
-        #[test]
-        fn ipv4_look_up_is_a_linear_scan(
-            routes in prop::collection::vec((clustered4(), 0u8..=32), 0..200),
-            asked in prop::collection::vec(clustered4(), 100),
-        ) {
-            let routes: Vec<_> = routes.into_iter().enumerate()
-                .filter_map(|(n, (bits, len))| Some((Prefix::new(Ipv4Addr::from_bits(bits), len)?, n)))
-                .collect();
-            let fib = Fib::new(routes.clone());
-            let edges = routes.iter().flat_map(|(p, _)| [p.first().to_bits(), p.last().to_bits(),
-                p.first().to_bits().wrapping_sub(1), p.last().to_bits().wrapping_add(1)]);
-            for bits in asked.into_iter().chain(edges) {
-                let address = Ipv4Addr::from_bits(bits);
-                prop_assert_eq!(fib.lookup(address), scan(&routes, address));
-            }
-        }
-
-        #[test]
-        fn ipv6_look_up_is_a_linear_scan(
-            routes in prop::collection::vec((clustered6(), 0u8..=128), 0..100),
-            asked in prop::collection::vec(clustered6(), 100),
-        ) {
-            let routes: Vec<_> = routes.into_iter().enumerate()
-                .filter_map(|(n, (bits, len))| Some((Prefix::new(Ipv6Addr::from_bits(bits), len)?, n)))
-                .collect();
-            let fib = Fib::new(routes.clone());
-            let edges = routes.iter().flat_map(|(p, _)| [p.first().to_bits(), p.last().to_bits(),
-                p.first().to_bits().wrapping_sub(1), p.last().to_bits().wrapping_add(1)]);
-            for bits in asked.into_iter().chain(edges) {
-                let address = Ipv6Addr::from_bits(bits);
-                prop_assert_eq!(fib.lookup(address), scan(&routes, address));
-            }
-        }
+impl<A: Address, R> Work for Lanes<'_, A, R> {
+    type Result = ();
+    #[inline(always)]
+    fn run(self) {
+        self.0.lanes(self.1, self.2);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Stages return verdicts; what follows from them is done here. Runs in softint context, to completion.
 
+mod ahead;
 mod announce;
 mod output;
 #[cfg(test)]
@@ -37,6 +38,7 @@ impl Stack {
     pub fn input(&mut self, turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch) {
         let snapshot = turn.snapshot;
         let (packets, mut bytes) = (batch.len() as u64, 0);
+        ahead::look(snapshot, batch);
         self.tagged = (0, 0);
         // Taken from the end, so that it comes in order and the rest can be looked at.
         batch.reverse();

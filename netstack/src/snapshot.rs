@@ -24,7 +24,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use weir_netif::{IfCounters, IfIndex, Offloads, Packet};
 
 /// What becomes of packets that a route matches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Route<A> {
     /// The next hop is a router.
     Gateway {
@@ -174,8 +174,10 @@ fn subnet_router(own: &Assigned<Ipv6Addr>) -> Option<Ipv6Addr> {
 pub struct Snapshot {
     /// By index; not every place need be taken.
     interfaces: Box<[Option<Interface>]>,
-    fib4: Fib<Ipv4Addr, Route<Ipv4Addr>>,
-    fib6: Fib<Ipv6Addr, Route<Ipv6Addr>>,
+    /// `[A]` inside, if a writer has it.
+    fib4: Arc<Fib<Ipv4Addr, Route<Ipv4Addr>>>,
+    /// As `fib4`.
+    fib6: Arc<Fib<Ipv6Addr, Route<Ipv6Addr>>>,
     /// Our own and broadcast addresses: no packet comes from them.
     own4: Set<Ipv4Addr>,
     /// Our own and subnet-router anycast addresses.
@@ -188,8 +190,8 @@ impl Snapshot {
     pub fn empty() -> Snapshot {
         Snapshot {
             interfaces: Box::default(),
-            fib4: Fib::new(Vec::new()),
-            fib6: Fib::new(Vec::new()),
+            fib4: Arc::new(Fib::new(Vec::new())),
+            fib6: Arc::new(Fib::new(Vec::new())),
             own4: Set::new(Vec::new()),
             own6: Set::new(Vec::new()),
             unconfigured: Arc::default(),

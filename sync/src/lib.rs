@@ -26,6 +26,7 @@ pub mod rank;
 pub mod ring;
 pub mod trace;
 pub mod wheel;
+pub mod wide;
 
 pub use counter::Counter;
 pub use cpu::{Control, Cpu, CpuId, MAX_CPUS, More, Softint, TaskLevel};
@@ -36,6 +37,6 @@ pub use mailbox::Mailbox;
 pub use pending::Pending;
 pub use percpu::PerCpu;
 pub use pslist::PsList;
-pub use published::{Published, Retired};
+pub use published::{Period, Published, Retired};
 pub use trace::Trace;
 pub use wheel::Wheel;

@@ -89,6 +89,26 @@ impl<T> Drop for Retired<T> {
     }
 }
 
+/// The turns in flight when it was made, which may still read what had been unpublished before.
+///
+/// For places in a table that are used again: who owns memory wants [`Retired`].
+#[derive(Clone, Copy, Debug)]
+pub struct Period {
+    stamp: u64,
+}
+
+impl Period {
+    /// Begins one, for all that is unpublished by now.
+    pub fn begin(_: &Control) -> Self {
+        Self { stamp: GRACE.retire() }
+    }
+
+    /// Whether the last of those turns has ended. Then those of earlier periods have too.
+    pub fn elapsed(&self) -> bool {
+        GRACE.elapsed(self.stamp)
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -115,6 +135,20 @@ mod tests {
         assert_eq!(cpu.softint(|cx| published.read(cx).0), 10);
         drop(published);
         assert_eq!(drops.load(Ordering::SeqCst), 11);
+    }
+
+    #[test]
+    fn a_period_lasts_as_long_as_turns_that_began_before_it() {
+        let (mut reader, mut writer) = (claim_any().unwrap(), claim_any().unwrap());
+        let period = reader.softint(|_| {
+            let period = writer.control(Period::begin);
+            assert!(!period.elapsed());
+            period
+        });
+        while !period.elapsed() {
+            // Turns of other tests, which end.
+            spin_loop();
+        }
     }
 
     #[test]

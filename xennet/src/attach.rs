@@ -222,7 +222,7 @@ impl Queues<'_> {
         let share = (left / (2 * usize::from(self.count.saturating_sub(number).max(1)))).saturating_sub(1);
         let receiver = Receiver::new(
             FrontRing::new(self.page(Access::ReadWrite)?),
-            match self.lent.and_then(|lent| Buffers::new(lent, self.xen.arena)) {
+            match self.lent.and_then(|lent| Buffers::new(lent, self.xen.arena, self.count)) {
                 Some(buffers) => Stock::Buffers(buffers),
                 None => Stock::Pages(self.pages(SLOTS.min(share), Access::ReadWrite)?),
             },

@@ -8,7 +8,9 @@ use weir_machine::xen::grant::{Lent, Page};
 use weir_netif::{Arena, Claim, Packet};
 
 /// Buffers a ring is given, if the arena has as many to spare; else the next fewer.
-const CLAIMS: [usize; 3] = [SLOTS, SLOTS / 2, SLOTS / 4];
+const CLAIMS: [usize; 3] = [SLOTS, SLOTS / 2, LEAST];
+/// The fewest. All queues of a vif together have more only up to what one may, or a quarter of the arena: others come.
+const LEAST: usize = SLOTS / 4;
 
 /// `[C]` Of the queue.
 pub(crate) enum Stock {
@@ -27,8 +29,8 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// `None` unless each buffer of `arena` is a page, all are lent, and it has some to spare.
-    pub(crate) fn new(lent: &'static Lent, arena: &'static Arena) -> Option<Self> {
+    /// Of a vif with so many queues. `None` unless each buffer of `arena` is a page, all are lent, and it has some to spare.
+    pub(crate) fn new(lent: &'static Lent, arena: &'static Arena, queues: u16) -> Option<Self> {
         let memory = arena.memory();
         let is_lent = |addr: usize| lent.reference_of(addr as u64).is_some();
         // What is lent has no gap.
@@ -36,7 +38,9 @@ impl Buffers {
         if arena.slot_size() < PAGE || !all {
             return None;
         }
-        let claim = CLAIMS.iter().find_map(|&slots| arena.claim(slots))?;
+        let most = SLOTS.max(arena.slots() / 4);
+        let is_modest = |slots: &&usize| **slots == LEAST || **slots * usize::from(queues) <= most;
+        let claim = CLAIMS.iter().filter(is_modest).find_map(|&slots| arena.claim(slots))?;
         Some(Self { lent, claim, requested: Box::new([const { None }; SLOTS]) })
     }
 

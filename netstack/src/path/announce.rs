@@ -5,8 +5,9 @@ use crate::snapshot::LinkId;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// Addresses remembered for each interface there can be. A router with more announces the rest with every change.
+/// Addresses remembered: so many for each of so many interfaces. A router with more announces the rest with every change.
 const EACH: usize = 34;
+const INTERFACES: usize = 64;
 
 /// An address that a link was told, and at which station.
 type Told = (LinkId, [u8; 6], IpAddr);
@@ -22,7 +23,7 @@ pub(crate) struct Announced {
 impl Announced {
     /// Nothing was announced yet on any of `interfaces` interfaces.
     pub(crate) fn new(interfaces: usize) -> Self {
-        let room = || Vec::with_capacity(interfaces * EACH);
+        let room = || Vec::with_capacity(interfaces.min(INTERFACES) * EACH);
         Self { told: room(), next: room() }
     }
 }

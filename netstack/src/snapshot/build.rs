@@ -33,8 +33,8 @@ impl Snapshot {
         }
         Ok(Snapshot {
             interfaces,
-            fib4: Fib::new(routes4),
-            fib6: Fib::new(routes6),
+            fib4: Arc::new(Fib::new(routes4)),
+            fib6: Arc::new(Fib::new(routes6)),
             own4: Set::new(own4),
             own6: Set::new(own6),
             unconfigured: plan.unconfigured.clone(),

@@ -384,6 +384,33 @@ fn an_index_that_goes_to_another_vlan_takes_nothing_along() {
     assert_eq!(rig.one(2)[58], 134, "and at once of the router");
 }
 
+/// More VLANs than a turn can gather frames for at once.
+#[test]
+fn frames_for_any_number_of_vlans_go_out_in_one_turn() {
+    const MANY: u16 = 150;
+    let mut plan = plan(&[&[LAN]]);
+    for id in 1..=MANY {
+        let mut vlan = InterfacePlan::new(std::format!("vlan{id}"), router_mac(0));
+        vlan.vlan = Some(VlanPlan { parent: IfIndex(0), id });
+        vlan.addresses = [prefix(&std::format!("172.16.{id}.1/24"))].into();
+        plan.interfaces.push(vlan);
+    }
+    let settings = crate::stack::Settings { interfaces: 200, ..Default::default() };
+    let mut rig = Rig::with(&plan, settings);
+    rig.introduce4(0, "10.0.1.10", host_mac(0));
+    for first in [1, 61, 91] {
+        let to = |id: u16| v4("10.0.1.10", &std::format!("172.16.{id}.9")).frame(0, b"x");
+        let frames: Vec<_> = (first..first + 60).map(to).collect();
+        rig.receive(0, &frames);
+    }
+    rig.turn(|stack, turn| stack.reconfigured(turn));
+    let sent = rig.sent();
+    for id in 1..=MANY {
+        let asked = sent.iter().filter(|sent| sent.out == id && self::id(&sent.bytes) == Some(id));
+        assert!(asked.count() >= 3, "asked for, and told both addresses: VLAN {id}");
+    }
+}
+
 #[test]
 fn a_frame_belongs_to_the_interface_of_its_tag() {
     let mut rig = one_armed(&trunk());
