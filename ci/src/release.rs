@@ -87,11 +87,17 @@ pub(crate) fn reproduce() -> Result<bool> {
     let workspace = workspace()?;
     let (folder, _made) = cleanup::directory()?;
     let mut seen: Vec<[String; 2]> = Vec::new();
+    let place = workspace.to_string_lossy();
+    // Once: work goes on beside it.
+    let commit = command::capture("git", &["-C", &place, "rev-parse", "HEAD"], Duration::from_secs(20))?;
     for name in ["one", "another/folder"] {
         let clone = folder.join(name);
         let mut git = Command::new("git");
         git.args(["clone", "--quiet", "--no-hardlinks"]).arg(&workspace).arg(&clone);
         command::run(&mut git, &[], Duration::from_secs(120))?.success("git clone")?;
+        let folder = clone.to_string_lossy();
+        let checkout = ["-C", &folder, "checkout", "--quiet", "--detach", commit.trim()];
+        command::capture("git", &checkout, Duration::from_secs(60))?;
         let mut make = Command::new("make");
         make.args(["--no-print-directory", "image"]).current_dir(&clone).env_remove("CARGO_TARGET_DIR");
         command::run(&mut make, &[], BUILD)?.success("make image")?;
