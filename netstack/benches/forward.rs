@@ -90,6 +90,7 @@ fn frame(case: &Case, n: u32) -> Vec<u8> {
             let mut header = vec![0x45, 0, 0, 46, 0, 1, 0, 0, 255, 17, 0, 0, 10, 0, 0, 2];
             header.extend((net.to_bits() | (n % 250 + 1)).to_be_bytes());
             let sum: u32 = header.chunks(2).map(|b| u32::from(b[0]) << 8 | u32::from(b[1])).sum();
+            let sum = (sum >> 16) + (sum & 0xffff);
             let sum = !((sum >> 16) + (sum & 0xffff)) as u16;
             header[10..12].copy_from_slice(&sum.to_be_bytes());
             frame.extend(header);
