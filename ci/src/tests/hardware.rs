@@ -1,7 +1,7 @@
 //! Machines and NICs as they are found in the field: chipsets, CPU models and counts, memory, bridges, feature sets,
 //! queue sizes.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::forwarding::everything_works;
 use super::{Context, Needs, Test};
@@ -43,7 +43,7 @@ pub(super) fn tests() -> Vec<Test> {
             let config = Config::two_ports();
             let module = config.toml().into_bytes();
             let loaded = linux64::load(&weir_elf()?, "log=debug", &module)?;
-            ensure!(loaded.pvh_entry.is_some(), "the loader finds no PVH note");
+            loaded.check("log=debug", &module)?;
             let (stub, options) = loaded.write(&directory)?;
             let prepare = |setup: &mut Setup| {
                 setup.platform = Platform::Q35;
