@@ -85,8 +85,8 @@ fn a_frame_shorter_than_its_packet_is_dropped() {
     let frame6 = v6("2001:db8:1::10", "2001:db8:2::20").frame(0, b"four");
     rig.receive(0, &[frame[..frame.len() - 1].to_vec(), frame6[..frame6.len() - 1].to_vec()]);
     // uhyve 0.10 hands over the first 1500 bytes of a frame of 1514.
-    let whole = v4("10.0.1.10", "192.0.2.20").frame(0, &[7; 1514 - 14 - 20 - 8]);
-    let whole6 = v6("2001:db8:1::10", "2001:db8:2::20").frame(0, &[7; 1514 - 14 - 40 - 8]);
+    let whole = v4("10.0.1.10", "192.0.2.20").frame(0, &[7; 1514 - 14 - 20]);
+    let whole6 = v6("2001:db8:1::10", "2001:db8:2::20").frame(0, &[7; 1514 - 14 - 40]);
     assert_eq!((whole.len(), whole6.len()), (1514, 1514));
     rig.receive(0, &[whole[..1500].to_vec(), whole6[..1500].to_vec()]);
     assert!(rig.sent().is_empty());
