@@ -105,6 +105,11 @@ impl Loaded {
         Ok(())
     }
 
+    /// Leaves nothing to tell the protocol by.
+    pub(crate) fn forget_header(&self) -> Result<()> {
+        self.memory.write_slice(&[0; 4], GuestAddress(ZERO_PAGE + 0x202)).context("boot_params")
+    }
+
     /// Bytes of guest memory.
     fn read(&self, at: u64, len: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];

@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::forwarding::everything_works;
 use super::{Context, Needs, Test};
 use crate::qemu::Platform;
-use crate::rig::FrameRig;
+use crate::rig::{FrameRig, PATIENCE};
 use crate::router::{Config, Setup, weir_elf};
 use crate::{cleanup, linux64};
 
@@ -54,6 +54,21 @@ pub(super) fn tests() -> Vec<Test> {
                 setup.extra.extend(options.clone());
             };
             boots(cx, prepare)
+        }),
+        Test::new("boot-by-no-protocol-it-knows", weir, |cx| {
+            let (directory, _made) = cleanup::directory()?;
+            let loaded = linux64::load(&weir_elf()?, "", b"")?;
+            loaded.forget_header()?;
+            let (stub, options) = loaded.write(&directory)?;
+            let mut setup = Setup::new(cx.image, Config::two_ports(), Vec::new());
+            setup.platform = Platform::Q35;
+            setup.kernel = Some(stub);
+            setup.module = None;
+            setup.extra.extend(options);
+            let router = setup.start()?;
+            router.machine.wait("weir: fatal", cx.image.patience())?;
+            router.machine.wait("neither Hermit's loader ABI", PATIENCE)?;
+            Ok(())
         }),
         machine("with-nics-behind-bridges", plain, |setup| {
             setup.platform = Platform::Q35;
