@@ -197,10 +197,12 @@ impl Disk {
         if offered & bits(F::VERSION_1) == 0 {
             return Err(Error::NotVersion1);
         }
-        transport.write_features(bits(F::VERSION_1));
+        // Not ours to choose: behind an IOMMU there is no disk without the first (§6.1).
+        let accepted = offered & bits(F::VERSION_1 | F::ACCESS_PLATFORM | F::ORDER_PLATFORM);
+        transport.write_features(accepted);
         advance(transport, &mut status, DeviceStatus::FEATURES_OK);
         if !DeviceStatus::from_bits_retain(transport.read_status()).contains(DeviceStatus::FEATURES_OK) {
-            return Err(Error::FeaturesRefused(bits(F::VERSION_1)));
+            return Err(Error::FeaturesRefused(accepted));
         }
         let (sectors, block_size) = read_stable(transport, |transport| {
             let low = transport.read_config_u32(CAPACITY);
