@@ -94,7 +94,8 @@ pub(super) fn ports(aml: &[u8], hid: &[u8; 8], least: u8) -> Option<u16> {
             [IO_PORTS, 1, low, high, low_max, high_max, _, len, END_TAG]
                 if (low, high) == (low_max, high_max) && len >= least =>
             {
-                Some(u16::from_le_bytes([low, high]))
+                let first = u16::from_le_bytes([low, high]);
+                first.checked_add(u16::from(least).saturating_sub(1)).map(|_last| first)
             }
             _ => None,
         })
