@@ -72,6 +72,9 @@ const CORE_REST: usize = SECTOR as usize - 12;
 /// Boot code in sector 0; then come disk signature and partition table.
 const BOOT_CODE: usize = 440;
 
+/// GRUB's menu, from the repository's root.
+pub(crate) const MENU: &str = "images/disk/grub.cfg";
+
 const MODULES: &[&str] = &["part_gpt", "fat", "normal", "test", "regexp", "serial", "multiboot2", "boot"];
 
 /// Builds `weir.raw` and `weir.qcow2` in a folder from an image and a configuration.
@@ -105,6 +108,13 @@ pub(crate) fn configure(raw: &Path, config: &[u8]) -> Result<()> {
 
 /// The whole disk's bytes.
 pub(crate) fn image(elf: &[u8], config: &[u8]) -> Result<Vec<u8>> {
+    let menu = crate::router::workspace()?.join(MENU);
+    let menu = fs::read(&menu).with_context(|| format!("reading {}", menu.display()))?;
+    image_with(elf, config, &menu)
+}
+
+/// The same with GRUB's menu from elsewhere.
+pub(crate) fn image_with(elf: &[u8], config: &[u8], menu: &[u8]) -> Result<Vec<u8>> {
     let (bios, core) = grub_bios()?;
     let mut disk = partitioned()?;
     let at = |partition: usize| PARTITIONS[partition].start as usize;
@@ -117,12 +127,10 @@ pub(crate) fn image(elf: &[u8], config: &[u8]) -> Result<Vec<u8>> {
     disk[at(CORE)..][..core.len()].copy_from_slice(&core);
     disk[at(CORE) + CORE_REST..][..8].copy_from_slice(&(rest + 1).to_le_bytes());
 
-    let menu = crate::router::workspace()?.join("images/disk/grub.cfg");
-    let menu = fs::read(&menu).with_context(|| format!("reading {}", menu.display()))?;
     let files: [&[(&str, &[u8])]; 2] = [
         &[
             ("weir/weir.elf", elf),
-            ("weir/grub.cfg", &menu),
+            ("weir/grub.cfg", menu),
             ("EFI/BOOT/BOOTX64.EFI", &grub("x86_64-efi", "/weir", &[])?),
         ],
         &[("weir.toml", config)],
