@@ -267,7 +267,8 @@ pub(crate) fn features() {
             // QEMU's emulation of SVM lets a guest's XSETBV pass its hypervisor by, which then knows of no AVX state
             // and takes XCR0 back at the next exit. FXSAVE saves all there is without AVX.
             flags.remove(Cr4Flags::OSXSAVE);
-            // SAFETY: as above, less one bit, whose instructions nothing has used.
+            // SAFETY: as above, less one bit: no AVX instruction has run, and XSETBV, the only one that needed the bit,
+            // is not used again.
             unsafe { Cr4::write(flags) };
             return;
         }
