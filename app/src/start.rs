@@ -99,6 +99,7 @@ pub fn start(
         modules,
         guest: guest.as_mut(),
         command_line: boot.command_line,
+        command_line_is_cut: boot.command_line_is_cut,
         free: frames::free_bytes,
     });
     let (place, config) = match found {

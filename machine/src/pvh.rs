@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn cuts_a_command_line_that_does_not_end() {
         let mut memory = Memory::new(&MAP, &[b'a'; 0x3000], &[]);
-        assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x2000));
+        let start = memory.parse().unwrap();
+        assert_eq!((start.command_line_is_cut(), start.command_line), (true, Some(0x1000..0x2000)));
         memory.0.truncate(0x1004);
         assert_eq!(memory.parse().unwrap().command_line, Some(0x1000..0x1004));
     }

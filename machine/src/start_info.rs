@@ -7,7 +7,7 @@ use core::ops::Range;
 pub const MAX_AREAS: usize = 64;
 /// Modules that are kept; a longer list's others are ignored.
 pub const MAX_MODULES: usize = 8;
-/// Longest command line, in bytes.
+/// Bytes that are kept of a command line. One that fills them had more, or a zero behind them: it counts as cut.
 pub const MAX_COMMAND_LINE: usize = 4096;
 
 /// An RSDP of revision 2 (ACPI 6.5 §5.2.5.3).
@@ -131,6 +131,11 @@ impl StartInfo {
         let range = at..at.saturating_add(len as u64);
         self.command_line = Some(range.clone()).filter(|range| at != 0 && !range.is_empty());
         self.loader.push(self.command_line.clone().unwrap_or(0..0));
+    }
+
+    /// Whether the command line had no end within [`MAX_COMMAND_LINE`] bytes.
+    pub fn command_line_is_cut(&self) -> bool {
+        self.command_line.as_ref().is_some_and(|range| range.end - range.start >= MAX_COMMAND_LINE as u64)
     }
 
     /// Notes the next module.
