@@ -1,7 +1,8 @@
-//! The configuration on a disk: `weir.toml` in the root directory of a FAT file system, which is the whole disk or one of its
-//! partitions. Reading only; whatever a disk says is checked. Boot CPU, task level.
+//! The configuration on a disk: `weir.toml` in the root directory of a FAT file system, which is the whole
+//! disk or one of its partitions. Reading only; whatever a disk says is checked. Boot CPU, task level.
 //!
-//! The readers are our own: of the crates for FAT none that is kept reads FAT12, long names and GPT without std.
+//! The readers are our own: of the crates for FAT none that is kept reads FAT12, long names and GPT without
+//! std.
 
 mod fat;
 mod table;
@@ -89,7 +90,8 @@ impl Search {
         self.found.as_ref().is_some_and(|found| found.content.is_ok())
     }
 
-    /// A broken file gives way to a good one, and is named among the others then; so is the second broken one.
+    /// A broken file gives way to a good one, and is named among the others then; so is the second broken
+    /// one.
     fn take(&mut self, found: Found) {
         let passed = match &self.found {
             Some(_) if found.content.is_err() => Some(found),

@@ -1,5 +1,5 @@
-//! Where the configuration comes from at boot: [`SOURCES`] in their order. The first that has one counts, and if that
-//! one is wrong the router says so and takes no other. Boot CPU, task level, once.
+//! Where the configuration comes from at boot: [`SOURCES`] in their order. The first that has one counts, and
+//! if that one is wrong the router says so and takes no other. Boot CPU, task level, once.
 
 use crate::config::{APPETITE, Config, MAX_BYTES, command_line};
 use crate::disk;
@@ -71,8 +71,8 @@ const SOURCES: [Source; 7] = [
 
 const DISK: Source = Source { name: "disk", find: disk_file, way: disk_way };
 
-/// A word of the command line: the disk comes first. A boot loader says so that is on the disk and brings a copy of the
-/// file as boot module, for disks that cannot be read here.
+/// A word of the command line: the disk comes first. A boot loader says so that is on the disk and brings a
+/// copy of the file as boot module, for disks that cannot be read here.
 const DISK_FIRST: &str = "config=disk";
 
 /// The configuration to begin with.

@@ -1,5 +1,5 @@
-//! The disk image: GPT with GRUB for BIOS and for UEFI, the router, and a FAT partition with its configuration. No root,
-//! no loop devices, and the same bytes from the same input.
+//! The disk image: GPT with GRUB for BIOS and for UEFI, the router, and a FAT partition with its
+//! configuration. No root, no loop devices, and the same bytes from the same input.
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
@@ -63,8 +63,8 @@ const PARTITIONS: [Partition; 3] = [
     },
 ];
 
-/// Where GRUB's BIOS code looks at its own first sector (GRUB, include/grub/i386/pc/boot.h): the core image's place, and a
-/// jump that is there for floppies.
+/// Where GRUB's BIOS code looks at its own first sector (GRUB, include/grub/i386/pc/boot.h): the core image's
+/// place, and a jump that is there for floppies.
 const KERNEL_SECTOR: usize = 0x5c;
 const DRIVE_CHECK: usize = 0x66;
 /// Of the core image's first sector, the last block list entry: the place of the rest.

@@ -1,5 +1,5 @@
-//! What is handed out: image, disk, bill of materials, checksums; and the proof that a commit gives the same bytes in two
-//! folders of this machine.
+//! What is handed out: image, disk, bill of materials, checksums; and the proof that a commit gives the same
+//! bytes in two folders of this machine.
 
 use std::fmt::Write;
 use std::fs;
@@ -82,7 +82,8 @@ fn digest(path: &Path) -> Result<String> {
     Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Builds the commit in two folders of different names and compares image and disk. Whether they are the same.
+/// Builds the commit in two folders of different names and compares image and disk. Whether they are the
+/// same.
 pub(crate) fn reproduce() -> Result<bool> {
     let workspace = workspace()?;
     let (folder, _made) = cleanup::directory()?;

@@ -1,5 +1,5 @@
-//! From the loader's jump to the application's `main`: stacks, exceptions, memory, page tables, clocks, in that
-//! order, on the boot CPU, each step once.
+//! From the loader's jump to the application's `main`: stacks, exceptions, memory, page tables, clocks, in
+//! that order, on the boot CPU, each step once.
 
 use crate::frames;
 use crate::hermit::{self, boot_info};
@@ -23,23 +23,25 @@ use weir_sync::cpu::set_count;
 pub struct Boot {
     /// The loader's command line; what is not UTF-8 shows as U+FFFD.
     pub command_line: &'static str,
-    /// Whether the loader's was longer than [`MAX_COMMAND_LINE`](crate::start_info::MAX_COMMAND_LINE) - 1 bytes, and the rest is lost.
+    /// Whether the loader's was longer than [`MAX_COMMAND_LINE`](crate::start_info::MAX_COMMAND_LINE) - 1
+    /// bytes, and the rest is lost.
     pub command_line_is_cut: bool,
-    /// The modules (`-initrd`, `ramdisk=`), read-only, in the loader's order; `None` for one that cannot be read.
+    /// The modules (`-initrd`, `ramdisk=`), read-only, in the loader's order; `None` for one that cannot be
+    /// read.
     pub modules: &'static [Option<&'static [u8]>],
     /// Bytes of RAM.
     pub memory: u64,
     /// CPUs that can be started, this one included.
     pub cpus: usize,
-    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `uhyve` if that is what runs on
-    /// KVM; `bare machine` if none.
+    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `uhyve` if that is what
+    /// runs on KVM; `bare machine` if none.
     pub platform: &'static str,
     /// Physical address of the ACPI root pointer.
     pub rsdp: Option<u64>,
 }
 
-/// Names the application's `main`, a `fn(&'static Boot) -> !`. Runs on the boot CPU in task-like surroundings:
-/// interrupts off, heap ready, the other CPUs not started.
+/// Names the application's `main`, a `fn(&'static Boot) -> !`. Runs on the boot CPU in task-like
+/// surroundings: interrupts off, heap ready, the other CPUs not started.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -119,9 +121,11 @@ const LINUX: u32 = 2;
 const UNKNOWN: u32 = u32::MAX;
 const MULTIBOOT2: u32 = 3;
 
-/// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
+/// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of
+/// ours.
 ///
-/// `info` is the physical address of what the loader left, `protocol` one of those above, as the entry code saw it.
+/// `info` is the physical address of what the loader left, `protocol` one of those above, as the entry code
+/// saw it.
 extern "C" fn enter(info: u64, protocol: u32) -> ! {
     let block = cpu::block(CpuId::BOOT);
     block.prepare(CpuId::BOOT, &raw const STACKS as u64);
@@ -132,8 +136,8 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
         if at == 0 || end > 1 << 32 {
             return None;
         }
-        // SAFETY: the entry code mapped the first 4 GiB, and nothing writes what a loader left before the allocators
-        // start, which keep out of it.
+        // SAFETY: the entry code mapped the first 4 GiB, and nothing writes what a loader left before the
+        // allocators start, which keep out of it.
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) })
     };
     if protocol == HERMIT && boot_info::is_uhyve(info, &read) {

@@ -101,7 +101,8 @@ impl Map {
         Self { root, no_execute }
     }
 
-    /// Maps all pages that `range` touches, except page 0, replacing what was there; 2 MiB pages where they fit.
+    /// Maps all pages that `range` touches, except page 0, replacing what was there; 2 MiB pages where they
+    /// fit.
     pub fn map(&mut self, range: Range<u64>, access: Access, tables: NewTable) -> Result<(), Refused> {
         let end =
             range.end.checked_next_multiple_of(PAGE).filter(|&end| end <= END).ok_or(Refused::OutOfRange)?;
@@ -118,8 +119,8 @@ impl Map {
         Ok(())
     }
 
-    /// Takes all pages that `range` touches out of the map; [`add`](Self::add) does not bring them back. The caller
-    /// flushes.
+    /// Takes all pages that `range` touches out of the map; [`add`](Self::add) does not bring them back. The
+    /// caller flushes.
     pub fn unmap(&mut self, range: Range<u64>, tables: NewTable) -> Result<(), Refused> {
         let mut at = range.start / PAGE * PAGE;
         while at < range.end {
@@ -154,8 +155,8 @@ impl Map {
         }
     }
 
-    /// Maps the pages that `range` touches and that are absent; those present must have the same `access`, and none
-    /// may have been taken out.
+    /// Maps the pages that `range` touches and that are absent; those present must have the same `access`,
+    /// and none may have been taken out.
     pub fn add(&mut self, range: Range<u64>, access: Access, tables: NewTable) -> Result<(), Refused> {
         if range.end > END {
             return Err(Refused::OutOfRange);
@@ -177,7 +178,8 @@ impl Map {
         Ok(())
     }
 
-    /// The entry of `address` in a table of `level`; makes the tables above it, splits a 2 MiB page on the way.
+    /// The entry of `address` in a table of `level`; makes the tables above it, splits a 2 MiB page on the
+    /// way.
     fn entry(&mut self, address: u64, level: usize, tables: NewTable) -> Result<&'static AtomicU64, Refused> {
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
@@ -210,8 +212,8 @@ const fn index(address: u64, level: usize) -> usize {
 
 /// The table an entry points to.
 fn table_at(entry: u64) -> &'static Table {
-    // SAFETY: entries without the LARGE bit above level 1 are only written by `Map::entry`, with the address of
-    // a table that `NewTable` gave for good, at an address equal to its physical one.
+    // SAFETY: entries without the LARGE bit above level 1 are only written by `Map::entry`, with the address
+    // of a table that `NewTable` gave for good, at an address equal to its physical one.
     unsafe { &*((entry & ADDRESS) as *const Table) }
 }
 
@@ -291,14 +293,15 @@ mod image {
         add(range, Access::Device).is_some()
     }
 
-    /// Maps memory that is no RAM of ours and that another domain reads and writes too, cached. `false` as for [`device`].
+    /// Maps memory that is no RAM of ours and that another domain reads and writes too, cached. `false` as
+    /// for [`device`].
     pub(crate) fn shared(range: Range<u64>) -> bool {
         add(range, Access::Write).is_some()
     }
 
-    /// Read-only view of `len` bytes at physical address `at`: firmware tables, wherever the firmware put them.
-    /// Maps them (cached) if nobody has. `None` if the range is out of reach, touches page 0, memory that is written
-    /// (RAM of ours, device memory) or a guard page, or tables ran out.
+    /// Read-only view of `len` bytes at physical address `at`: firmware tables, wherever the firmware put
+    /// them. Maps them (cached) if nobody has. `None` if the range is out of reach, touches page 0, memory
+    /// that is written (RAM of ours, device memory) or a guard page, or tables ran out.
     pub fn firmware(at: u64, len: usize) -> Option<&'static [u8]> {
         let range = at..at.checked_add(len as u64).filter(|&end| end <= END)?;
         if at < PAGE || len == 0 || len > isize::MAX as usize {
@@ -318,7 +321,8 @@ mod image {
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len) })
     }
 
-    /// Nothing present is changed, and CPUs do not cache what is absent (Intel SDM vol. 3A §4.10.2.3): no flush.
+    /// Nothing present is changed, and CPUs do not cache what is absent (Intel SDM vol. 3A §4.10.2.3): no
+    /// flush.
     fn add(range: Range<u64>, access: Access) -> Option<()> {
         MAP.lock().as_mut()?.add(range, access, &mut new_table).ok()
     }

@@ -117,7 +117,8 @@ impl Disk {
         Self::open(cx, Box::new(transport), kind)
     }
 
-    /// Opens a disk behind memory-mapped registers. [`Error::EmptySlot`] and [`Error::NotBlock`] are no failures there.
+    /// Opens a disk behind memory-mapped registers. [`Error::EmptySlot`] and [`Error::NotBlock`] are no
+    /// failures there.
     pub fn open_mmio(cx: &Control, device: &MmioDevice) -> Result<Disk, Error> {
         let (transport, kind) = Mmio::new(device)?;
         Self::open(cx, Box::new(transport), kind)

@@ -1,5 +1,5 @@
-//! A configuration as words of the kernel's command line: `weir.interface.lan.mtu=1400`. Each word becomes a line of
-//! TOML, which is read and checked like any other text; errors come back by word.
+//! A configuration as words of the kernel's command line: `weir.interface.lan.mtu=1400`. Each word becomes a
+//! line of TOML, which is read and checked like any other text; errors come back by word.
 
 use super::errors::quoted;
 use super::{Config, Error};
@@ -26,8 +26,8 @@ pub fn words(line: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Config {
-    /// Reads and checks the configuration on a kernel command line; `None` if no word of it begins with `weir.`.
-    /// `is_cut`: it had [`MAX_COMMAND_LINE`] bytes or more, and what is behind them did not arrive.
+    /// Reads and checks the configuration on a kernel command line; `None` if no word of it begins with
+    /// `weir.`. `is_cut`: it had [`MAX_COMMAND_LINE`] bytes or more, and what is behind them did not arrive.
     ///
     /// # Errors
     /// All that is wrong with the words, as text for the console.

@@ -132,7 +132,8 @@ fn says_what_is_broken() {
     assert!(why.contains("it has no room for data"), "{why}");
     let why = wrong(FatType::Fat32, |bytes| bytes[44..48].copy_from_slice(&1_u32.to_le_bytes()));
     assert!(why.contains("a chain leads to cluster 1;"), "{why}");
-    // The file's second cluster is followed by none: FAT16's table begins behind one sector, the file at cluster 2.
+    // The file's second cluster is followed by none: FAT16's table begins behind one sector, the file at
+    // cluster 2.
     let why = wrong(FatType::Fat16, |bytes| {
         let table = usize::from(u16_at(bytes, 14)) * 512;
         bytes[table + 6..table + 8].copy_from_slice(&u16::MAX.to_le_bytes());

@@ -59,7 +59,8 @@ pub(super) fn integer(aml: &[u8], name: &[u8; 4]) -> Option<u64> {
     named(aml, name).find_map(constant).or_else(method).map(|(value, _)| value)
 }
 
-/// 32-bit memory windows that host bridges pass on: first and last address. Null and wrapped ones are left out.
+/// 32-bit memory windows that host bridges pass on: first and last address. Null and wrapped ones are left
+/// out.
 pub(super) fn bridge_windows(aml: &[u8]) -> Vec<(u32, u32)> {
     // DWordMemory produced by the bridge: tag, length 23, resource type 0, general flags with bit 0 clear.
     aml.windows(26)
@@ -84,7 +85,8 @@ pub(super) fn fixed_devices(aml: &[u8], hid: &[u8; 8]) -> Vec<MmioDevice> {
         .collect()
 }
 
-/// The ports of the first device with `_HID` `hid` whose `_CRS` is one fixed range of at least `least` ports: the first.
+/// The ports of the first device with `_HID` `hid` whose `_CRS` is one fixed range of at least `least` ports:
+/// the first.
 pub(super) fn ports(aml: &[u8], hid: &[u8; 8], least: u8) -> Option<u16> {
     named(aml, b"_HID").find_map(|object| {
         let [STRING, rest @ ..] = object else { return None };

@@ -1,11 +1,12 @@
-//! The boot info of Hermit's loader ABI (`hermit_entry::boot_info::RawBootInfo`, entry version 4) and the device tree
-//! behind it, as uhyve fills them.
+//! The boot info of Hermit's loader ABI (`hermit_entry::boot_info::RawBootInfo`, entry version 4) and the
+//! device tree behind it, as uhyve fills them.
 
 use crate::start_info::{self, Areas, Bad, Kind, MAX_COMMAND_LINE, Memory, StartInfo, u32_at, u64_at};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
-/// Bytes of `RawBootInfo`, and what is read of it by offset: whatever lies there, nothing is believed to be a Rust enum.
+/// Bytes of `RawBootInfo`, and what is read of it by offset: whatever lies there, nothing is believed to be a
+/// Rust enum.
 const LEN: u64 = 128;
 const DEVICE_TREE: usize = 24;
 const IMAGE_START: usize = 32;

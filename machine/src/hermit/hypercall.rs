@@ -1,6 +1,6 @@
-//! uhyve's hypercalls, version 2 of its interface: a write to a port with the parameters' physical address in RDI. All
-//! of RAM is mapped at its physical address, so pointers are such addresses. The parent module calls none of this without
-//! uhyve.
+//! uhyve's hypercalls, version 2 of its interface: a write to a port with the parameters' physical address in
+//! RDI. All of RAM is mapped at its physical address, so pointers are such addresses. The parent module calls
+//! none of this without uhyve.
 
 use super::FileError;
 use alloc::ffi::CString;
@@ -31,7 +31,8 @@ pub(super) fn exit(status: i32) {
 pub(super) fn read_file(path: &str, limit: usize) -> Result<Option<Vec<u8>>, FileError> {
     let path = CString::new(path).map_err(|_| FileError::Name)?;
     let mut open = OpenParams { name: address(path.as_ptr()), flags: O_RDONLY, mode: 0, ret: 0 };
-    // SAFETY: the call takes such parameters, reads `path` to its zero and writes `open.ret`; both outlive it.
+    // SAFETY: the call takes such parameters, reads `path` to its zero and writes `open.ret`; both outlive
+    // it.
     unsafe { call(HypercallAddress::FileOpen, address(&raw mut open).as_u64()) };
     let fd = open.ret;
     if fd == -ENOENT {
@@ -54,8 +55,8 @@ fn read_all(fd: i32, limit: usize) -> Result<Vec<u8>, FileError> {
         content.resize(start + PIECE, 0);
         let mut read =
             ReadParams { len: PIECE as u64, ret: 0, buf: address(content[start..].as_mut_ptr()), fd };
-        // SAFETY: the call takes such parameters, writes `read.ret` and the `PIECE` bytes of `content` from `start` on;
-        // both outlive it.
+        // SAFETY: the call takes such parameters, writes `read.ret` and the `PIECE` bytes of `content` from
+        // `start` on; both outlive it.
         unsafe { call(HypercallAddress::FileRead, address(&raw mut read).as_u64()) };
         if read.ret < 0 {
             let errno = i32::try_from(read.ret.unsigned_abs()).unwrap_or(i32::MAX);
