@@ -1,5 +1,5 @@
 /* IPv4 forwarding with DPDK, the work that netstack/benches/peer.rs measures: verify the header, look the destination
- * up in rte_fib's DIR-24-8, count the TTL down, correct the checksum, address the frame, gather a burst for the port.
+ * up in rte_fib's DIR-24-8, count the TTL down, correct the checksum, address the frame, gather a burst, as for one port.
  * Packets are mbufs in memory; no port, no generator.
  *
  * forward [EAL options] -- ROUTES ADDRESSES
@@ -22,7 +22,6 @@ enum { PACKETS = 8192, SAMPLES = 256, BURST = 64, HOPS = 65, FRAME = 60, AHEAD =
 
 struct adjacency {
     struct rte_ether_addr dst, src;
-    uint16_t port;
 };
 
 static struct adjacency adjacencies[HOPS];
@@ -127,7 +126,11 @@ static uint32_t *addresses(const char *file, unsigned *count)
     char address[16];
     *count = 0;
     while (lines && all && *count < 1 << 20 && fscanf(lines, "%15s\n", address) == 1)
-        inet_aton(address, (struct in_addr *)&all[(*count)++]);
+    {
+        if (!inet_aton(address, (struct in_addr *)&all[*count]))
+            fail("not an address");
+        (*count)++;
+    }
     if (*count == 0)
         fail("no addresses");
     fclose(lines);

@@ -15,6 +15,7 @@ use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
 use weir_netstack::snapshot::{
     Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, State as Taking, VlanPlan,
 };
+use weir_netstack::snapshot::{MIN_MTU4, MIN_MTU6};
 use weir_netstack::{Conflict, Plan, Snapshot};
 use weir_sync::Control;
 use weir_virtio::net;
@@ -270,11 +271,14 @@ fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
         Attachment::Vlan { parent, .. } => config.interfaces.get(parent),
         Attachment::Device(_) => None,
     };
+    // A device's may become less while it is attached: too little takes its interface down, not the configuration.
+    let mtu = wish.mtu.or(parent.and_then(|parent| parent.mtu)).map_or(info.mtu, |mtu| mtu.min(info.mtu));
+    let least = if wish.addresses.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
+    let is_up = mtu >= least && by.state(wish) == State::Link(Link::Up);
     InterfacePlan {
         index: Some(by.index()),
         vlan: by.vlan.map(|vlan| VlanPlan { parent: vlan.port, id: vlan.id }),
-        // A device's may become less while it is attached.
-        mtu: wish.mtu.or(parent.and_then(|parent| parent.mtu)).map_or(info.mtu, |mtu| mtu.min(info.mtu)),
+        mtu: mtu.max(least),
         offloads: info.offloads,
         addresses: wish.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
         reverse_path: match wish.reverse_path_filter {
@@ -286,7 +290,7 @@ fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
             true => Advertise::On(Advertisement::default()),
             false => Advertise::Off,
         },
-        state: if by.state(wish) == State::Link(Link::Up) { Taking::Up } else { Taking::Down },
+        state: if is_up { Taking::Up } else { Taking::Down },
         counters: by.counters().clone(),
         ..InterfacePlan::new(wish.name.to_string(), info.mac)
     }
@@ -391,5 +395,13 @@ mod tests {
         };
         assert!(follow(&mut attached[0]), "a change of the MTU is a change");
         assert_eq!((mtu(&plain, &attached), mtu(&limited, &attached)), (1600, 1450));
+        // Less than IPv6 takes is no reason to keep a configuration, and what it says of others, from being used.
+        let text = "[interface.wan]\nmatch = { port = 0 }\naddresses = [\"2001:db8::1/64\"]\n";
+        let six = Config::parse(text.as_bytes()).unwrap();
+        let small = DeviceInfo { mtu: 1000, ..attached[0].device.info().clone() };
+        attached[0].device = Box::new(Restless(small));
+        let built = snapshot(&six, &attached, &[], &Arc::default()).unwrap();
+        assert_eq!(built.interfaces().next().unwrap().state, Taking::Down);
+        assert_eq!(mtu(&plain, &attached), 1000);
     }
 }

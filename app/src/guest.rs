@@ -3,7 +3,7 @@
 //! Task level of the boot CPU. Ports are vif numbers: `match = { port = 2 }` is `device/vif/2`.
 
 use crate::attach::Bay;
-use crate::config::{Config, MAX_BYTES};
+use crate::config::{APPETITE, Config, MAX_BYTES};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use weir_machine::xen::control::{Request, Shutdown};
 use weir_machine::xen::grant::{self, Lent, Table};
 use weir_machine::xen::store::{self, Event, Store, StoreError, Watch};
-use weir_machine::{error, info, warn};
+use weir_machine::{error, frames, info, warn};
 use weir_netif::{Arena, IfIndex};
 use weir_sync::Control;
 use weir_xennet::{Options, Vif, Xen};
@@ -22,6 +22,8 @@ pub const CONFIG: &str = "vm-data/weir/config";
 const STATUS: &str = "data/weir/status";
 /// Bytes of an outcome: the store takes 4096 at once.
 const LONGEST_STATUS: usize = 3000;
+/// Nodes that a text goes on in. One takes up to 4 KiB, so the longest text has half as many.
+const MAX_PIECES: usize = 2048;
 
 /// What people call the place of a configuration in the store.
 pub fn place() -> String {
@@ -193,7 +195,7 @@ impl Guest {
 
     /// Reads the configuration's text; whether it is there, and another one.
     fn look(&mut self, cx: &Control) -> bool {
-        let text = match self.read(cx) {
+        let text = match self.read(cx, frames::free_bytes()) {
             Ok(text) => text,
             Err(wrong) => {
                 self.tell(cx, &format!("{CONFIG}: {wrong}"));
@@ -205,7 +207,9 @@ impl Guest {
         is_other
     }
 
-    fn read(&self, cx: &Control) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The text in the store, up to the first piece that makes it longer than one may be, or than `free` bytes of memory can
+    /// take.
+    fn read(&self, cx: &Control, free: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let optional = |read: Result<Vec<u8>, StoreError>| match read {
             Ok(text) => Ok(Some(text)),
             Err(StoreError::NotFound | StoreError::Denied) => Ok(None),
@@ -213,12 +217,12 @@ impl Guest {
         };
         let mut text = optional(self.xen.store.read(cx, CONFIG))?;
         if let Some(text) = &mut text {
-            // One byte too many is enough to know that it is too long.
-            for number in 1..=MAX_BYTES {
+            let most = MAX_BYTES.min((free / APPETITE) as usize);
+            for number in 1..=MAX_PIECES {
                 let piece = optional(self.xen.store.read(cx, &format!("{CONFIG}/{number}")))?;
                 let Some(piece) = piece.filter(|piece| !piece.is_empty()) else { break };
                 text.extend(piece);
-                if text.len() > MAX_BYTES {
+                if text.len() > most {
                     break;
                 }
             }
@@ -232,7 +236,7 @@ impl Guest {
     /// # Errors
     /// What is wrong with it, as text for people.
     pub fn configuration(&mut self, cx: &Control, free: u64) -> Option<Result<Config, String>> {
-        self.text = match self.read(cx) {
+        self.text = match self.read(cx, free) {
             Ok(text) => text,
             Err(wrong) => return Some(Err(format!("{CONFIG}: {wrong}\n"))),
         };

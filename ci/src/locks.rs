@@ -33,7 +33,7 @@ const ALLOWED: &[(&str, &str)] = &[
         "packets that waited for a neighbour whose entry was evicted, on their way home",
     ),
     ("weir_netif::pool::send_home", "a buffer of another arena than the pool's"),
-    ("health::Health::fail", "the device broke its protocol"),
+    ("health::Health<V>::fail", "the device broke its protocol"),
     ("iterator::Iterator>::fold", "the device broke its protocol, and what it was lent is taken back"),
     ("RawVec", "a vector that is made with its capacity and does not grow"),
     ("weir_netstack::path::output", "an error message, rate-limited"),

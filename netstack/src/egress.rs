@@ -318,8 +318,8 @@ fn tagged(mut packet: Packet, pool: &mut Pool, vlan: u16) -> Result<Packet, Pack
     Ok(packet)
 }
 
-/// Moves a packet's first segment to where it has headroom. Backends of Xen fill buffers from the first byte on.
-#[cold]
+/// Moves a packet's first segment to where it has headroom. Backends of Xen fill buffers from the first byte on, so
+/// whatever comes from them and goes to a VLAN is copied here.
 fn with_headroom(mut packet: Packet, pool: &mut Pool) -> Result<Packet, Packet> {
     let Some(mut front) = pool.alloc() else { return Err(packet) };
     *front.meta_mut() = *packet.meta();

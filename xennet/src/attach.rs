@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use weir_machine::xen::event::Channel;
 use weir_machine::xen::grant::{Access, Lent, Page, Table};
 use weir_machine::xen::store::{Store, StoreError, Transaction};
-use weir_machine::{clock, debug, frames, interrupt};
+use weir_machine::{clock, debug, frames, interrupt, warn};
 use weir_netif::{Arena, Device, DeviceInfo, Offloads, QueuePair};
 use weir_sync::{Control, CpuId};
 
@@ -132,7 +132,7 @@ pub fn probe(cx: &Control, xen: &Xen, handle: u32, options: &Options) -> Result<
 fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Options) -> Result<Net, Error> {
     let features = Features::read(cx, place, options.offloads)?;
     let count = queue_count(&features, options);
-    let info = info(cx, place, handle, &features, count)?;
+    let mut info = info(cx, place, handle, &features, count)?;
     let lent = match place.our_number(cx, "trusted")? {
         Some(0) => None,
         _ => xen.lent.filter(|lent| lent.to() == place.backend),
@@ -141,9 +141,14 @@ fn connect(cx: &Control, xen: &Xen, place: &Place, handle: u32, options: &Option
     let queues = Queues { xen, place, features: &features, lent, count, salt };
     let halves = (0..count).map(|queue| queues.build(queue)).collect::<Result<Vec<_>, _>>()?;
     let control = match info.offloads.contains(Offloads::RX_RSS) {
-        true => Some(ControlRing::new(xen.grants, place.backend, xen.store.interrupt(), salt)?),
+        true => ControlRing::new(xen.grants, place.backend, xen.store.interrupt(), salt)
+            .inspect_err(|why| warn!("{}: no control ring: {why}", info.name))
+            .ok(),
         false => None,
     };
+    if control.is_none() {
+        info.offloads.remove(Offloads::RX_RSS);
+    }
     publish(cx, place, &features, &halves, control.as_ref())?;
     place.set_state(cx, State::Connected)?;
     place.wait(cx, &[State::Connected], options.patience_ns)?;

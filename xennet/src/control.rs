@@ -26,6 +26,8 @@ pub(crate) struct Control {
     /// Key, then table, for the backend to read. Lent for as long as the ring is: a backend may be late.
     page: Page,
     id: u16,
+    /// What it left unanswered: whatever comes now could be the answer to that, and it is not waited for again.
+    unanswered: Option<Ctrl>,
 }
 
 /// Why the backend does not spread flows by our hash.
@@ -59,6 +61,7 @@ impl Control {
             channel: Channel::allocate(backend, target).map_err(Error::no_channel)?,
             page: page(Access::ReadOnly)?,
             id: salt,
+            unanswered: None,
         })
     }
 
@@ -75,8 +78,14 @@ impl Control {
     /// Has the connected backend spread flows over `queues` by [`SYMMETRIC_KEY`], or as it likes if that fails. It has
     /// `patience_ns` for all of it.
     pub(crate) fn spread(&mut self, queues: u16, patience_ns: u64) -> Result<(), Failure> {
+        if let Some(kind) = self.unanswered {
+            return Err(Failure::Silent(kind));
+        }
         let deadline = clock::now().saturating_add(patience_ns);
         let outcome = self.configure(queues.into(), deadline);
+        if let Err(Failure::Silent(kind)) = outcome {
+            self.unanswered = Some(kind);
+        }
         if let Err(Failure::Refused(..) | Failure::Status(..) | Failure::NoTypes) = outcome {
             // It hears us: half of a configuration is worse than none.
             let _ = self.ask(Ctrl::SetHashAlgorithm, [hash::NONE, 0, 0], deadline);

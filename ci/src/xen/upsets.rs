@@ -30,7 +30,8 @@ fn with_third<T>(
     Ok(outcome)
 }
 
-/// Pings from the first host to the third, twenty a second, while `body` runs: none may be lost. How many they were.
+/// Pings from the first host to the third, twenty a second, while `body` runs: none may be lost, but for the
+/// last, which may be on its way at the end. How many they were.
 fn beside<T>(
     dom0: &mut Dom0,
     guest: &Guest,

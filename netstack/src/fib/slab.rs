@@ -28,8 +28,10 @@ pub(super) struct Slab {
     free: [Vec<u32>; LONGEST + 1],
     /// Runs that readers may still see, by the period that has to elapse, oldest first.
     waiting: VecDeque<(Period, Vec<Run>)>,
-    /// Runs that were let go since the last period.
+    /// Runs that were let go since the last period, and that nothing leads to any more.
     gone: Vec<Run>,
+    /// Runs that readers find until the change at hand is stored.
+    doomed: Vec<Run>,
 }
 
 impl Slab {
@@ -41,6 +43,7 @@ impl Slab {
             free: [const { Vec::new() }; LONGEST + 1],
             waiting: VecDeque::new(),
             gone: Vec::new(),
+            doomed: Vec::new(),
         }
     }
 
@@ -80,12 +83,16 @@ impl Slab {
         Some(base)
     }
 
-    /// Takes back a run that no reader can find any more, though some may have found it before.
-    pub(super) fn retire(&mut self, cx: &Control, run: Run) {
-        if run.len == 0 {
-            return;
+    /// Takes back a run that nothing leads to once the change at hand is stored.
+    pub(super) fn retire(&mut self, run: Run) {
+        if run.len != 0 {
+            self.doomed.push(run);
         }
-        self.gone.push(run);
+    }
+
+    /// The change is stored: no reader can find what was retired any more, though some may have found it before.
+    pub(super) fn stored(&mut self, cx: &Control) {
+        self.gone.append(&mut self.doomed);
         if self.gone.len() >= TOGETHER {
             self.close(cx);
             self.reclaim();
@@ -118,6 +125,19 @@ mod tests {
     use weir_sync::cpu::claim_any;
 
     #[test]
+    fn a_run_that_is_still_to_be_found_is_not_given_out() {
+        let mut cpu = claim_any().unwrap();
+        let mut slab = Slab::new(0, 4 * TOGETHER);
+        let mut take = |slab: &mut Slab| cpu.control(|cx| slab.take(cx, 1));
+        let all: Vec<u32> = core::iter::from_fn(|| take(&mut slab)).collect();
+        assert_eq!(all.len(), 4 * TOGETHER);
+        all.iter().for_each(|&base| slab.retire(Run { base, len: 1 }));
+        assert_eq!(take(&mut slab), None, "readers find it");
+        cpu.control(|cx| slab.stored(cx));
+        assert!(cpu.control(|cx| slab.take(cx, 1)).is_some());
+    }
+
+    #[test]
     fn runs_never_overlap_and_are_used_again() {
         let mut cpu = claim_any().unwrap();
         let (mut slab, mut taken) = (Slab::new(10, 2000), Vec::<Run>::new());
@@ -136,7 +156,8 @@ mod tests {
             }
             if taken.len() > 20 {
                 let run = taken.swap_remove(round % 20);
-                cpu.control(|cx| slab.retire(cx, run));
+                slab.retire(run);
+                cpu.control(|cx| slab.stored(cx));
             }
         }
     }

@@ -256,8 +256,10 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
                 *place = owner;
             }
             if before & NODE != 0 {
-                self.nodes.retire(change.cx, Run { base: before & !NODE, len: 1 });
+                self.nodes.retire(Run { base: before & !NODE, len: 1 });
             }
+            self.nodes.stored(change.cx);
+            self.leaves.stored(change.cx);
         }
         Ok(())
     }
@@ -273,8 +275,8 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
                     return self.one(&fields, value, depth, change);
                 }
                 let entry = self.values(self.owners(&fields), fields, depth, change)?;
-                self.retire_leaves(&fields, change);
-                self.retire_children(&fields, change);
+                self.retire_leaves(&fields);
+                self.retire_children(&fields);
                 Ok(entry)
             }
         }
@@ -298,8 +300,8 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
             let others = (fields.first_node..).take(fields.vector.count_ones() as usize);
             self.children.extend(others.filter(|&n| n != place).map(|n| node(&self.fib, n)));
             let entry = self.store(change.cx, &owners, fields.vector & !(1 << value), mark)?;
-            self.retire_leaves(fields, change);
-            self.retire_children(fields, change);
+            self.retire_leaves(fields);
+            self.retire_children(fields);
             return Ok(entry);
         };
         let count = fields.vector.count_ones();
@@ -309,7 +311,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
             let node = if from == place { below } else { self.node(from) };
             self.fib.nodes.get((first_node + n) as usize).ok_or(Full)?.store(&node);
         }
-        self.retire_children(fields, change);
+        self.retire_children(fields);
         Ok(Entry::Node(Fields { first_node, ..*fields }))
     }
 
@@ -407,14 +409,14 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
         })
     }
 
-    fn retire_leaves(&mut self, fields: &Fields, change: &Change<'_, A::Bits>) {
+    fn retire_leaves(&mut self, fields: &Fields) {
         let len = fields.leaves.count_ones() as u8;
-        self.leaves.retire(change.cx, Run { base: fields.first_leaf, len });
+        self.leaves.retire(Run { base: fields.first_leaf, len });
     }
 
-    fn retire_children(&mut self, fields: &Fields, change: &Change<'_, A::Bits>) {
+    fn retire_children(&mut self, fields: &Fields) {
         let len = fields.vector.count_ones() as u8;
-        self.nodes.retire(change.cx, Run { base: fields.first_node, len });
+        self.nodes.retire(Run { base: fields.first_node, len });
     }
 }
 

@@ -21,13 +21,18 @@ fn look_up(snapshot: &Snapshot, batch: &Batch) {
     batch.iter().for_each(|packet| packet.prefetch_data());
     for packet in batch.iter() {
         let frame = packet.data();
-        match frame.get(12..14) {
+        let (kind, header) = match frame.get(12..14) {
+            Some([0x81, 0]) => (frame.get(16..18), frame.get(18..)),
+            kind => (kind, frame.get(14..)),
+        };
+        let from = |at: usize| header.and_then(|header| header.get(at..));
+        match kind {
             Some([8, 0]) => {
-                let octets = frame.get(30..).and_then(|rest| rest.first_chunk::<4>());
+                let octets = from(16).and_then(|rest| rest.first_chunk::<4>());
                 to4.extend(octets.map(|octets| Ipv4Addr::from(*octets)));
             }
             Some([0x86, 0xdd]) => {
-                let octets = frame.get(38..).and_then(|rest| rest.first_chunk::<16>());
+                let octets = from(24).and_then(|rest| rest.first_chunk::<16>());
                 to6.extend(octets.map(|octets| Ipv6Addr::from(*octets)));
             }
             _ => {}

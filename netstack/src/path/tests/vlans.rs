@@ -505,9 +505,3 @@ proptest! {
         rig.receive(0, &[[&router_mac(0)[..], &host_mac(0), &[0x81, 0, 0, 10], &bytes].concat()]);
     }
 }
-
-#[test]
-fn interfaces_on_vlans_are_plain_interfaces() {
-    let plan = InterfacePlan::new("eth0", router_mac(0));
-    assert_eq!(plan.vlan, None, "on a device of their own unless they say otherwise");
-}
