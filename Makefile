@@ -28,18 +28,19 @@ test: image test-images doctor ## unit, property, doc and boot tests, and the ro
 	cargo test --workspace --quiet
 	@$(lab) boot-tests
 	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.
-	@$(lab) smoke-uhyve || $(lab) smoke-uhyve
+	@$(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }
 
 .PHONY: preflight
-preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests
+preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy $(router) $(flags) --quiet -- -D warnings
 	cargo clippy $(tests) $(flags) --quiet -- -D warnings
 	@$(lab) graph
 	@$(MAKE) --no-print-directory test
+	@$(lab) size
 	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
-	@$(lab) smoke-xen --cycles 3 || $(lab) smoke-xen --cycles 3
+	@$(lab) smoke-xen --cycles 3 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 3; }
 
 .PHONY: image
 image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
@@ -74,7 +75,7 @@ size: image ## what takes room in the image, crate by crate
 	@$(lab) size
 
 .PHONY: smoke
-smoke: disk ## boot the one image on every target, one table (about 3 minutes)
+smoke: disk test-images ## boot the one image on every target, one table (about 3 minutes)
 	@$(lab) smoke
 
 .PHONY: doctor

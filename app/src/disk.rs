@@ -1,7 +1,8 @@
-//! The configuration on a disk: `weir.toml` in the root directory of a FAT file system, which is the whole disk or one of its
-//! partitions. Reading only; whatever a disk says is checked. Boot CPU, task level.
+//! The configuration on a disk: `weir.toml` in the root directory of a FAT file system, which is the whole
+//! disk or one of its partitions. Reading only; whatever a disk says is checked. Boot CPU, task level.
 //!
-//! The readers are our own: of the crates for FAT none that is kept reads FAT12, long names and GPT without std.
+//! The readers are our own: of the crates for FAT none that is kept reads FAT12, long names and GPT without
+//! std.
 
 mod fat;
 mod table;
@@ -34,9 +35,9 @@ pub struct Found {
 /// What disks have.
 #[derive(Default, PartialEq, Eq, Debug)]
 pub struct Search {
-    /// The first file.
+    /// The first good file, or the first broken one if there is no good one.
     pub found: Option<Found>,
-    /// A line for each disk before it, why its file is not there.
+    /// A line for each other disk that was looked at, why its file is not taken.
     pub passed: String,
 }
 
@@ -53,7 +54,7 @@ pub fn search(cx: &Control, limit: usize) -> Search {
             Err(Error::EmptySlot | Error::NotBlock(_)) => {}
             Err(wrong) => search.pass(&place, &wrong.to_string()),
         }
-        if search.found.is_some() {
+        if search.is_over() {
             break;
         }
     }
@@ -78,9 +79,27 @@ impl Search {
                     None => format!("disk {name}"),
                     Some(number) => format!("disk {name}, partition {number}"),
                 };
-                self.found = Some(Found { place, content });
+                self.take(Found { place, content });
             }
             Err(why) => self.pass(name, &why),
+        }
+    }
+
+    /// Whether no other disk can have anything better.
+    fn is_over(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| found.content.is_ok())
+    }
+
+    /// A broken file gives way to a good one, and is named among the others then; so is the second broken
+    /// one.
+    fn take(&mut self, found: Found) {
+        let passed = match &self.found {
+            Some(_) if found.content.is_err() => Some(found),
+            _ => self.found.replace(found),
+        };
+        if let Some(Found { place, content: Err(why) }) = passed {
+            // Writing to a String cannot fail.
+            let _ = writeln!(self.passed, "{place}: {why}");
         }
     }
 }
@@ -98,7 +117,10 @@ fn look(disk: &mut dyn Bytes, limit: usize) -> Result<Looked, String> {
         Err(Missing::NotFat) => {}
     }
     let block_size = disk.block_size();
-    let partitions = table::partitions(disk, block_size)?;
+    let partitions = match table::partitions(disk, block_size) {
+        Ok(partitions) => partitions,
+        Err(why) => return Ok((None, Err(why))),
+    };
     let mut broken = None;
     let mut without = Vec::new();
     for (number, place) in partitions {

@@ -1,5 +1,5 @@
-//! Where the configuration comes from at boot: [`SOURCES`] in their order. The first that has one counts, and if that
-//! one is wrong the router says so and takes no other. Boot CPU, task level, once.
+//! Where the configuration comes from at boot: [`SOURCES`] in their order. The first that has one counts, and
+//! if that one is wrong the router says so and takes no other. Boot CPU, task level, once.
 
 use crate::config::{APPETITE, Config, MAX_BYTES, command_line};
 use crate::disk;
@@ -13,7 +13,6 @@ use base64::prelude::BASE64_STANDARD;
 use core::fmt::{Display, Write};
 use weir_machine::hermit::FileError;
 use weir_machine::smbios::{self, Strings};
-use weir_machine::start_info::MAX_COMMAND_LINE;
 use weir_machine::{fw_cfg, hermit, info, warn, xen};
 use weir_sync::Control;
 
@@ -35,6 +34,8 @@ pub struct Search<'a> {
     pub guest: Option<&'a mut Guest>,
     /// The kernel's.
     pub command_line: &'a str,
+    /// Whether its end is lost.
+    pub command_line_is_cut: bool,
     /// Bytes of memory that are to be had now.
     pub free: fn() -> u64,
 }
@@ -70,8 +71,8 @@ const SOURCES: [Source; 7] = [
 
 const DISK: Source = Source { name: "disk", find: disk_file, way: disk_way };
 
-/// A word of the command line: the disk comes first. A boot loader says so that is on the disk and brings a copy of the
-/// file as boot module, for disks that cannot be read here.
+/// A word of the command line: the disk comes first. A boot loader says so that is on the disk and brings a
+/// copy of the file as boot module, for disks that cannot be read here.
 const DISK_FIRST: &str = "config=disk";
 
 /// The configuration to begin with.
@@ -214,7 +215,7 @@ fn disk_way(_: &Search) -> Option<String> {
 }
 
 fn kernel_words(search: &mut Search) -> Option<Found> {
-    let config = Config::from_command_line(search.command_line, MAX_COMMAND_LINE)?;
+    let config = Config::from_command_line(search.command_line, search.command_line_is_cut)?;
     Some(Found { place: command_line::NAME.to_string(), config })
 }
 

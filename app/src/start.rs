@@ -28,7 +28,8 @@ use weir_netstack::{Instant, Stack};
 use weir_sync::{Control, Cpu, CpuId, PerCpu};
 use weir_virtio::net;
 
-/// Memory that a router with two interfaces and a short configuration runs in: this much, and this much more a CPU.
+/// Memory that a router with two interfaces and a short configuration runs in: this much, and this much more
+/// a CPU.
 const LEAST_MEMORY: u64 = 8 << 20;
 const LEAST_MEMORY_A_CPU: u64 = 2 << 20;
 
@@ -57,7 +58,8 @@ impl Crew {
 }
 
 /// Everything from devices to the ready line. What is wrong is said on the console; the router then runs
-/// without interfaces. Each queue pair goes through `dress`, for programs that measure; the router's hands it back.
+/// without interfaces. Each queue pair goes through `dress`, for programs that measure; the router's hands it
+/// back.
 pub fn start(
     cx: &Control,
     boot: &'static Boot,
@@ -99,6 +101,7 @@ pub fn start(
         modules,
         guest: guest.as_mut(),
         command_line: boot.command_line,
+        command_line_is_cut: boot.command_line_is_cut,
         free: frames::free_bytes,
     });
     let (place, config) = match found {
@@ -144,8 +147,9 @@ fn arena(memory: u64) -> &'static Arena {
     }
 }
 
-/// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU, if it has
-/// as many, and all receive queues together hold at most half of the buffers: packets on their way need the rest.
+/// All network devices, in discovery order: PCI by address, then virtio-mmio. Each gets a queue pair a CPU,
+/// if it has as many, and all receive queues together hold at most half of the buffers: packets on their way
+/// need the rest.
 fn bays(cpus: usize, buffers: usize) -> Vec<Bay> {
     let on_pci = pci::functions().iter().copied().filter(net::matches).map(Place::Pci).collect::<Vec<_>>();
     let on_mmio = mmio_devices::virtio().into_iter().map(Place::Mmio);

@@ -1,5 +1,5 @@
-//! The disk image: GPT with GRUB for BIOS and for UEFI, the router, and a FAT partition with its configuration. No root,
-//! no loop devices, and the same bytes from the same input.
+//! The disk image: GPT with GRUB for BIOS and for UEFI, the router, and a FAT partition with its
+//! configuration. No root, no loop devices, and the same bytes from the same input.
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
@@ -63,14 +63,17 @@ const PARTITIONS: [Partition; 3] = [
     },
 ];
 
-/// Where GRUB's BIOS code looks at its own first sector (GRUB, include/grub/i386/pc/boot.h): the core image's place, and a
-/// jump that is there for floppies.
+/// Where GRUB's BIOS code looks at its own first sector (GRUB, include/grub/i386/pc/boot.h): the core image's
+/// place, and a jump that is there for floppies.
 const KERNEL_SECTOR: usize = 0x5c;
 const DRIVE_CHECK: usize = 0x66;
 /// Of the core image's first sector, the last block list entry: the place of the rest.
 const CORE_REST: usize = SECTOR as usize - 12;
 /// Boot code in sector 0; then come disk signature and partition table.
 const BOOT_CODE: usize = 440;
+
+/// GRUB's menu, from the repository's root.
+pub(crate) const MENU: &str = "images/disk/grub.cfg";
 
 const MODULES: &[&str] = &["part_gpt", "fat", "normal", "test", "regexp", "serial", "multiboot2", "boot"];
 
@@ -105,6 +108,13 @@ pub(crate) fn configure(raw: &Path, config: &[u8]) -> Result<()> {
 
 /// The whole disk's bytes.
 pub(crate) fn image(elf: &[u8], config: &[u8]) -> Result<Vec<u8>> {
+    let menu = crate::router::workspace()?.join(MENU);
+    let menu = fs::read(&menu).with_context(|| format!("reading {}", menu.display()))?;
+    image_with(elf, config, &menu)
+}
+
+/// The same with GRUB's menu from elsewhere.
+pub(crate) fn image_with(elf: &[u8], config: &[u8], menu: &[u8]) -> Result<Vec<u8>> {
     let (bios, core) = grub_bios()?;
     let mut disk = partitioned()?;
     let at = |partition: usize| PARTITIONS[partition].start as usize;
@@ -117,12 +127,10 @@ pub(crate) fn image(elf: &[u8], config: &[u8]) -> Result<Vec<u8>> {
     disk[at(CORE)..][..core.len()].copy_from_slice(&core);
     disk[at(CORE) + CORE_REST..][..8].copy_from_slice(&(rest + 1).to_le_bytes());
 
-    let menu = crate::router::workspace()?.join("images/disk/grub.cfg");
-    let menu = fs::read(&menu).with_context(|| format!("reading {}", menu.display()))?;
     let files: [&[(&str, &[u8])]; 2] = [
         &[
             ("weir/weir.elf", elf),
-            ("weir/grub.cfg", &menu),
+            ("weir/grub.cfg", menu),
             ("EFI/BOOT/BOOTX64.EFI", &grub("x86_64-efi", "/weir", &[])?),
         ],
         &[("weir.toml", config)],

@@ -1,5 +1,5 @@
-//! What is handed out: image, disk, bill of materials, checksums; and the proof that a commit gives the same bytes wherever
-//! it is built.
+//! What is handed out: image, disk, bill of materials, checksums; and the proof that a commit gives the same
+//! bytes in two folders of this machine.
 
 use std::fmt::Write;
 use std::fs;
@@ -82,7 +82,8 @@ fn digest(path: &Path) -> Result<String> {
     Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Builds the commit in two folders of different names and compares image and disk. Whether they are the same.
+/// Builds the commit in two folders of different names and compares image and disk. Whether they are the
+/// same.
 pub(crate) fn reproduce() -> Result<bool> {
     let workspace = workspace()?;
     let (folder, _made) = cleanup::directory()?;
@@ -102,7 +103,8 @@ pub(crate) fn reproduce() -> Result<bool> {
         make.args(["--no-print-directory", "image"]).current_dir(&clone).env_remove("CARGO_TARGET_DIR");
         command::run(&mut make, &[], BUILD)?.success("make image")?;
         let image: PathBuf = clone.join("images/out/weir.elf");
-        let disk = disk::image(&fs::read(&image)?, &fs::read(clone.join("images/weir.toml"))?)?;
+        let config = fs::read(clone.join("images/weir.toml"))?;
+        let disk = disk::image_with(&fs::read(&image)?, &config, &fs::read(clone.join(disk::MENU))?)?;
         let disk = Sha256::digest(disk).iter().map(|byte| format!("{byte:02x}")).collect();
         seen.push([digest(&image)?, disk]);
         println!(

@@ -1,5 +1,5 @@
-//! From the loader's jump to the application's `main`: stacks, exceptions, memory, page tables, clocks, in that
-//! order, on the boot CPU, each step once.
+//! From the loader's jump to the application's `main`: stacks, exceptions, memory, page tables, clocks, in
+//! that order, on the boot CPU, each step once.
 
 use crate::frames;
 use crate::hermit::{self, boot_info};
@@ -23,21 +23,25 @@ use weir_sync::cpu::set_count;
 pub struct Boot {
     /// The loader's command line; what is not UTF-8 shows as U+FFFD.
     pub command_line: &'static str,
-    /// The modules (`-initrd`, `ramdisk=`), read-only, in the loader's order; `None` for one that cannot be read.
+    /// Whether the loader's was longer than [`MAX_COMMAND_LINE`](crate::start_info::MAX_COMMAND_LINE) - 1
+    /// bytes, and the rest is lost.
+    pub command_line_is_cut: bool,
+    /// The modules (`-initrd`, `ramdisk=`), read-only, in the loader's order; `None` for one that cannot be
+    /// read.
     pub modules: &'static [Option<&'static [u8]>],
     /// Bytes of RAM.
     pub memory: u64,
     /// CPUs that can be started, this one included.
     pub cpus: usize,
-    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `uhyve` if that is what runs on
-    /// KVM; `bare machine` if none.
+    /// The hypervisor, by its CPUID signature: `qemu` (without KVM), `kvm`, `xen`, …; `uhyve` if that is what
+    /// runs on KVM; `bare machine` if none.
     pub platform: &'static str,
     /// Physical address of the ACPI root pointer.
     pub rsdp: Option<u64>,
 }
 
-/// Names the application's `main`, a `fn(&'static Boot) -> !`. Runs on the boot CPU in task-like surroundings:
-/// interrupts off, heap ready, the other CPUs not started.
+/// Names the application's `main`, a `fn(&'static Boot) -> !`. Runs on the boot CPU in task-like
+/// surroundings: interrupts off, heap ready, the other CPUs not started.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -113,13 +117,15 @@ static BOOT: Once<Boot> = Once::new();
 const PVH: u32 = 0;
 const HERMIT: u32 = 1;
 const LINUX: u32 = 2;
-/// Something entered at the ELF entry point that follows neither of the two.
+/// Something entered at the ELF entry point that follows neither Hermit's loader ABI nor Linux's protocol.
 const UNKNOWN: u32 = u32::MAX;
 const MULTIBOOT2: u32 = 3;
 
-/// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of ours.
+/// The first Rust function: on the boot CPU's run stack, the first 4 GiB mapped, no descriptor tables of
+/// ours.
 ///
-/// `info` is the physical address of what the loader left, `protocol` one of those below, as the entry code saw it.
+/// `info` is the physical address of what the loader left, `protocol` one of those above, as the entry code
+/// saw it.
 extern "C" fn enter(info: u64, protocol: u32) -> ! {
     let block = cpu::block(CpuId::BOOT);
     block.prepare(CpuId::BOOT, &raw const STACKS as u64);
@@ -130,8 +136,8 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
         if at == 0 || end > 1 << 32 {
             return None;
         }
-        // SAFETY: the entry code mapped the first 4 GiB, where PVH loaders put everything; nothing writes there
-        // before the allocators start.
+        // SAFETY: the entry code mapped the first 4 GiB, and nothing writes what a loader left before the
+        // allocators start, which keep out of it.
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) })
     };
     if protocol == HERMIT && boot_info::is_uhyve(info, &read) {
@@ -187,6 +193,7 @@ extern "C" fn enter(info: u64, protocol: u32) -> ! {
     block.running.store(true, Ordering::Release);
     let boot = BOOT.call_once(|| Boot {
         command_line,
+        command_line_is_cut: start.command_line_is_cut(),
         modules: start
             .modules
             .as_slice()
@@ -229,7 +236,7 @@ fn loaded(range: Range<u64>) -> &'static [u8] {
     if range.is_empty() {
         return &[];
     }
-    // SAFETY: `start_info::parse` listed the range among the loader's areas; `memory` kept it out of the
+    // SAFETY: `StartInfo::add_module` listed the range among the loader's areas; `memory` kept it out of the
     // allocator and mapped it, whole pages, read-only.
     unsafe { core::slice::from_raw_parts(range.start as *const u8, (range.end - range.start) as usize) }
 }

@@ -1,6 +1,7 @@
 //! One CPU: its block of data reached through GS, its segments and task state, the features it runs with.
 //!
-//! The boot CPU loads these first thing, the others on their way in; whoever asks "which CPU is this" reads GS.
+//! The boot CPU loads these first thing, the others on their way in; whoever asks "which CPU is this" reads
+//! GS.
 
 use crate::dispatch::Slept;
 use crate::stacks::{self, Stack};
@@ -264,10 +265,11 @@ pub(crate) fn features() {
         // CPUID counts what XCR0 has enabled by now (Intel SDM vol. 1 §13.2).
         let bytes = cpuid.get_extended_state_info().map_or(0, |leaf| leaf.xsave_area_size_enabled_features());
         if u64::from(bytes) <= XSAVE_LEAST {
-            // QEMU's emulation of SVM lets a guest's XSETBV pass its hypervisor by, which then knows of no AVX state
-            // and takes XCR0 back at the next exit. FXSAVE saves all there is without AVX.
+            // QEMU's emulation of SVM lets a guest's XSETBV pass its hypervisor by, which then knows of no
+            // AVX state and takes XCR0 back at the next exit. FXSAVE saves all there is without AVX.
             flags.remove(Cr4Flags::OSXSAVE);
-            // SAFETY: as above, less one bit, whose instructions nothing has used.
+            // SAFETY: as above, less one bit: no AVX instruction has run, and XSETBV, the only one that
+            // needed the bit, is not used again.
             unsafe { Cr4::write(flags) };
             return;
         }
@@ -284,7 +286,8 @@ pub(crate) fn has_no_execute() -> bool {
         .is_some_and(|leaf| leaf.has_execute_disable())
 }
 
-/// Whether `rep movsb` and `rep stosb` are quick: ERMS, but not under QEMU's translator, which goes byte by byte.
+/// Whether `rep movsb` and `rep stosb` are quick: ERMS, but not under QEMU's translator, which goes byte by
+/// byte.
 pub(crate) fn has_quick_strings() -> bool {
     let has_erms = Cpuid::new().get_extended_feature_info().is_some_and(|leaf| leaf.has_rep_movsb_stosb());
     has_erms && hypervisor() != "qemu"

@@ -22,6 +22,8 @@ const UNCACHED: u64 = 1 << 4;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// An entry of a page that was taken out for good. The CPU heeds nothing in an entry that is not present.
+const TAKEN_OUT: u64 = WRITABLE;
 /// What an entry says about a page, without the address and the bits the CPU sets.
 const RIGHTS: u64 = PRESENT | WRITABLE | WRITE_THROUGH | UNCACHED | NO_EXECUTE;
 
@@ -99,7 +101,8 @@ impl Map {
         Self { root, no_execute }
     }
 
-    /// Maps all pages that `range` touches, except page 0, replacing what was there; 2 MiB pages where they fit.
+    /// Maps all pages that `range` touches, except page 0, replacing what was there; 2 MiB pages where they
+    /// fit.
     pub fn map(&mut self, range: Range<u64>, access: Access, tables: NewTable) -> Result<(), Refused> {
         let end =
             range.end.checked_next_multiple_of(PAGE).filter(|&end| end <= END).ok_or(Refused::OutOfRange)?;
@@ -116,12 +119,13 @@ impl Map {
         Ok(())
     }
 
-    /// Takes all pages that `range` touches out of the map. The caller flushes.
+    /// Takes all pages that `range` touches out of the map; [`add`](Self::add) does not bring them back. The
+    /// caller flushes.
     pub fn unmap(&mut self, range: Range<u64>, tables: NewTable) -> Result<(), Refused> {
         let mut at = range.start / PAGE * PAGE;
         while at < range.end {
             if self.find(at).is_some() {
-                self.entry(at, 1, tables)?.store(0, Ordering::Release);
+                self.entry(at, 1, tables)?.store(TAKEN_OUT, Ordering::Release);
             }
             at += PAGE;
         }
@@ -130,29 +134,37 @@ impl Map {
 
     /// How the page of `address` is mapped: its access and its size in bytes.
     pub fn find(&self, address: u64) -> Option<(Access, u64)> {
-        let mut table = self.root;
-        for level in (1..=4).rev() {
-            let entry = table.entries[index(address, level)].load(Ordering::Acquire);
-            if entry & PRESENT == 0 {
-                return None;
-            }
-            if level == 1 || entry & LARGE != 0 {
-                let all = [Access::Execute, Access::Read, Access::Write, Access::Device];
-                let access = all.into_iter().find(|access| self.allowed(access.bits()) == entry & RIGHTS)?;
-                return Some((access, SPAN[level]));
-            }
-            table = table_at(entry);
+        let (entry, level) = self.leaf(address);
+        if entry & PRESENT == 0 {
+            return None;
         }
-        None
+        let all = [Access::Execute, Access::Read, Access::Write, Access::Device];
+        let access = all.into_iter().find(|access| self.allowed(access.bits()) == entry & RIGHTS)?;
+        Some((access, SPAN[level]))
     }
 
-    /// Maps the pages that `range` touches and that are absent; those present must have the same `access`.
+    /// The entry that decides about `address`, and the level of its table.
+    fn leaf(&self, address: u64) -> (u64, usize) {
+        let (mut table, mut level) = (self.root, 4);
+        loop {
+            let entry = table.entries[index(address, level)].load(Ordering::Acquire);
+            if level == 1 || entry & PRESENT == 0 || entry & LARGE != 0 {
+                return (entry, level);
+            }
+            (table, level) = (table_at(entry), level - 1);
+        }
+    }
+
+    /// Maps the pages that `range` touches and that are absent; those present must have the same `access`,
+    /// and none may have been taken out.
     pub fn add(&mut self, range: Range<u64>, access: Access, tables: NewTable) -> Result<(), Refused> {
         if range.end > END {
             return Err(Refused::OutOfRange);
         }
         let pages = || (range.start / PAGE * PAGE..range.end).step_by(PAGE as usize);
-        if pages().any(|page| self.find(page).is_some_and(|(found, _)| found != access)) {
+        let is_taken_out = |page| self.leaf(page).0 == TAKEN_OUT;
+        if pages().any(|page| is_taken_out(page) || self.find(page).is_some_and(|(found, _)| found != access))
+        {
             return Err(Refused::Taken);
         }
         if pages().all(|page| self.find(page).is_none()) {
@@ -166,7 +178,8 @@ impl Map {
         Ok(())
     }
 
-    /// The entry of `address` in a table of `level`; makes the tables above it, splits a 2 MiB page on the way.
+    /// The entry of `address` in a table of `level`; makes the tables above it, splits a 2 MiB page on the
+    /// way.
     fn entry(&mut self, address: u64, level: usize, tables: NewTable) -> Result<&'static AtomicU64, Refused> {
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
@@ -199,8 +212,8 @@ const fn index(address: u64, level: usize) -> usize {
 
 /// The table an entry points to.
 fn table_at(entry: u64) -> &'static Table {
-    // SAFETY: entries without the LARGE bit above level 1 are only written by `Map::entry`, with the address of
-    // a table that `NewTable` gave for good, at an address equal to its physical one.
+    // SAFETY: entries without the LARGE bit above level 1 are only written by `Map::entry`, with the address
+    // of a table that `NewTable` gave for good, at an address equal to its physical one.
     unsafe { &*((entry & ADDRESS) as *const Table) }
 }
 
@@ -280,14 +293,15 @@ mod image {
         add(range, Access::Device).is_some()
     }
 
-    /// Maps memory that is no RAM of ours and that another domain reads and writes too, cached. `false` as for [`device`].
+    /// Maps memory that is no RAM of ours and that another domain reads and writes too, cached. `false` as
+    /// for [`device`].
     pub(crate) fn shared(range: Range<u64>) -> bool {
         add(range, Access::Write).is_some()
     }
 
-    /// Read-only view of `len` bytes at physical address `at`: firmware tables, wherever the firmware put them.
-    /// Maps them (cached) if nobody has. `None` if the range is out of reach, touches page 0, is mapped as
-    /// device memory in part, or tables ran out. Must not be used for memory the allocator hands out.
+    /// Read-only view of `len` bytes at physical address `at`: firmware tables, wherever the firmware put
+    /// them. Maps them (cached) if nobody has. `None` if the range is out of reach, touches page 0, memory
+    /// that is written (RAM of ours, device memory) or a guard page, or tables ran out.
     pub fn firmware(at: u64, len: usize) -> Option<&'static [u8]> {
         let range = at..at.checked_add(len as u64).filter(|&end| end <= END)?;
         if at < PAGE || len == 0 || len > isize::MAX as usize {
@@ -296,7 +310,8 @@ mod image {
         for page in (at / PAGE * PAGE..range.end).step_by(PAGE as usize) {
             let found = MAP.lock().as_ref()?.find(page);
             match found {
-                Some((Access::Device, _)) => return None,
+                // The allocator's memory, say, changes under whoever reads it.
+                Some((Access::Write | Access::Device, _)) => return None,
                 Some(_) => {}
                 None => add(page..page + PAGE, Access::Read)?,
             }
@@ -306,7 +321,8 @@ mod image {
         Some(unsafe { core::slice::from_raw_parts(at as *const u8, len) })
     }
 
-    /// Nothing present is changed, and CPUs do not cache what is absent (Intel SDM vol. 3A §4.10.2.3): no flush.
+    /// Nothing present is changed, and CPUs do not cache what is absent (Intel SDM vol. 3A §4.10.2.3): no
+    /// flush.
     fn add(range: Range<u64>, access: Access) -> Option<()> {
         MAP.lock().as_mut()?.add(range, access, &mut new_table).ok()
     }
@@ -389,6 +405,10 @@ mod tests {
         assert_eq!(map.find(guard - 1), Some((Access::Write, PAGE)));
         assert_eq!(map.find(guard + PAGE), Some((Access::Write, PAGE)));
         assert_eq!(map.find(2 * MIB), Some((Access::Write, 2 * MIB)));
+        for access in [Access::Read, Access::Write] {
+            assert_eq!(map.add(guard..guard + 1, access, &mut on_heap), Err(Refused::Taken));
+        }
+        assert_eq!(map.find(guard), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What a loader hands over, in one form for every boot protocol: RAM, command line, modules, RSDP address. Each
-//! protocol's module parses its own structures into it, once at boot, before page tables and allocators exist.
+//! What a loader hands over, in one form for every boot protocol: RAM, command line, modules, RSDP address.
+//! Each protocol's module parses its own structures into it, once at boot, before page tables and allocators
+//! exist.
 
 use core::ops::Range;
 
@@ -7,7 +8,8 @@ use core::ops::Range;
 pub const MAX_AREAS: usize = 64;
 /// Modules that are kept; a longer list's others are ignored.
 pub const MAX_MODULES: usize = 8;
-/// Longest command line, in bytes.
+/// Bytes that are kept of a command line. One that fills them had more, or a zero behind them: it counts as
+/// cut.
 pub const MAX_COMMAND_LINE: usize = 4096;
 
 /// An RSDP of revision 2 (ACPI 6.5 §5.2.5.3).
@@ -111,7 +113,8 @@ pub struct StartInfo {
     pub modules: Modules,
     /// Physical address of the RSDP.
     pub rsdp: Option<u64>,
-    /// Where the protocol says what firmware tables say elsewhere: how many CPUs there are, their APICs numbered from 0.
+    /// Where the protocol says what firmware tables say elsewhere: how many CPUs there are, their APICs
+    /// numbered from 0.
     pub cpus: Option<u32>,
     /// The TSC's frequency, if the protocol states it.
     pub tsc_khz: Option<u32>,
@@ -131,6 +134,11 @@ impl StartInfo {
         let range = at..at.saturating_add(len as u64);
         self.command_line = Some(range.clone()).filter(|range| at != 0 && !range.is_empty());
         self.loader.push(self.command_line.clone().unwrap_or(0..0));
+    }
+
+    /// Whether the command line had no end within [`MAX_COMMAND_LINE`] bytes.
+    pub fn command_line_is_cut(&self) -> bool {
+        self.command_line.as_ref().is_some_and(|range| range.end - range.start >= MAX_COMMAND_LINE as u64)
     }
 
     /// Notes the next module.
@@ -159,7 +167,8 @@ pub enum Kind {
     Other,
 }
 
-/// The RAM of a memory map, sorted and joined, minus every other area that overlaps it. Zero-length entries may be there.
+/// The RAM of a memory map, sorted and joined, minus every other area that overlaps it. Zero-length entries
+/// may be there.
 pub fn ram(map: impl Iterator<Item = (Range<u64>, Kind)> + Clone) -> Areas {
     let of = |wanted: Kind| {
         let map = map.clone();

@@ -117,7 +117,8 @@ impl Disk {
         Self::open(cx, Box::new(transport), kind)
     }
 
-    /// Opens a disk behind memory-mapped registers. [`Error::EmptySlot`] and [`Error::NotBlock`] are no failures there.
+    /// Opens a disk behind memory-mapped registers. [`Error::EmptySlot`] and [`Error::NotBlock`] are no
+    /// failures there.
     pub fn open_mmio(cx: &Control, device: &MmioDevice) -> Result<Disk, Error> {
         let (transport, kind) = Mmio::new(device)?;
         Self::open(cx, Box::new(transport), kind)
@@ -197,10 +198,12 @@ impl Disk {
         if offered & bits(F::VERSION_1) == 0 {
             return Err(Error::NotVersion1);
         }
-        transport.write_features(bits(F::VERSION_1));
+        // Not ours to choose: behind an IOMMU there is no disk without the first (§6.1).
+        let accepted = offered & bits(F::VERSION_1 | F::ACCESS_PLATFORM | F::ORDER_PLATFORM);
+        transport.write_features(accepted);
         advance(transport, &mut status, DeviceStatus::FEATURES_OK);
         if !DeviceStatus::from_bits_retain(transport.read_status()).contains(DeviceStatus::FEATURES_OK) {
-            return Err(Error::FeaturesRefused(bits(F::VERSION_1)));
+            return Err(Error::FeaturesRefused(accepted));
         }
         let (sectors, block_size) = read_stable(transport, |transport| {
             let low = transport.read_config_u32(CAPACITY);

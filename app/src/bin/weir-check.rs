@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let file = match arguments.as_slice() {
         [option, line] if option == "--command-line" => {
-            let line = line.to_string_lossy();
-            return match Config::from_command_line(&line, MAX_COMMAND_LINE) {
+            let is_cut = line.len() >= MAX_COMMAND_LINE;
+            return match Config::from_command_line(&line.to_string_lossy(), is_cut) {
                 Some(Ok(config)) => {
                     out(&summary(&config));
                     ExitCode::SUCCESS

@@ -1,5 +1,5 @@
-//! A configuration as words of the kernel's command line: `weir.interface.lan.mtu=1400`. Each word becomes a line of
-//! TOML, which is read and checked like any other text; errors come back by word.
+//! A configuration as words of the kernel's command line: `weir.interface.lan.mtu=1400`. Each word becomes a
+//! line of TOML, which is read and checked like any other text; errors come back by word.
 
 use super::errors::quoted;
 use super::{Config, Error};
@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
+use weir_machine::start_info::MAX_COMMAND_LINE;
 
 const PREFIX: &str = "weir.";
 /// What errors call the source.
@@ -25,15 +26,16 @@ pub fn words(line: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Config {
-    /// Reads and checks the configuration on a kernel command line, at most `longest` bytes of which arrive here;
-    /// `None` if no word of it begins with `weir.`.
+    /// Reads and checks the configuration on a kernel command line; `None` if no word of it begins with
+    /// `weir.`. `is_cut`: it had [`MAX_COMMAND_LINE`] bytes or more, and what is behind them did not arrive.
     ///
     /// # Errors
     /// All that is wrong with the words, as text for the console.
-    pub fn from_command_line(line: &str, longest: usize) -> Option<Result<Config, String>> {
+    pub fn from_command_line(line: &str, is_cut: bool) -> Option<Result<Config, String>> {
         words(line).next()?;
-        if line.len() >= longest {
-            let why = format!("{NAME}: error: longer than {} bytes: what follows is lost\n", longest - 1);
+        if is_cut {
+            let why =
+                format!("{NAME}: error: longer than {} bytes: what follows is lost\n", MAX_COMMAND_LINE - 1);
             return Some(Err(why + "1 error\n"));
         }
         Some(Draft::new(line).read())

@@ -132,7 +132,8 @@ fn says_what_is_broken() {
     assert!(why.contains("it has no room for data"), "{why}");
     let why = wrong(FatType::Fat32, |bytes| bytes[44..48].copy_from_slice(&1_u32.to_le_bytes()));
     assert!(why.contains("a chain leads to cluster 1;"), "{why}");
-    // The file's second cluster is followed by none: FAT16's table begins behind one sector, the file at cluster 2.
+    // The file's second cluster is followed by none: FAT16's table begins behind one sector, the file at
+    // cluster 2.
     let why = wrong(FatType::Fat16, |bytes| {
         let table = usize::from(u16_at(bytes, 14)) * 512;
         bytes[table + 6..table + 8].copy_from_slice(&u16::MAX.to_le_bytes());
@@ -212,11 +213,32 @@ fn what_is_broken_counts_if_there_is_nothing_better() {
 }
 
 #[test]
-fn a_missing_gpt_is_named() {
+fn a_broken_disk_does_not_hide_a_later_one() {
+    let mut bad = volume(FatType::Fat16, 4 << 20, 512, &[(FILE, b"lost")]);
+    bad[22] = 1;
+    let good = volume(FatType::Fat16, 4 << 20, 512, &[(FILE, b"here")]);
+    let mut search = Search::default();
+    let mut look = |name: &str, bytes: &[u8]| {
+        search.look(name, &mut Memory::new(bytes.to_vec()), LIMIT);
+        (search.is_over(), search.found.as_ref().unwrap().place.clone(), search.passed.clone())
+    };
+    assert_eq!(look("a", &bad), (false, "disk a".into(), String::new()));
+    let (is_over, place, passed) = look("b", &bad);
+    assert_eq!((is_over, place.as_str()), (false, "disk a"), "the first broken one counts");
+    assert!(passed.starts_with("disk b: its FAT file system is broken"), "{passed}");
+    let (is_over, place, passed) = look("c", &good);
+    assert_eq!((is_over, place.as_str()), (true, "disk c"));
+    assert!(passed.contains("\ndisk a: its FAT file system is broken"), "{passed}");
+}
+
+#[test]
+fn a_missing_gpt_is_an_error() {
     let mut disk = partitioned(&[vec![0; 4096]]);
     disk[450] = 0xee;
-    let passed = looked(disk).passed;
-    assert!(passed.contains("there is no GPT where its MBR promises one"), "{passed}");
+    let (place, content) = found(disk);
+    let why = content.unwrap_err();
+    assert_eq!(place, "disk pci 0000:00:01.0");
+    assert!(why.contains("there is no GPT where its MBR promises one"), "{why}");
 }
 
 /// A disk with a GPT, its header in block 1, its entries in block 2.

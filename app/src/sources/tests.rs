@@ -27,7 +27,8 @@ fn on(module: Option<&str>, store: Option<&str>, command_line: &str, test: impl 
         let arena = Arena::new(vec![0; 1 << 20].leak());
         let mut guest = store.map(|_| Guest::simulated(cx, simulated, arena));
         let modules = Modules::new(modules.leak());
-        test(&mut Search { cx, modules, guest: guest.as_mut(), command_line, free: || FREE });
+        let guest = guest.as_mut();
+        test(&mut Search { cx, modules, guest, command_line, command_line_is_cut: false, free: || FREE });
     });
 }
 

@@ -59,7 +59,8 @@ pub(super) fn integer(aml: &[u8], name: &[u8; 4]) -> Option<u64> {
     named(aml, name).find_map(constant).or_else(method).map(|(value, _)| value)
 }
 
-/// 32-bit memory windows that host bridges pass on: first and last address. Null and wrapped ones are left out.
+/// 32-bit memory windows that host bridges pass on: first and last address. Null and wrapped ones are left
+/// out.
 pub(super) fn bridge_windows(aml: &[u8]) -> Vec<(u32, u32)> {
     // DWordMemory produced by the bridge: tag, length 23, resource type 0, general flags with bit 0 clear.
     aml.windows(26)
@@ -84,7 +85,8 @@ pub(super) fn fixed_devices(aml: &[u8], hid: &[u8; 8]) -> Vec<MmioDevice> {
         .collect()
 }
 
-/// The ports of the first device with `_HID` `hid` whose `_CRS` is one fixed range of at least `least` ports: the first.
+/// The ports of the first device with `_HID` `hid` whose `_CRS` is one fixed range of at least `least` ports:
+/// the first.
 pub(super) fn ports(aml: &[u8], hid: &[u8; 8], least: u8) -> Option<u16> {
     named(aml, b"_HID").find_map(|object| {
         let [STRING, rest @ ..] = object else { return None };
@@ -94,7 +96,8 @@ pub(super) fn ports(aml: &[u8], hid: &[u8; 8], least: u8) -> Option<u16> {
             [IO_PORTS, 1, low, high, low_max, high_max, _, len, END_TAG]
                 if (low, high) == (low_max, high_max) && len >= least =>
             {
-                Some(u16::from_le_bytes([low, high]))
+                let first = u16::from_le_bytes([low, high]);
+                first.checked_add(u16::from(least).saturating_sub(1)).map(|_last| first)
             }
             _ => None,
         })

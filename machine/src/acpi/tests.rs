@@ -134,6 +134,8 @@ fn fw_cfg_is_where_its_fixed_ports_are_whole() {
     assert_eq!(found(&[0x47, 1, 0x10, 5, 0x10, 5, 1, 1, 0x79, 0]), None, "one port is too few");
     assert_eq!(found(&[0x47, 1, 0x10, 5, 0x10, 6, 1, 2, 0x79, 0]), None, "it may lie elsewhere");
     assert_eq!(found(&[0x47, 1, 0x10, 5, 0x10, 5, 1]), None, "cut");
+    assert_eq!(found(&[0x47, 1, 0xfe, 0xff, 0xfe, 0xff, 1, 2, 0x79, 0]), Some(0xfffe));
+    assert_eq!(found(&[0x47, 1, 0xff, 0xff, 0xff, 0xff, 1, 2, 0x79, 0]), None, "there is no port 0x10000");
     let far = [&[0; 300][..], &[0x47, 1, 0x10, 5, 0x10, 5, 1, 2, 0x79, 0]].concat();
     assert_eq!(found(&far), None, "another device's");
     assert_eq!(aml::ports(&body(&[0x47, 1, 0x10, 5, 0x10, 5, 1, 2, 0x79]), b"QEMU0003", 2), None);

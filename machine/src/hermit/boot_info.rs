@@ -1,11 +1,12 @@
-//! The boot info of Hermit's loader ABI (`hermit_entry::boot_info::RawBootInfo`, entry version 4) and the device tree
-//! behind it, as uhyve fills them.
+//! The boot info of Hermit's loader ABI (`hermit_entry::boot_info::RawBootInfo`, entry version 4) and the
+//! device tree behind it, as uhyve fills them.
 
-use crate::start_info::{self, Areas, Bad, Kind, Memory, StartInfo, u32_at, u64_at};
+use crate::start_info::{self, Areas, Bad, Kind, MAX_COMMAND_LINE, Memory, StartInfo, u32_at, u64_at};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
-/// Bytes of `RawBootInfo`, and what is read of it by offset: whatever lies there, nothing is believed to be a Rust enum.
+/// Bytes of `RawBootInfo`, and what is read of it by offset: whatever lies there, nothing is believed to be a
+/// Rust enum.
 const LEN: u64 = 128;
 const DEVICE_TREE: usize = 24;
 const IMAGE_START: usize = 32;
@@ -52,7 +53,7 @@ pub(crate) fn parse(at: u64, memory: Memory) -> Result<StartInfo, Bad> {
         let text = chosen.property("bootargs").and_then(|text| text.value_as::<&str>().ok());
         start.command_line = text.filter(|text| !text.is_empty()).map(|text| {
             let offset = text.as_ptr() as u64 - bytes.as_ptr() as u64;
-            tree_at + offset..tree_at + offset + text.len() as u64
+            tree_at + offset..tree_at + offset + text.len().min(MAX_COMMAND_LINE) as u64
         });
     }
     let cpus = tree.find_node("/cpus").map(|cpus| cpus.children().filter(is_cpu).count());
@@ -169,6 +170,18 @@ mod tests {
         let loader = start.loader.as_slice();
         for needed in [0..IMAGE, INFO..INFO + LEN, TREE..TREE + tree.len() as u64, 0x40_0000..0x40_1234] {
             assert!(loader.contains(&needed), "{needed:x?} in {loader:x?}");
+        }
+    }
+
+    #[test]
+    fn cuts_a_long_command_line() {
+        for (len, cut) in
+            [(MAX_COMMAND_LINE - 1, false), (MAX_COMMAND_LINE, true), (MAX_COMMAND_LINE + 9, true)]
+        {
+            let start = parsed(&uhyve(), &tree(&[(0, SIZE)], &"x".repeat(len), 1)).unwrap();
+            let line = start.command_line.clone().unwrap();
+            let kept = len.min(MAX_COMMAND_LINE) as u64;
+            assert_eq!((line.end - line.start, start.command_line_is_cut()), (kept, cut));
         }
     }
 

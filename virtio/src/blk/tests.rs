@@ -6,7 +6,8 @@ use std::vec::Vec;
 use virtio_spec::net;
 use weir_sync::cpu;
 
-const VERSION_1: net::F = net::F::VERSION_1;
+/// Read-only, with a cache, behind an IOMMU.
+const OFFERED: F = F::VERSION_1.union(F::ACCESS_PLATFORM).union(F::RO).union(F::FLUSH);
 const SECTORS: u64 = 20;
 
 /// The byte at `at` of the disk.
@@ -20,7 +21,7 @@ fn number(bytes: &[u8]) -> u64 {
 
 /// A device with 20 sectors that answers requests by `answer`.
 fn device(mut answer: impl FnMut(&mut State, usize, Chain) + Send + 'static) -> Simulated {
-    let device = Simulated::new(VERSION_1, 0, 128);
+    let device = Simulated::new(net::F::from_bits_retain(OFFERED.bits()), 0, 128);
     let mut state = device.state();
     state.config = vec![0; 60];
     state.config[..8].copy_from_slice(&SECTORS.to_le_bytes());
@@ -78,7 +79,8 @@ fn reads_blocks_and_what_is_left_of_the_last() {
     assert_eq!(read(&mut disk, 3), Err(ReadError::BeyondEnd(3, SECTORS)));
     assert_eq!(read(&mut disk, u64::MAX), Err(ReadError::BeyondEnd(u64::MAX, SECTORS)));
     assert_eq!(device.state().statuses, [0, 1, 3, 11, 15]);
-    assert_eq!(device.state().accepted, VERSION_1.bits().to_ne() as u64, "no feature that it does not need");
+    let needed = F::VERSION_1 | F::ACCESS_PLATFORM;
+    assert_eq!(device.state().accepted, needed.bits().to_ne() as u64, "no feature that it does not need");
     drop(disk);
     assert!(device.is_quenched());
 }
