@@ -368,7 +368,8 @@ impl Smoke {
             let table = account::weir(dom0, guest)?;
             let (received, sent) = (table.received("tagged"), table.sent("tagged"));
             ensure!(received > 1000 && sent > 1000, "{received} and {sent} packets:\n{}", table.text);
-            for reason in ["offload-malformed", "offload-unsupported", "device-refused", "tx-ring-full"] {
+            // A full ring is nobody's fault: TCP goes on until something is.
+            for reason in ["offload-malformed", "offload-unsupported", "device-refused"] {
                 ensure!(table.drops(reason) == 0, "{reason}:\n{}", table.text);
             }
             guest.store(dom0, "xenstore-rm $D/data/weir/status")?;
