@@ -382,7 +382,7 @@ fn fill(page: &Page, packet: &Packet, from: usize) -> usize {
 }
 
 /// Sums a packet from `start` to its end and stores the checksum `offset` behind; `false` if that is not in its first
-/// segment. A sum of zero is all ones on the wire, as UDP asks for (RFC 768) and TCP takes for the same.
+/// segment. UDP alone has its checksum at byte 6, and sends a computed zero as all ones (RFC 768).
 fn finish(packet: &mut Packet, start: usize, offset: usize) -> bool {
     let mut sum = Sum::default();
     let mut skip = start;
@@ -393,7 +393,7 @@ fn finish(packet: &mut Packet, start: usize, offset: usize) -> bool {
     let at = start + offset;
     let Some(field) = packet.data_mut().get_mut(at..at + 2) else { return false };
     let checksum = match !sum.folded() {
-        0 => 0xffff,
+        0 if offset == 6 => 0xffff,
         checksum => checksum,
     };
     field.copy_from_slice(&checksum.to_be_bytes());
