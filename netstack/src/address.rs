@@ -273,6 +273,38 @@ pub fn kind4(address: Ipv4Addr) -> Kind {
     }
 }
 
+/// Whether [`kind4`] calls it [`Kind::Unicast`], without a branch.
+#[inline]
+pub fn is_unicast4(address: Ipv4Addr) -> bool {
+    let bits = address.to_bits();
+    let first = bits >> 24;
+    (first.wrapping_sub(1) < 223) & (first != 127) & (bits >> 16 != 0xa9fe)
+}
+
+/// By the first byte of an IPv4 address: 0 if it is [`Kind::Unicast`] beyond doubt.
+const SPECIAL4: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut first = 0;
+    while first < 256 {
+        // Of 169.0.0.0/8 some are link-local.
+        table[first] = !matches!(first, 1..=126 | 128..=168 | 170..=223) as u8;
+        first += 1;
+    }
+    table
+};
+
+/// Not 0 if an IPv4 address with this first byte can be of another kind than [`Kind::Unicast`].
+#[inline(always)]
+pub fn special4(first: u8) -> u8 {
+    SPECIAL4.get(usize::from(first)).copied().unwrap_or(1)
+}
+
+/// Whether it is [`Kind::Unicast`] beyond doubt, without a branch: not so for `::/16`, which few use, nor behind `fe80::`.
+#[inline]
+pub fn is_unicast6(address: Ipv6Addr) -> bool {
+    ((address.to_bits() >> 112) as u16).wrapping_sub(1) < 0xfe7f
+}
+
 /// The kind of an IPv6 address.
 #[inline]
 pub fn kind6(address: Ipv6Addr) -> Kind {
@@ -362,6 +394,20 @@ mod tests {
             for text in texts {
                 assert_eq!(kind(text), kind_, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn unicast_is_told_without_branches_too() {
+        for high in 0..=u16::MAX {
+            let address = Ipv4Addr::from_bits(u32::from(high) << 16 | 1);
+            assert_eq!(is_unicast4(address), kind4(address) == Kind::Unicast, "{address}");
+            let [first, ..] = address.octets();
+            assert!(special4(first) != 0 || kind4(address) == Kind::Unicast, "{address}");
+            assert!(special4(first) == 0 || first == 169 || kind4(address) != Kind::Unicast, "{address}");
+            let address = Ipv6Addr::from_bits(u128::from(high) << 112 | 2);
+            let sure = kind6(address) == Kind::Unicast && (1..0xfe80).contains(&high);
+            assert_eq!(is_unicast6(address), sure, "{address}");
         }
     }
 

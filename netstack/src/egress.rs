@@ -11,7 +11,7 @@ use crate::snapshot::{Interface, Snapshot};
 use crate::stack::Turn;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use weir_netif::{Batch, Checksum, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
+use weir_netif::{Batch, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
 use weir_sync::Softint;
 
 /// The application's side: where batches go.
@@ -85,13 +85,20 @@ impl Lanes {
     #[inline]
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, out: &Interface, packet: Packet) {
         let (meta, len) = (packet.meta(), packet.len());
-        let plain = meta.gso.is_none() && !matches!(meta.checksum, Checksum::Partial { .. });
+        let plain = meta.is_plain();
         let (mut ports, pool) = split(turn);
         if plain && len <= ethernet::HEADER + usize::from(out.mtu) {
             self.emit(&mut ports, pool, out, packet, len);
         } else if let Err((reason, received)) = self.adapt(&mut ports, pool, out, packet) {
             turn.snapshot.counters(received).dropped(turn.cx.cpu(), reason);
         }
+    }
+
+    /// Takes a frame of `len` bytes that fits `to` and owes nothing.
+    #[inline]
+    pub(crate) fn whole(&mut self, turn: &mut Turn<'_>, to: IfIndex, packet: Packet, len: usize) {
+        let (mut ports, pool) = split(turn);
+        self.push(&mut ports, pool, to, packet, len);
     }
 
     /// Hands over frames that another CPU made ready for `interface`.

@@ -162,7 +162,13 @@ impl<A: Address, R> Fib<A, R> {
     /// The route of the longest prefix that contains `address`.
     #[inline]
     pub fn lookup(&self, address: A) -> Option<&R> {
-        self.hop(self.number(address.bits()).unwrap_or(NO_HOP))
+        self.hop(self.lookup_number(address))
+    }
+
+    /// The [`hop`](Self::hop)'s number of that route; 0 if there is none.
+    #[inline]
+    pub fn lookup_number(&self, address: A) -> u32 {
+        self.number(address.bits()).unwrap_or(NO_HOP)
     }
 
     /// What a number that [`lookup_batch`](Self::lookup_batch) found stands for; `None` if there was no route.
@@ -177,12 +183,6 @@ impl<A: Address, R> Fib<A, R> {
         for (addresses, hops) in addresses.chunks(LANES).zip(hops.chunks_mut(LANES)) {
             wide::run(Lanes(self, addresses, hops));
         }
-    }
-
-    /// Whether it is too large to stay in a CPU's nearest caches.
-    #[inline]
-    pub fn is_large(&self) -> bool {
-        self.direct_bits > bulk::SMALL
     }
 
     /// Bytes it takes, all told.
@@ -285,6 +285,15 @@ impl<A: Address, R> Work for Lanes<'_, A, R> {
     type Result = ();
     #[inline(always)]
     fn run(self) {
-        self.0.lanes(self.1, self.2);
+        let Self(fib, addresses, hops) = self;
+        if fib.direct_bits > bulk::SMALL {
+            return fib.lanes(addresses, hops);
+        }
+        // Nothing to wait for: a small table is in the nearest cache.
+        for (address, hop) in addresses.iter().zip(hops) {
+            let bits = address.bits();
+            let entry = fib.direct.get(fib.slot(bits)).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
+            *hop = fib.walk(bits, entry).unwrap_or(NO_HOP);
+        }
     }
 }

@@ -195,7 +195,7 @@ impl Stack {
             _ => None,
         };
         match hop {
-            Some((out, next)) => self.hop4(turn, packet, out, next),
+            Some((out, next)) => self.hop4(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
     }
@@ -210,7 +210,7 @@ impl Stack {
     ) {
         let snapshot = turn.snapshot;
         if destination.is_unicast_link_local() {
-            return self.hop6(turn, packet, link, destination);
+            return self.hop6(turn, packet, link, destination, NextHop::Unnumbered);
         }
         let hop = match snapshot.fib6().lookup(destination) {
             Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
@@ -218,7 +218,7 @@ impl Stack {
             _ => None,
         };
         match hop {
-            Some((out, next)) => self.hop6(turn, packet, out, next),
+            Some((out, next)) => self.hop6(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
     }
