@@ -150,9 +150,16 @@ pub enum Verdict<'s> {
     Refuse(Drop, icmp::Error),
 }
 
-/// Judges a packet that came in by `received`, to one station or to a group of the link.
+/// Judges a packet that came in by `received`, to one station or to a group of the link. `flow` is its flow hash, asked for
+/// if the route has several next hops.
 #[inline]
-pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'s Snapshot) -> Verdict<'s> {
+pub fn route<'s>(
+    header: &Header,
+    cast: Cast,
+    received: &Interface,
+    snapshot: &'s Snapshot,
+    flow: impl FnOnce() -> u32,
+) -> Verdict<'s> {
     if snapshot.owns4(header.source) {
         return Verdict::Drop(Drop::MartianSource);
     }
@@ -165,7 +172,7 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
     if received.reverse_path != ReversePath::Off && !reverse_path(header.source, received, snapshot) {
         return Verdict::Drop(Drop::ReversePath);
     }
-    let (interface, next) = match snapshot.fib4().lookup(header.destination) {
+    let (interface, next) = match snapshot.route4(header.destination, flow) {
         Some(&Route::Gateway { interface, via }) => (interface, via),
         Some(&Route::Connected { interface }) => (interface, header.destination),
         Some(Route::Local { .. }) if cast == Cast::Unicast => return Verdict::Deliver(Cast::Unicast),
@@ -176,7 +183,8 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
         Some(Route::Broadcast { .. }) => return Verdict::Drop(Drop::DirectedBroadcast),
         _ if cast == Cast::Group => return Verdict::Drop(Drop::LinkBroadcast),
         Some(Route::Local { .. }) => return Verdict::Deliver(Cast::Unicast),
-        Some(Route::Blackhole) => return Verdict::Drop(Drop::RouteBlackhole),
+        // A group has no groups.
+        Some(Route::Blackhole | Route::Multipath { .. }) => return Verdict::Drop(Drop::RouteBlackhole),
         Some(Route::Unreachable) => {
             return Verdict::Refuse(Drop::RouteUnreachable, icmp::Error::HostUnreachable);
         }
@@ -219,10 +227,15 @@ fn special(header: &Header, source: Kind, destination: Kind) -> Option<Verdict<'
 /// RFC 3704 §2.
 #[cold]
 fn reverse_path(source: Ipv4Addr, received: &Interface, snapshot: &Snapshot) -> bool {
-    match snapshot.fib4().lookup(source) {
-        Some(Route::Gateway { interface, .. } | Route::Connected { interface }) => {
+    let passes = |route: &Route<Ipv4Addr>| match route {
+        Route::Gateway { interface, .. } | Route::Connected { interface } => {
             received.reverse_path == ReversePath::Loose || *interface == received.index
         }
         _ => false,
+    };
+    match snapshot.fib4().lookup(source) {
+        Some(&Route::Multipath { group }) => snapshot.members4(group).any(passes),
+        Some(route) => passes(route),
+        None => false,
     }
 }

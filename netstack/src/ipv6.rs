@@ -99,9 +99,16 @@ pub enum Verdict<'s> {
     Refuse(Drop, icmp6::Error),
 }
 
-/// Judges a packet that came in by `received`, to one station or to a group of the link.
+/// Judges a packet that came in by `received`, to one station or to a group of the link. `flow` is its flow hash, asked for
+/// if the route has several next hops.
 #[inline]
-pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'s Snapshot) -> Verdict<'s> {
+pub fn route<'s>(
+    header: &Header,
+    cast: Cast,
+    received: &Interface,
+    snapshot: &'s Snapshot,
+    flow: impl FnOnce() -> u32,
+) -> Verdict<'s> {
     if snapshot.owns6(header.source) {
         return Verdict::Drop(Drop::MartianSource);
     }
@@ -113,7 +120,7 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
     if received.reverse_path != ReversePath::Off && !reverse_path(header.source, source, received, snapshot) {
         return Verdict::Drop(Drop::ReversePath);
     }
-    let (interface, next) = match snapshot.fib6().lookup(header.destination) {
+    let (interface, next) = match snapshot.route6(header.destination, flow) {
         Some(Route::Local { .. }) => return Verdict::Deliver(Cast::Unicast),
         // A link-local source cannot be answered from beyond its link (RFC 4291 §2.5.6).
         _ if source == Kind::LinkLocal => {
@@ -121,7 +128,10 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
         }
         Some(&Route::Gateway { interface, via }) => (interface, via),
         Some(&Route::Connected { interface }) => (interface, header.destination),
-        Some(Route::Blackhole | Route::Broadcast { .. }) => return Verdict::Drop(Drop::RouteBlackhole),
+        // A group has no groups, and IPv6 no broadcast.
+        Some(Route::Blackhole | Route::Multipath { .. } | Route::Broadcast { .. }) => {
+            return Verdict::Drop(Drop::RouteBlackhole);
+        }
         Some(Route::Unreachable) => {
             return Verdict::Refuse(Drop::RouteUnreachable, icmp6::Error::NoRoute);
         }
@@ -179,11 +189,16 @@ fn special(
 /// RFC 3704 §2. Link-local sources are on the link by definition.
 #[cold]
 fn reverse_path(source: Ipv6Addr, kind: Kind, received: &Interface, snapshot: &Snapshot) -> bool {
-    match snapshot.fib6().lookup(source) {
-        _ if kind == Kind::LinkLocal => true,
-        Some(Route::Gateway { interface, .. } | Route::Connected { interface }) => {
+    let passes = |route: &Route<Ipv6Addr>| match route {
+        Route::Gateway { interface, .. } | Route::Connected { interface } => {
             received.reverse_path == ReversePath::Loose || *interface == received.index
         }
         _ => false,
+    };
+    match snapshot.fib6().lookup(source) {
+        _ if kind == Kind::LinkLocal => true,
+        Some(&Route::Multipath { group }) => snapshot.members6(group).any(passes),
+        Some(route) => passes(route),
+        None => false,
     }
 }

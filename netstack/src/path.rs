@@ -13,6 +13,7 @@ pub(crate) use announce::Announced;
 
 use crate::arp;
 use crate::ethernet::{self, Cast, HEADER, Payload};
+use crate::flow;
 use crate::icmp;
 use crate::icmp6;
 use crate::ipv4;
@@ -164,7 +165,7 @@ impl Stack {
         if available > usize::from(header.total_len) {
             packet.truncate(turn.pool, HEADER + usize::from(header.total_len));
         }
-        match ipv4::route(&header, cast, interface, turn.snapshot) {
+        match ipv4::route(&header, cast, interface, turn.snapshot, || hashed(&mut packet)) {
             ipv4::Verdict::Forward { out, next } => {
                 self.forward4(turn, interface, packet, &header, (out, next))
             }
@@ -229,7 +230,7 @@ impl Stack {
         if available > header.total_len() {
             packet.truncate(turn.pool, HEADER + header.total_len());
         }
-        match ipv6::route(&header, cast, interface, turn.snapshot) {
+        match ipv6::route(&header, cast, interface, turn.snapshot, || hashed(&mut packet)) {
             ipv6::Verdict::Forward { out, next } => {
                 self.forward6(turn, interface, packet, &header, (out, next))
             }
@@ -467,6 +468,11 @@ fn admitted(turn: &mut Turn<'_>, admission: Admission) -> Solicit {
 #[inline]
 fn below(packet: &Packet) -> (&[u8], usize) {
     (packet.data().get(HEADER..).unwrap_or(&[]), packet.len().saturating_sub(HEADER))
+}
+
+/// The flow hash; packets without one are all of one flow.
+fn hashed(packet: &mut Packet) -> u32 {
+    flow::hash(packet).unwrap_or_default()
 }
 
 /// The interface at `index`, if it takes part.
