@@ -156,7 +156,15 @@ impl<A: Address, R> Fib<A, R> {
     where
         R: Ord,
     {
-        bulk::fixed(routes)
+        Self::with_hops(Vec::new(), routes)
+    }
+
+    /// The same; `hops`, each of them another, have the numbers from 1 on, whether a prefix leads to them or not.
+    pub fn with_hops(hops: Vec<R>, routes: Vec<(Prefix<A>, R)>) -> Self
+    where
+        R: Ord,
+    {
+        bulk::fixed(hops, routes)
     }
 
     /// The route of the longest prefix that contains `address`.
@@ -165,13 +173,14 @@ impl<A: Address, R> Fib<A, R> {
         self.hop(self.lookup_number(address))
     }
 
-    /// The [`hop`](Self::hop)'s number of that route; 0 if there is none.
+    /// The number of the [`hop`](Self::hop) that [`lookup`](Self::lookup) finds; 0 if there is no route. Different hops have
+    /// different numbers, and a table never gives a number to another hop.
     #[inline]
     pub fn lookup_number(&self, address: A) -> u32 {
         self.number(address.bits()).unwrap_or(NO_HOP)
     }
 
-    /// What a number that [`lookup_batch`](Self::lookup_batch) found stands for; `None` if there was no route.
+    /// What a number stands for; `None` if there was no route.
     #[inline]
     pub fn hop(&self, number: u32) -> Option<&R> {
         self.hops.get(number as usize)?.get()

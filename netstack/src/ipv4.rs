@@ -184,7 +184,7 @@ pub(crate) enum Verdict<'s> {
 }
 
 /// Judges a packet that came in by `received`, to one station or to a group of the link. `hop` is the number of what the
-/// table says of its destination.
+/// table says of its destination, of several next hops the one it takes.
 #[inline]
 pub(crate) fn route<'s>(
     header: &Header,
@@ -216,7 +216,8 @@ pub(crate) fn route<'s>(
         Some(Route::Broadcast { .. }) => return Verdict::Drop(Drop::DirectedBroadcast),
         _ if cast == Cast::Group => return Verdict::Drop(Drop::LinkBroadcast),
         Some(Route::Local { .. }) => return Verdict::Deliver(Cast::Unicast),
-        Some(Route::Blackhole) => return Verdict::Drop(Drop::RouteBlackhole),
+        // A group has no groups.
+        Some(Route::Blackhole | Route::Multipath { .. }) => return Verdict::Drop(Drop::RouteBlackhole),
         Some(Route::Unreachable) => {
             return Verdict::Refuse(Drop::RouteUnreachable, icmp::Error::HostUnreachable);
         }
@@ -259,10 +260,15 @@ fn special(header: &Header, source: Kind, destination: Kind) -> Option<Verdict<'
 /// RFC 3704 §2.
 #[cold]
 fn reverse_path(source: Ipv4Addr, received: &Interface, snapshot: &Snapshot) -> bool {
-    match snapshot.fib4().lookup(source) {
-        Some(Route::Gateway { interface, .. } | Route::Connected { interface }) => {
+    let passes = |route: &Route<Ipv4Addr>| match route {
+        Route::Gateway { interface, .. } | Route::Connected { interface } => {
             received.reverse_path == ReversePath::Loose || *interface == received.index
         }
         _ => false,
+    };
+    match snapshot.fib4().lookup(source) {
+        Some(&Route::Multipath { group }) => snapshot.members4(group).any(passes),
+        Some(route) => passes(route),
+        None => false,
     }
 }

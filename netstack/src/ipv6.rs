@@ -133,7 +133,7 @@ pub(crate) enum Verdict<'s> {
 }
 
 /// Judges a packet that came in by `received`, to one station or to a group of the link. `hop` is the number of what the
-/// table says of its destination.
+/// table says of its destination, of several next hops the one it takes.
 #[inline]
 pub(crate) fn route<'s>(
     header: &Header,
@@ -161,7 +161,10 @@ pub(crate) fn route<'s>(
         }
         Some(&Route::Gateway { interface, via }) => (interface, via, NextHop::Router(hop)),
         Some(&Route::Connected { interface }) => (interface, header.destination, NextHop::Host(hop)),
-        Some(Route::Blackhole | Route::Broadcast { .. }) => return Verdict::Drop(Drop::RouteBlackhole),
+        // A group has no groups, and IPv6 no broadcast.
+        Some(Route::Blackhole | Route::Multipath { .. } | Route::Broadcast { .. }) => {
+            return Verdict::Drop(Drop::RouteBlackhole);
+        }
         Some(Route::Unreachable) => {
             return Verdict::Refuse(Drop::RouteUnreachable, icmp6::Error::NoRoute);
         }
@@ -219,11 +222,16 @@ fn special(
 /// RFC 3704 §2. Link-local sources are on the link by definition.
 #[cold]
 fn reverse_path(source: Ipv6Addr, kind: Kind, received: &Interface, snapshot: &Snapshot) -> bool {
-    match snapshot.fib6().lookup(source) {
-        _ if kind == Kind::LinkLocal => true,
-        Some(Route::Gateway { interface, .. } | Route::Connected { interface }) => {
+    let passes = |route: &Route<Ipv6Addr>| match route {
+        Route::Gateway { interface, .. } | Route::Connected { interface } => {
             received.reverse_path == ReversePath::Loose || *interface == received.index
         }
         _ => false,
+    };
+    match snapshot.fib6().lookup(source) {
+        _ if kind == Kind::LinkLocal => true,
+        Some(&Route::Multipath { group }) => snapshot.members6(group).any(passes),
+        Some(route) => passes(route),
+        None => false,
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use batch::Found;
 
 use crate::arp;
 use crate::ethernet::{self, Cast, HEADER, Payload};
+use crate::flow;
 use crate::icmp;
 use crate::icmp6;
 use crate::ipv4;
@@ -136,6 +137,7 @@ impl Stack {
         if available > usize::from(header.total_len) {
             packet.truncate(turn.pool, HEADER + usize::from(header.total_len));
         }
+        let hop = turn.snapshot.settle4(hop, || hashed(&mut packet));
         match ipv4::route(&header, cast, interface, turn.snapshot, hop) {
             ipv4::Verdict::Forward { out, next, hop } => {
                 self.route4(turn, interface, packet, &header, (out, next, hop))
@@ -212,6 +214,7 @@ impl Stack {
         if available > header.total_len() {
             packet.truncate(turn.pool, HEADER + header.total_len());
         }
+        let hop = turn.snapshot.settle6(hop, || hashed(&mut packet));
         match ipv6::route(&header, cast, interface, turn.snapshot, hop) {
             ipv6::Verdict::Forward { out, next, hop } => {
                 self.route6(turn, interface, packet, &header, (out, next, hop))
@@ -455,6 +458,11 @@ fn admitted(turn: &mut Turn<'_>, admission: Admission) -> Solicit {
 #[inline]
 fn below(packet: &Packet) -> (&[u8], usize) {
     (packet.data().get(HEADER..).unwrap_or(&[]), packet.len().saturating_sub(HEADER))
+}
+
+/// The flow hash; packets without one are all of one flow.
+fn hashed(packet: &mut Packet) -> u32 {
+    flow::hash(packet).unwrap_or_default()
 }
 
 /// The interface at `index`, if it takes part.

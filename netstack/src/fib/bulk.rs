@@ -174,11 +174,13 @@ impl<B: Bits> Built<B> {
         });
         let room = |used: usize| used + spare(used);
         let places = room(self.leaves.len());
+        // With the one that is none.
+        let numbered = hops.len() + 1;
         Fib {
             direct: direct.map(AtomicU32::new).collect(),
             direct_bits: self.direct_bits,
             nodes: filled(nodes, room(self.nodes.len()), Node::default),
-            leaves: match room(self.hops()) {
+            leaves: match room(numbered) {
                 0..=NARROW => {
                     let leaves = leaves.map(|hop| AtomicU16::new(hop as u16));
                     Leaves::Narrow(filled(leaves, places, AtomicU16::default))
@@ -187,16 +189,11 @@ impl<B: Bits> Built<B> {
             },
             hops: filled(
                 core::iter::once(Once::new()).chain(hops.into_iter().map(Once::initialized)),
-                room(self.hops()),
+                room(numbered),
                 Once::new,
             ),
             family: core::marker::PhantomData,
         }
-    }
-
-    /// Hops, with the one that is none.
-    fn hops(&self) -> usize {
-        self.routes.iter().map(|route| route.hop as usize + 1).max().unwrap_or(1)
     }
 }
 
@@ -229,14 +226,18 @@ impl<R: Ord> Numbers<R> {
     }
 }
 
-/// Sorts `routes` behind [`ROOT`], drops all but the first with the same prefix, and numbers their hops.
+/// Sorts `routes` behind [`ROOT`], drops all but the first with the same prefix, and numbers `hops` first and then theirs.
 pub(super) fn sorted<A: Address, R: Ord>(
+    hops: Vec<R>,
     mut routes: Vec<(Prefix<A>, R)>,
 ) -> (Vec<Kept<A::Bits>>, Numbers<R>) {
     // Stable: equal prefixes stay in order. A prefix comes before those within it.
     routes.sort_by_key(|(prefix, _)| (prefix.first(), prefix.len()));
     routes.dedup_by_key(|(prefix, _)| *prefix);
     let mut numbers = Numbers(BTreeMap::new());
+    for hop in hops {
+        numbers.number(hop);
+    }
     let kept = routes.into_iter().map(|(prefix, hop)| Kept {
         bits: prefix.first().bits(),
         len: prefix.len(),
@@ -250,8 +251,8 @@ pub(super) fn sorted<A: Address, R: Ord>(
 }
 
 /// A table that nobody will change.
-pub(super) fn fixed<A: Address, R: Ord>(routes: Vec<(Prefix<A>, R)>) -> Fib<A, R> {
-    let (kept, numbers) = sorted(routes);
+pub(super) fn fixed<A: Address, R: Ord>(hops: Vec<R>, routes: Vec<(Prefix<A>, R)>) -> Fib<A, R> {
+    let (kept, numbers) = sorted(hops, routes);
     let mut hops: Vec<(R, u32)> = numbers.0.into_iter().collect();
     hops.sort_by_key(|(_, number)| *number);
     let direct_bits = direct_bits(kept.len());

@@ -64,7 +64,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     }
 
     pub(super) fn with(routes: Vec<(Prefix<A>, R)>, direct_bits: u8, spare: usize) -> Self {
-        let (kept, numbers) = sorted(routes);
+        let (kept, numbers) = sorted(Vec::new(), routes);
         let built = Built::new(kept, direct_bits);
         let mut hops: Vec<(&R, &u32)> = numbers.0.iter().collect();
         hops.sort_by_key(|(_, number)| **number);

@@ -219,7 +219,7 @@ impl Stack {
                 self.depart(turn, packet, len, out);
             }
         } else {
-            self.receive(turn, packet, hop);
+            self.detour4(turn, packet, hop, plain);
         }
     }
 
@@ -241,7 +241,26 @@ impl Stack {
                 self.depart(turn, packet, len, out);
             }
         } else {
-            self.receive(turn, packet, hop);
+            self.detour6(turn, packet, hop, plain);
+        }
+    }
+
+    /// The way of a packet whose next hop has nothing ready made for it: perhaps there are several.
+    #[inline(never)]
+    fn detour4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32, plain: bool) {
+        match turn.snapshot.settle4(hop, || hashed(&mut packet)) {
+            same if same == hop => self.receive(turn, packet, hop),
+            // It is one itself: this happens once.
+            member => self.forward4(turn, packet, member, plain),
+        }
+    }
+
+    /// As [`detour4`](Self::detour4).
+    #[inline(never)]
+    fn detour6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32, plain: bool) {
+        match turn.snapshot.settle6(hop, || hashed(&mut packet)) {
+            same if same == hop => self.receive(turn, packet, hop),
+            member => self.forward6(turn, packet, member, plain),
         }
     }
 

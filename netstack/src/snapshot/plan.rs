@@ -1,5 +1,6 @@
 //! What the control side wishes for, and what can be wrong with it.
 
+use super::{MAX_GROUPS, MAX_MEMBERS};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -158,8 +159,34 @@ pub struct RoutePlan {
     pub metric: u32,
 }
 
-/// Where a static route leads.
+/// A next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// As [`RouteTarget::Via`].
+    Via {
+        /// Its address.
+        gateway: IpAddr,
+        /// The interface whose link it is on.
+        interface: IfIndex,
+    },
+    /// As [`RouteTarget::OnLink`].
+    OnLink {
+        /// The interface with that link.
+        interface: IfIndex,
+    },
+}
+
+/// A next hop of a route with several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighted {
+    /// Where it leads.
+    pub hop: NextHop,
+    /// What share of the flows it gets, in proportion to the others' weights; not 0.
+    pub weight: u8,
+}
+
+/// Where a static route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteTarget {
     /// To the next router, on a network of `interface` or link-local there.
     Via {
@@ -173,6 +200,8 @@ pub enum RouteTarget {
         /// The interface with that link.
         interface: IfIndex,
     },
+    /// To several, by flow; in no order that matters.
+    Multipath(Arc<[Weighted]>),
     /// Dropped in silence.
     Blackhole,
     /// Dropped, with an unreachable error.
@@ -207,6 +236,10 @@ pub enum Conflict {
     /// The route to this network has a gateway of the other family, off the interface's networks, or our own address; or
     /// leads to a link without IPv6.
     Gateway(IpAddr, u8),
+    /// The route to this network has no next hop, more than [`MAX_MEMBERS`](super::MAX_MEMBERS), one twice or one of weight 0.
+    NextHops(IpAddr, u8),
+    /// Routes have more than [`MAX_GROUPS`](super::MAX_GROUPS) different lists of next hops.
+    TooManyGroups,
     /// Not a network.
     NotANetwork(IpAddr, u8),
 }
@@ -230,6 +263,13 @@ impl core::fmt::Display for Conflict {
             }
             Self::Gateway(to, len) => {
                 write!(f, "the gateway of the route to {to}/{len} is no neighbour on its interface")
+            }
+            Self::NextHops(to, len) => write!(
+                f,
+                "the route to {to}/{len} has no next hop, more than {MAX_MEMBERS}, one twice or one of weight 0"
+            ),
+            Self::TooManyGroups => {
+                write!(f, "routes have more than {MAX_GROUPS} different lists of next hops")
             }
             Self::NotANetwork(to, len) => write!(f, "{to}/{len} is not a network"),
         }

@@ -207,9 +207,9 @@ fn rejecting_routes_drop_with_their_own_reason_and_answer() {
         ("2", RouteTarget::Unreachable, Drop::RouteUnreachable, Some([3, 1]), Some([1, 0])),
         ("3", RouteTarget::Prohibit, Drop::RouteProhibited, Some([3, 13]), Some([1, 1])),
     ];
-    for (n, target, ..) in targets {
-        plan.routes.push(reject(&std::format!("198.18.{n}.0/24"), target));
-        plan.routes.push(reject(&std::format!("2001:db8:f{n}::/48"), target));
+    for (n, target, ..) in targets.clone() {
+        plan.routes.push(reject(&std::format!("198.18.{n}.0/24"), target.clone()));
+        plan.routes.push(reject(&std::format!("2001:db8:f{n}::/48"), target.clone()));
     }
     let mut rig = acquainted_first(&plan);
     let mut expected = Vec::new();
