@@ -26,6 +26,8 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     fn high(self) -> u32;
     /// The six bits that follow the first `at`, zeros behind the last; `at` is less than [`WIDTH`](Self::WIDTH).
     fn six(self, at: u8) -> usize;
+    /// Without the first `count` bits, zeros behind the last; `count` is less than [`WIDTH`](Self::WIDTH).
+    fn skip(self, count: u8) -> Self;
     /// The highest `len` bits set, the rest clear.
     fn mask(len: u8) -> Self;
     /// Bitwise and.
@@ -61,6 +63,10 @@ macro_rules! bits {
             fn six(self, at: u8) -> usize {
                 let six: fn($int, u32) -> usize = $six;
                 six(self, u32::from(at))
+            }
+            #[inline(always)]
+            fn skip(self, count: u8) -> Self {
+                self.wrapping_shl(count.into())
             }
             #[inline]
             fn mask(len: u8) -> Self {
@@ -219,8 +225,14 @@ impl<A: Address> Set<A> {
     /// Whether `address` is a member.
     #[inline]
     pub fn contains(&self, address: A) -> bool {
+        self.may_contain(address) && self.search(address)
+    }
+
+    /// `false` only if `address` is no member.
+    #[inline(always)]
+    pub fn may_contain(&self, address: A) -> bool {
         let (word, bit) = Self::place(address);
-        self.filter.get(word).is_some_and(|word| word & bit != 0) && self.search(address)
+        self.filter.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// The members, in order.
@@ -292,6 +304,12 @@ const SPECIAL4: [u8; 256] = {
     }
     table
 };
+
+/// Not 0 if an IPv6 address with this first byte can be of another kind than [`Kind::Unicast`].
+#[inline(always)]
+pub fn special6(first: u8) -> u8 {
+    u8::from(matches!(first, 0 | 0xfe..))
+}
 
 /// Not 0 if an IPv4 address with this first byte can be of another kind than [`Kind::Unicast`].
 #[inline(always)]
@@ -406,6 +424,7 @@ mod tests {
             assert!(special4(first) != 0 || kind4(address) == Kind::Unicast, "{address}");
             assert!(special4(first) == 0 || first == 169 || kind4(address) != Kind::Unicast, "{address}");
             let address = Ipv6Addr::from_bits(u128::from(high) << 112 | 2);
+            assert!(special6(address.octets()[0]) != 0 || kind6(address) == Kind::Unicast, "{address}");
             let sure = kind6(address) == Kind::Unicast && (1..0xfe80).contains(&high);
             assert_eq!(is_unicast6(address), sure, "{address}");
         }

@@ -97,6 +97,21 @@ impl Lanes {
     /// Takes a frame of `len` bytes that fits `to` and owes nothing.
     #[inline]
     pub(crate) fn whole(&mut self, turn: &mut Turn<'_>, to: IfIndex, packet: Packet, len: usize) {
+        // There is no lane `NONE`.
+        let place = self.places.get(to.index()).copied().unwrap_or(NONE);
+        match self.lanes.get_mut(usize::from(place)) {
+            // With room for another one, so that it is full for `push` alone.
+            Some(lane) if lane.batch.remaining_capacity() > 1 => {
+                lane.bytes += len as u64;
+                // It cannot fail.
+                let _ = lane.batch.try_push(packet).map_err(|full| turn.pool.free(full.element()));
+            }
+            _ => self.push_slowly(turn, to, packet, len),
+        }
+    }
+
+    #[inline(never)]
+    fn push_slowly(&mut self, turn: &mut Turn<'_>, to: IfIndex, packet: Packet, len: usize) {
         let (mut ports, pool) = split(turn);
         self.push(&mut ports, pool, to, packet, len);
     }

@@ -44,6 +44,9 @@ pub struct Fib<A: Address, R> {
     nodes: Box<[Node]>,
     /// `[A]` Numbers of hops; as `nodes`.
     leaves: Leaves,
+    /// `[I]` Instead of nodes and leaves, if those are few and stay as they are: for each value of six bits what `direct`
+    /// has for the first ones. More memory and less work.
+    blocks: Box<[[u32; VALUES]]>,
     /// `[A]` Set once; the first, [`NO_HOP`], never.
     hops: Box<[Once<R>]>,
     family: core::marker::PhantomData<A>,
@@ -189,6 +192,15 @@ impl<A: Address, R> Fib<A, R> {
     /// Looks up each of `addresses` and notes the [`hop`](Self::hop)'s number at its place in `hops`. Several at a time,
     /// so that one's wait for memory is another's work.
     pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
+        if !self.blocks.is_empty() {
+            // All of it is in the nearest cache: nothing to wait for.
+            for (address, hop) in addresses.iter().zip(hops) {
+                let bits = address.bits();
+                let entry = self.direct.get(self.slot(bits)).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
+                *hop = self.descend(bits, entry).unwrap_or(NO_HOP);
+            }
+            return;
+        }
         for (addresses, hops) in addresses.chunks(LANES).zip(hops.chunks_mut(LANES)) {
             wide::run(Lanes(self, addresses, hops));
         }
@@ -200,6 +212,7 @@ impl<A: Address, R> Fib<A, R> {
             + size_of_val(&*self.direct)
             + size_of_val(&*self.nodes)
             + self.leaves.memory()
+            + size_of_val(&*self.blocks)
             + size_of_val(&*self.hops)
     }
 
@@ -211,7 +224,23 @@ impl<A: Address, R> Fib<A, R> {
     #[inline]
     fn number(&self, bits: A::Bits) -> Option<u32> {
         let entry = self.direct.get(self.slot(bits))?.load(Ordering::Acquire);
-        if entry & NODE == 0 { Some(entry) } else { wide::run(Walk(self, bits, entry)) }
+        match entry & NODE {
+            0 => Some(entry),
+            _ if self.blocks.is_empty() => wide::run(Walk(self, bits, entry)),
+            _ => self.descend(bits, entry),
+        }
+    }
+
+    /// The hop's number below an entry, block by block.
+    #[inline(always)]
+    fn descend(&self, bits: A::Bits, mut entry: u32) -> Option<u32> {
+        let mut rest = bits.skip(self.direct_bits);
+        // The blocks come to an end before the bits do.
+        while entry & NODE != 0 {
+            entry = *self.blocks.get((entry & !NODE) as usize)?.get(rest.six(0))?;
+            rest = rest.skip(STEP);
+        }
+        Some(entry)
     }
 
     #[inline(always)]
@@ -294,15 +323,6 @@ impl<A: Address, R> Work for Lanes<'_, A, R> {
     type Result = ();
     #[inline(always)]
     fn run(self) {
-        let Self(fib, addresses, hops) = self;
-        if fib.direct_bits > bulk::SMALL {
-            return fib.lanes(addresses, hops);
-        }
-        // Nothing to wait for: a small table is in the nearest cache.
-        for (address, hop) in addresses.iter().zip(hops) {
-            let bits = address.bits();
-            let entry = fib.direct.get(fib.slot(bits)).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
-            *hop = fib.walk(bits, entry).unwrap_or(NO_HOP);
-        }
+        self.0.lanes(self.1, self.2);
     }
 }

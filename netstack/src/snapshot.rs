@@ -296,10 +296,22 @@ impl Snapshot {
         self.own4.contains(address)
     }
 
+    /// `false` only if [`owns4`](Self::owns4) says so too.
+    #[inline(always)]
+    pub fn may_own4(&self, address: Ipv4Addr) -> bool {
+        self.own4.may_contain(address)
+    }
+
     /// Whether `address` is one of our own, link-local ones excepted: never a valid source.
     #[inline]
     pub fn owns6(&self, address: Ipv6Addr) -> bool {
         self.own6.contains(address)
+    }
+
+    /// `false` only if [`owns6`](Self::owns6) says so too.
+    #[inline(always)]
+    pub fn may_own6(&self, address: Ipv6Addr) -> bool {
+        self.own6.may_contain(address)
     }
 
     /// Counts packets whose interface is not in the table.

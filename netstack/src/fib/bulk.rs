@@ -14,7 +14,10 @@ use spin::Once;
 const MANY: usize = 4096;
 
 /// Leading bits that the table in front of a small one has.
-pub(super) const SMALL: u8 = 12;
+const SMALL: u8 = 12;
+
+/// Nodes up to which a table that stays as it is has blocks instead: 128 KiB at most.
+const BLOCKS: usize = 512;
 
 /// Hops, with the one that is none, that sixteen bits can number.
 const NARROW: usize = 1 << 16;
@@ -187,6 +190,7 @@ impl<B: Bits> Built<B> {
                 }
                 _ => Leaves::Wide(filled(leaves.map(AtomicU32::new), places, AtomicU32::default)),
             },
+            blocks: Box::default(),
             hops: filled(
                 core::iter::once(Once::new()).chain(hops.into_iter().map(Once::initialized)),
                 room(numbered),
@@ -256,5 +260,19 @@ pub(super) fn fixed<A: Address, R: Ord>(hops: Vec<R>, routes: Vec<(Prefix<A>, R)
     let mut hops: Vec<(R, u32)> = numbers.0.into_iter().collect();
     hops.sort_by_key(|(_, number)| *number);
     let direct_bits = direct_bits(kept.len());
-    Built::new(kept, direct_bits).fib(hops.into_iter().map(|(hop, _)| hop).collect(), |_| 0)
+    let fib = Built::new(kept, direct_bits).fib(hops.into_iter().map(|(hop, _)| hop).collect(), |_| 0);
+    if fib.nodes.len() <= BLOCKS { unfolded(fib) } else { fib }
+}
+
+/// The same table with a block in the place of each node.
+fn unfolded<A: Address, R>(fib: Fib<A, R>) -> Fib<A, R> {
+    let block = |node: &Node| {
+        let fields = node.fields();
+        core::array::from_fn(|value| match fields.follow(value) {
+            (true, node) => node | NODE,
+            (false, leaf) => fib.leaves.get(leaf).unwrap_or(NO_HOP),
+        })
+    };
+    let blocks = fib.nodes.iter().map(block).collect();
+    Fib { blocks, nodes: Box::default(), leaves: Leaves::Narrow(Box::default()), ..fib }
 }

@@ -25,13 +25,17 @@ enum Class {
     /// No IP, or no whole header.
     Other,
     /// It ends here.
-    Dead(Drop),
+    Dead,
 }
 
 /// What is known of a batch, packet by packet; of no meaning beyond its length.
 #[derive(Debug)]
 pub(crate) struct Found {
     classes: [Class; BATCH],
+    /// Why those end that do.
+    reasons: [Drop; BATCH],
+    /// Bytes of frames that are one segment and have nothing about them; 0 for the others.
+    lens: [u16; BATCH],
     /// Destinations to look up, where the class says so.
     to4: [Ipv4Addr; BATCH],
     to6: [Ipv6Addr; BATCH],
@@ -44,6 +48,8 @@ impl Found {
     pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
             classes: [Class::Other; BATCH],
+            reasons: [Drop::Consumed; BATCH],
+            lens: [0; BATCH],
             to4: [Ipv4Addr::UNSPECIFIED; BATCH],
             to6: [Ipv6Addr::UNSPECIFIED; BATCH],
             hops4: [0; BATCH],
@@ -72,6 +78,8 @@ impl Stack {
         };
         // It is there: nobody else takes it.
         let Some(mut found) = self.found.take() else { return };
+        // Taken from the end, so that it goes in order.
+        batch.reverse();
         let families = self.classify(turn, port, batch, &mut found);
         if families.v4 {
             let to = found.to4.get(..batch.len()).unwrap_or(&[]);
@@ -96,28 +104,35 @@ impl Stack {
         found: &mut Found,
     ) -> Families {
         self.tagged = (0, 0);
-        batch.iter().for_each(Packet::prefetch_data);
-        let (packets, mut bytes) = (batch.len() as u64, 0);
+        let (packets, bytes) = (batch.len() as u64, look(port.index, batch, found));
         let (mut families, unchecked) = (Families::default(), port.reverse_path == ReversePath::Off);
-        let station = ethernet::station(port.mac);
-        let Found { classes, to4, to6, .. } = found;
-        for (((packet, class), to4), to6) in batch.iter_mut().zip(classes).zip(to4).zip(to6) {
-            if packet.meta().received != port.index {
-                packet.meta_mut().received = port.index;
-            }
-            let simple = unchecked & packet.meta().is_plain() & (packet.meta().vlan == 0) & !packet.is_chain();
-            bytes += packet.data().len() as u64;
-            *class = match packet.data().first_chunk() {
-                Some(frame) if simple & is_plain4(frame, packet.data().len(), station, turn.snapshot) => {
+        let station = if unchecked { ethernet::station(port.mac) } else { u64::MAX };
+        let Found { classes, reasons, lens, to4, to6, .. } = found;
+        for (n, ((((packet, class), len), to4), to6)) in
+            batch.iter_mut().zip(classes).zip(lens).zip(to4).zip(to6).enumerate()
+        {
+            let data = packet.data();
+            if let Some(frame) = data.first_chunk::<{ size_of::<Frame4>() }>() {
+                let kind = le16(frame, 12);
+                if kind == IPV4 && is_plain4(frame, *len, station, turn.snapshot) {
                     families.v4 = true;
-                    *to4 = destination4(frame);
-                    Class::Plain4
+                    *to4 = address4(frame, 30);
+                    *class = Class::Plain4;
+                    continue;
                 }
-                _ => {
-                    bytes += (packet.len() - packet.data().len()) as u64;
-                    self.class(turn, port, packet, (to4, to6), &mut families)
+                if kind == IPV6
+                    && let Some(frame) = data.first_chunk()
+                    && is_plain6(frame, *len, station, turn.snapshot)
+                {
+                    families.v6 = true;
+                    *to6 = address6(frame, 38);
+                    *class = Class::Plain6;
+                    continue;
                 }
-            };
+            }
+            if let Some(why) = reasons.get_mut(n) {
+                *class = self.class(turn, port, packet, (to4, to6, why), &mut families);
+            }
         }
         let (tagged, tagged_bytes) = self.tagged;
         port.counters.received(turn.cx.cpu(), packets - tagged, bytes - tagged_bytes);
@@ -131,14 +146,17 @@ impl Stack {
         turn: &Turn<'s>,
         port: &'s Interface,
         packet: &mut Packet,
-        (to4, to6): (&mut Ipv4Addr, &mut Ipv6Addr),
+        (to4, to6, why): (&mut Ipv4Addr, &mut Ipv6Addr, &mut Drop),
         families: &mut Families,
     ) -> Class {
         let mut interface = port;
         if ethernet::is_tagged(packet) {
             match self.untag(turn, port, packet) {
                 Ok(tagged) => interface = tagged,
-                Err(reason) => return Class::Dead(reason),
+                Err(reason) => {
+                    *why = reason;
+                    return Class::Dead;
+                }
             }
         }
         let Some((frame, network)) = packet.data().split_first_chunk::<HEADER>() else {
@@ -179,25 +197,30 @@ impl Stack {
     /// Sends all on their way, in the order they came.
     #[inline(never)]
     fn forward(&mut self, turn: &mut Turn<'_>, batch: &mut Batch, found: &Found) {
-        let Found { classes, hops4, hops6, .. } = found;
-        for (((packet, class), hop4), hop6) in batch.drain(..).zip(classes).zip(hops4).zip(hops6) {
-            match *class {
-                Class::Plain4 => self.forward4(turn, packet, *hop4, true),
-                Class::Plain6 => self.forward6(turn, packet, *hop6, true),
-                class => self.others(turn, packet, class, (*hop4, *hop6)),
+        while let Some(packet) = batch.pop() {
+            let n = batch.len();
+            match (found.classes.get(n), found.hops4.get(n), found.hops6.get(n)) {
+                (Some(Class::Plain4), Some(hop), _) => self.forward4(turn, packet, *hop, true),
+                (Some(Class::Plain6), _, Some(hop)) => self.forward6(turn, packet, *hop, true),
+                _ => self.others(turn, packet, n, found),
             }
         }
     }
 
+    /// Sends packet `n` on its way, whatever it is.
     #[inline(never)]
-    fn others(&mut self, turn: &mut Turn<'_>, packet: Packet, class: Class, (hop4, hop6): (u32, u32)) {
-        match class {
-            Class::Plain4 | Class::Routed4 => self.forward4(turn, packet, hop4, false),
-            Class::Plain6 | Class::Routed6 => self.forward6(turn, packet, hop6, false),
-            Class::Long4 => self.receive(turn, packet, hop4),
-            Class::Long6 => self.receive(turn, packet, hop6),
+    fn others(&mut self, turn: &mut Turn<'_>, packet: Packet, n: usize, found: &Found) {
+        let Found { classes, reasons, hops4, hops6, .. } = found;
+        let hop = |hops: &[u32; BATCH]| hops.get(n).copied().unwrap_or(0);
+        match classes.get(n).copied().unwrap_or(Class::Other) {
+            Class::Plain4 => self.forward4(turn, packet, hop(hops4), true),
+            Class::Plain6 => self.forward6(turn, packet, hop(hops6), true),
+            Class::Routed4 => self.forward4(turn, packet, hop(hops4), false),
+            Class::Routed6 => self.forward6(turn, packet, hop(hops6), false),
+            Class::Long4 => self.receive(turn, packet, hop(hops4)),
+            Class::Long6 => self.receive(turn, packet, hop(hops6)),
             Class::Other => self.receive(turn, packet, 0),
-            Class::Dead(reason) => discard(turn, packet, reason),
+            Class::Dead => discard(turn, packet, reasons.get(n).copied().unwrap_or(Drop::Consumed)),
         }
     }
 
@@ -275,6 +298,23 @@ impl Stack {
     }
 }
 
+/// Looks at the bookkeeping of all packets, and asks for their headers. Returns how many bytes they are.
+#[inline(always)]
+fn look(port: IfIndex, batch: &mut Batch, found: &mut Found) -> u64 {
+    let mut bytes = 0;
+    for (packet, len) in batch.iter_mut().zip(&mut found.lens) {
+        packet.prefetch_data();
+        let meta = packet.meta();
+        let simple = meta.is_plain() & (meta.vlan == 0) & !packet.is_chain();
+        if meta.received != port {
+            packet.meta_mut().received = port;
+        }
+        bytes += packet.len() as u64;
+        *len = if simple { packet.data().len() as u16 } else { 0 };
+    }
+    bytes
+}
+
 /// Ends the way of a whole batch.
 #[cold]
 fn refuse(turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch, reason: Drop) {
@@ -293,47 +333,85 @@ fn headers<const N: usize>(frame: &mut [u8]) -> Option<(&mut [u8; 12], &mut [u8;
     Some((ethernet.first_chunk_mut()?, rest.first_chunk_mut()?))
 }
 
-/// The headers of the most common packet.
-const HEADERS4: usize = HEADER + ipv4::HEADER;
+/// Frames with a whole IPv4 header without options, and with a whole IPv6 header.
+type Frame4 = [u8; HEADER + ipv4::HEADER];
+type Frame6 = [u8; HEADER + ipv6::HEADER];
 
-/// EtherType, version and header length of it, as a number of which the lowest byte comes first.
-const KIND4: u32 = u32::from_le_bytes([8, 0, 0x45, 0]);
+/// EtherTypes, as numbers of which the lowest byte comes first.
+const IPV4: u16 = ethernet::IPV4.swap_bytes();
+const IPV6: u16 = ethernet::IPV6.swap_bytes();
 
 /// Whether a frame of `len` bytes, for `station`, is an IPv4 packet whose route alone decides on it and that has no padding.
 /// Without a branch: what must be alike is compared by exclusive or, and all differences are gathered in one number.
 #[inline(always)]
-fn is_plain4(frame: &[u8; HEADERS4], len: usize, station: u64, snapshot: &Snapshot) -> bool {
-    let from = le64::<6>(frame);
-    let mut differs = le64::<0>(frame) << 16 ^ station;
-    differs |= from & 1 | u64::from(from << 16 == station);
-    differs |= u64::from(le32::<12>(frame) & 0xff_ffff ^ KIND4);
-    let total_len = u16::from_be_bytes([byte::<16>(frame), byte::<17>(frame)]);
-    differs |= (HEADER as u64 + u64::from(total_len)) ^ len as u64;
+fn is_plain4(frame: &Frame4, len: u16, station: u64, snapshot: &Snapshot) -> bool {
+    let mut differs = not_for(frame, station);
+    differs |= u64::from(byte(frame, 14) ^ 0x45);
+    differs |= (HEADER as u64 + u64::from(be16(frame, 16))) ^ u64::from(len);
     // No hop is left after this one.
-    differs |= u64::from(byte::<22>(frame) <= 1);
-    differs |= u64::from(address::special4(byte::<26>(frame)) | address::special4(byte::<30>(frame)));
-    let sum = checksum::sum20(le64::<14>(frame), le64::<22>(frame), le32::<30>(frame));
+    differs |= u64::from(byte(frame, 22) <= 1);
+    differs |= u64::from(address::special4(byte(frame, 26)) | address::special4(byte(frame, 30)));
+    let sum = checksum::sum20(le64(frame, 14), le64(frame, 22), le32(frame, 30));
     differs |= u64::from(sum ^ 0xffff);
-    differs |= u64::from(snapshot.owns4(Ipv4Addr::from_bits(u32::from_be(le32::<26>(frame)))));
+    differs |= u64::from(snapshot.may_own4(address4(frame, 26)));
     differs == 0
 }
 
+/// As [`is_plain4`], of IPv6. One without a payload may be a jumbogram (RFC 2675), and is not plain.
 #[inline(always)]
-fn le64<const AT: usize>(frame: &[u8; HEADERS4]) -> u64 {
-    frame.get(AT..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+fn is_plain6(frame: &Frame6, len: u16, station: u64, snapshot: &Snapshot) -> bool {
+    let mut differs = not_for(frame, station);
+    differs |= u64::from(byte(frame, 14) >> 4 ^ 6);
+    let payload_len = u64::from(be16(frame, 18));
+    differs |= (frame.len() as u64 + payload_len) ^ u64::from(len);
+    differs |= u64::from(payload_len == 0);
+    differs |= u64::from(byte(frame, 21) <= 1);
+    differs |= u64::from(address::special6(byte(frame, 22)) | address::special6(byte(frame, 38)));
+    differs |= u64::from(snapshot.may_own6(address6(frame, 22)));
+    differs == 0
+}
+
+/// Not 0 if [`ethernet::input`] would not let a frame pass as one to the station itself.
+#[inline(always)]
+fn not_for(frame: &[u8], station: u64) -> u64 {
+    let from = le64(frame, 6);
+    (le64(frame, 0) << 16 ^ station) | from & 1 | u64::from(from << 16 == station)
+}
+
+// Of frames whose length is known when they are compiled: nothing is checked then.
+
+#[inline(always)]
+fn le64(frame: &[u8], at: usize) -> u64 {
+    frame.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[inline(always)]
-fn le32<const AT: usize>(frame: &[u8; HEADERS4]) -> u32 {
-    frame.get(AT..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+fn le32(frame: &[u8], at: usize) -> u32 {
+    frame.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 #[inline(always)]
-fn byte<const AT: usize>(frame: &[u8; HEADERS4]) -> u8 {
-    frame.get(AT).copied().unwrap_or(0)
+fn le16(frame: &[u8], at: usize) -> u16 {
+    be16(frame, at).swap_bytes()
 }
 
 #[inline(always)]
-fn destination4(frame: &[u8; HEADERS4]) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::from_be(le32::<30>(frame)))
+fn be16(frame: &[u8], at: usize) -> u16 {
+    frame.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u16::from_be_bytes(*bytes))
+}
+
+#[inline(always)]
+fn byte(frame: &[u8], at: usize) -> u8 {
+    frame.get(at).copied().unwrap_or(0)
+}
+
+#[inline(always)]
+fn address4(frame: &Frame4, at: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::from_be(le32(frame, at)))
+}
+
+#[inline(always)]
+fn address6(frame: &Frame6, at: usize) -> Ipv6Addr {
+    let (high, low) = (le64(frame, at).swap_bytes(), le64(frame, at + 8).swap_bytes());
+    Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))
 }
