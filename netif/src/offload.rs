@@ -70,6 +70,6 @@ impl Meta {
     /// Whether the frame owes nothing: no checksum, and it is no super-packet.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.gso.is_none() && !matches!(self.checksum, Checksum::Partial { .. })
+        self.gso.is_none() & !matches!(self.checksum, Checksum::Partial { .. })
     }
 }

@@ -36,6 +36,8 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     fn fill(self, mask: Self) -> Self;
     /// One more, unless it is the highest.
     fn next(self) -> Option<Self>;
+    /// Mixed so far that the highest bits depend on all.
+    fn spread(self) -> u32;
     /// Well mixed: every bit depends on every bit of the address and of `seed`.
     fn hash(self, seed: u64) -> u64;
 }
@@ -51,7 +53,7 @@ fn fold(a: u64, b: u64) -> u64 {
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 macro_rules! bits {
-    ($int:ty, $six:expr, $hash:expr) => {
+    ($int:ty, $six:expr, $spread:expr, $hash:expr) => {
         impl Bits for $int {
             const WIDTH: u8 = <$int>::BITS as u8;
             const ZERO: Self = 0;
@@ -84,6 +86,11 @@ macro_rules! bits {
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
             }
+            #[inline(always)]
+            fn spread(self) -> u32 {
+                let spread: fn($int) -> u32 = $spread;
+                spread(self)
+            }
             #[inline]
             fn hash(self, seed: u64) -> u64 {
                 let hash: fn($int, u64) -> u64 = $hash;
@@ -93,16 +100,22 @@ macro_rules! bits {
     };
 }
 
-bits!(u32, |bits, at| (bits.wrapping_shl(at) >> 26) as usize, |bits, seed| fold(
-    u64::from(bits) ^ seed,
-    GOLDEN ^ seed.rotate_left(32)
-));
+bits!(
+    u32,
+    |bits, at| (bits.wrapping_shl(at) >> 26) as usize,
+    |bits| bits.wrapping_mul((GOLDEN >> 32) as u32 | 1),
+    |bits, seed| fold(u64::from(bits) ^ seed, GOLDEN ^ seed.rotate_left(32))
+);
 bits!(
     u128,
     |bits, at| match at {
         // Without a shift over both halves: routes are seldom longer.
         0..=58 => (((bits >> 64) as u64) << at >> 58) as usize,
         _ => (bits.wrapping_shl(at) >> 122) as usize,
+    },
+    |bits| {
+        let both = ((bits >> 64) as u64).wrapping_mul(GOLDEN) ^ bits as u64;
+        (both.wrapping_mul(GOLDEN) >> 32) as u32
     },
     |bits, seed| {
         let high = fold((bits >> 64) as u64 ^ seed, GOLDEN);
@@ -247,8 +260,9 @@ impl<A: Address> Set<A> {
 
     #[inline]
     fn place(address: A) -> (usize, u64) {
-        let hash = address.bits().hash(0);
-        ((hash >> 6) as usize % FILTER, 1 << (hash % 64))
+        // FILTER words of 64 bits.
+        let place = address.bits().spread() >> (u32::BITS - FILTER.ilog2() - 6);
+        ((place >> 6) as usize % FILTER, 1 << (place % 64))
     }
 }
 

@@ -109,10 +109,9 @@ const fn fold(sum: u64) -> u16 {
 pub fn sum20(a: u64, b: u64, c: u32) -> u16 {
     let (sum, carry) = a.overflowing_add(b);
     let (sum, more) = sum.overflowing_add(u64::from(c) + u64::from(carry));
-    // What overflowed left little behind.
+    // What overflowed left little behind. Halves are added with what they carry by adding the number with them swapped.
     let sum = sum.wrapping_add(u64::from(more));
-    let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
-    let sum = sum + u32::from(carry);
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 

@@ -206,6 +206,18 @@ impl<A: Address, R> Fib<A, R> {
         }
     }
 
+    /// Whether it is too large to stay in a CPU's nearest caches.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.direct_bits > bulk::SMALL
+    }
+
+    /// Asks the cache for where a look-up of `address` begins.
+    #[inline(always)]
+    pub fn prefetch(&self, address: A) {
+        self.direct.get(self.slot(address.bits())).into_iter().for_each(wide::prefetch);
+    }
+
     /// Bytes it takes, all told.
     pub fn memory(&self) -> usize {
         size_of::<Self>()

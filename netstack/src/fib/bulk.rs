@@ -14,7 +14,7 @@ use spin::Once;
 const MANY: usize = 4096;
 
 /// Leading bits that the table in front of a small one has.
-const SMALL: u8 = 12;
+pub(super) const SMALL: u8 = 12;
 
 /// Nodes up to which a table that stays as it is has blocks instead: 128 KiB at most.
 const BLOCKS: usize = 512;

@@ -27,8 +27,8 @@ pub(crate) struct Adjacency<A> {
     pub(crate) out: IfIndex,
     /// Largest layer-3 packet there, in bytes.
     pub(crate) mtu: u16,
-    /// The VLAN whose tag the frame gets; 0: none.
-    pub(crate) vlan: u16,
+    /// The same if its frame needs no VLAN tag, otherwise 0.
+    pub(crate) untagged: u16,
     leads: Leads,
 }
 
@@ -74,7 +74,7 @@ impl<A: Address> Adjacencies<A> {
             stations: [0; 12],
             out: IfIndex(0),
             mtu: 0,
-            vlan: 0,
+            untagged: 0,
             leads: Leads::Router,
         };
         Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]) }
@@ -108,8 +108,10 @@ impl<A: Address> Adjacencies<A> {
         let [d0, d1, d2, d3, d4, d5] = mac;
         let [s0, s1, s2, s3, s4, s5] = out.mac;
         let stations = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
-        let (out, mtu, vlan) = (out.index, out.mtu, out.link.vlan);
-        let line = |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, vlan, leads };
+        let untagged = if out.link.vlan == 0 { out.mtu } else { 0 };
+        let (out, mtu) = (out.index, out.mtu);
+        let line =
+            |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, untagged, leads };
         match next {
             NextHop::Router(hop) => {
                 let at = hop as usize % ROUTERS;

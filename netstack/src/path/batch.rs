@@ -106,6 +106,7 @@ impl Stack {
         self.tagged = (0, 0);
         let (packets, bytes) = (batch.len() as u64, look(port.index, batch, found));
         let (mut families, unchecked) = (Families::default(), port.reverse_path == ReversePath::Off);
+        let (large4, large6) = (turn.snapshot.fib4().is_large(), turn.snapshot.fib6().is_large());
         let station = if unchecked { ethernet::station(port.mac) } else { u64::MAX };
         let Found { classes, reasons, lens, to4, to6, .. } = found;
         for (n, ((((packet, class), len), to4), to6)) in
@@ -117,6 +118,9 @@ impl Stack {
                 if kind == IPV4 && is_plain4(frame, *len, station, turn.snapshot) {
                     families.v4 = true;
                     *to4 = address4(frame, 30);
+                    if large4 {
+                        turn.snapshot.fib4().prefetch(*to4);
+                    }
                     *class = Class::Plain4;
                     continue;
                 }
@@ -126,6 +130,9 @@ impl Stack {
                 {
                     families.v6 = true;
                     *to6 = address6(frame, 38);
+                    if large6 {
+                        turn.snapshot.fib6().prefetch(*to6);
+                    }
                     *class = Class::Plain6;
                     continue;
                 }
@@ -200,8 +207,8 @@ impl Stack {
         while let Some(packet) = batch.pop() {
             let n = batch.len();
             match (found.classes.get(n), found.hops4.get(n), found.hops6.get(n)) {
-                (Some(Class::Plain4), Some(hop), _) => self.forward4(turn, packet, *hop, true),
-                (Some(Class::Plain6), _, Some(hop)) => self.forward6(turn, packet, *hop, true),
+                (Some(Class::Plain4), Some(hop), _) => self.plain4(turn, packet, *hop),
+                (Some(Class::Plain6), _, Some(hop)) => self.plain6(turn, packet, *hop),
                 _ => self.others(turn, packet, n, found),
             }
         }
@@ -213,10 +220,8 @@ impl Stack {
         let Found { classes, reasons, hops4, hops6, .. } = found;
         let hop = |hops: &[u32; BATCH]| hops.get(n).copied().unwrap_or(0);
         match classes.get(n).copied().unwrap_or(Class::Other) {
-            Class::Plain4 => self.forward4(turn, packet, hop(hops4), true),
-            Class::Plain6 => self.forward6(turn, packet, hop(hops6), true),
-            Class::Routed4 => self.forward4(turn, packet, hop(hops4), false),
-            Class::Routed6 => self.forward6(turn, packet, hop(hops6), false),
+            Class::Plain4 | Class::Routed4 => self.routed4(turn, packet, hop(hops4)),
+            Class::Plain6 | Class::Routed6 => self.routed6(turn, packet, hop(hops6)),
             Class::Long4 => self.receive(turn, packet, hop(hops4)),
             Class::Long6 => self.receive(turn, packet, hop(hops6)),
             Class::Other => self.receive(turn, packet, 0),
@@ -224,78 +229,80 @@ impl Stack {
         }
     }
 
-    /// Forwards a packet that its route alone decides on; a `plain` one can leave as it is.
+    /// Forwards a frame that can leave as it is, if its next hop has all it needs.
     #[inline(always)]
-    fn forward4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32, plain: bool) {
+    fn plain4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
         if let Some((stations, header)) = headers(packet.data_mut())
             && let Some(line) = self.neighbors4.adjacency(hop, ipv4::destination(header))
-            && ipv4::total_len(header) <= line.mtu
+            && ipv4::total_len(header) <= line.untagged.into()
         {
             ipv4::decrement_ttl(header);
             *stations = line.stations;
-            let out = line.out;
-            if plain & (line.vlan == 0) {
-                let len = packet.data().len();
-                self.lanes.whole(turn, out, packet, len);
-            } else {
-                let len = HEADER + usize::from(ipv4::total_len(header));
-                self.depart(turn, packet, len, out);
-            }
+            let (out, len) = (line.out, packet.data().len());
+            self.lanes.whole(turn, out, packet, len);
         } else {
-            self.detour4(turn, packet, hop, plain);
+            self.routed4(turn, packet, hop);
         }
     }
 
-    /// As [`forward4`](Self::forward4).
+    /// Forwards a packet that its route alone decides on, if its next hop has what it needs.
+    #[inline(never)]
+    fn routed4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
+        // Of several next hops one.
+        let hop = turn.snapshot.settle4(hop, || hashed(&mut packet));
+        if let Some((stations, header)) = headers(packet.data_mut())
+            && let Some(line) = self.neighbors4.adjacency(hop, ipv4::destination(header))
+            && ipv4::total_len(header) <= line.mtu.into()
+            && let Some(out) = turn.snapshot.interface(line.out)
+        {
+            ipv4::decrement_ttl(header);
+            *stations = line.stations;
+            // Ethernet pads short frames.
+            let len = HEADER + usize::from(ipv4::total_len(header));
+            packet.truncate(turn.pool, len);
+            self.lanes.send(turn, out, packet);
+        } else {
+            self.receive(turn, packet, hop);
+        }
+    }
+
+    /// As [`plain4`](Self::plain4).
     #[inline(always)]
-    fn forward6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32, plain: bool) {
+    fn plain6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
         if let Some((stations, header)) = headers(packet.data_mut())
             && let Some(line) = self.neighbors6.adjacency(hop, ipv6::destination(header))
-            && ipv6::total_len(header) <= usize::from(line.mtu)
+            && ipv6::total_len(header) <= line.untagged.into()
         {
             ipv6::decrement_hop_limit(header);
             *stations = line.stations;
-            let out = line.out;
-            if plain & (line.vlan == 0) {
-                let len = packet.data().len();
-                self.lanes.whole(turn, out, packet, len);
-            } else {
-                let len = HEADER + ipv6::total_len(header);
-                self.depart(turn, packet, len, out);
-            }
+            let (out, len) = (line.out, packet.data().len());
+            self.lanes.whole(turn, out, packet, len);
         } else {
-            self.detour6(turn, packet, hop, plain);
+            self.routed6(turn, packet, hop);
         }
     }
 
-    /// The way of a packet whose next hop has nothing ready made for it: perhaps there are several.
+    /// As [`routed4`](Self::routed4).
     #[inline(never)]
-    fn detour4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32, plain: bool) {
-        match turn.snapshot.settle4(hop, || hashed(&mut packet)) {
-            same if same == hop => self.receive(turn, packet, hop),
-            // It is one itself: this happens once.
-            member => self.forward4(turn, packet, member, plain),
+    fn routed6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
+        // Of several next hops one.
+        let hop = turn.snapshot.settle6(hop, || hashed(&mut packet));
+        if let Some((stations, header)) = headers(packet.data_mut())
+            && let Some(line) = self.neighbors6.adjacency(hop, ipv6::destination(header))
+            && ipv6::total_len(header) <= line.mtu.into()
+            && let Some(out) = turn.snapshot.interface(line.out)
+        {
+            ipv6::decrement_hop_limit(header);
+            *stations = line.stations;
+            // Ethernet pads short frames.
+            let len = HEADER + ipv6::total_len(header);
+            packet.truncate(turn.pool, len);
+            self.lanes.send(turn, out, packet);
+        } else {
+            self.receive(turn, packet, hop);
         }
     }
 
-    /// As [`detour4`](Self::detour4).
-    #[inline(never)]
-    fn detour6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32, plain: bool) {
-        match turn.snapshot.settle6(hop, || hashed(&mut packet)) {
-            same if same == hop => self.receive(turn, packet, hop),
-            member => self.forward6(turn, packet, member, plain),
-        }
-    }
-
-    /// Hands a forwarded frame of `len` bytes, padding not counted, on to be made fit.
-    #[inline(never)]
-    fn depart(&mut self, turn: &mut Turn<'_>, mut packet: Packet, len: usize, out: IfIndex) {
-        packet.truncate(turn.pool, len);
-        match turn.snapshot.interface(out) {
-            Some(out) => self.lanes.send(turn, out, packet),
-            None => discard(turn, packet, Drop::InterfaceUnconfigured),
-        }
-    }
 }
 
 /// Looks at the bookkeeping of all packets, and asks for their headers. Returns how many bytes they are.

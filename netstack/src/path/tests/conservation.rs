@@ -11,7 +11,7 @@ use crate::snapshot::{
 use core::time::Duration;
 use proptest::prelude::*;
 use std::vec::Vec;
-use weir_netif::{Checksum, Gso, GsoKind, IfIndex, Offloads};
+use weir_netif::{BATCH, Checksum, Gso, GsoKind, IfIndex, Offloads};
 
 /// A router of many kinds of links and routes.
 fn motley() -> Rig {
@@ -202,6 +202,41 @@ proptest! {
                 prop_assert!(![3, 7].contains(&sent.out), "a down interface sends nothing");
             }
             rig.run(Duration::from_millis(*pause));
+        }
+    }
+
+    /// What is ready made for a next hop makes the same of a packet as the long way, and a batch the same as its packets
+    /// one by one.
+    #[test]
+    fn the_short_way_is_the_long_one(
+        arrivals in prop::collection::vec((0u16..3, prop::collection::vec((frame_bytes(), offloads()), 1..64)), 1..6),
+    ) {
+        let (mut short, mut long) = (motley().with_room(BATCH), motley().with_room(BATCH));
+        let packet = |rig: &mut Rig, (bytes, (checksum, gso)): &(Vec<u8>, (Checksum, Option<Gso>))| {
+            let mut packet = rig.pool.alloc_from(bytes).unwrap();
+            packet.meta_mut().checksum = *checksum;
+            packet.meta_mut().gso = *gso;
+            packet
+        };
+        for (index, frames) in &arrivals {
+            let batch = frames.iter().map(|frame| packet(&mut short, frame)).collect();
+            short.input(*index, batch);
+            for frame in frames {
+                // Nothing is ready made.
+                long.stack.neighbors4.renumber();
+                long.stack.neighbors6.renumber();
+                let packet = packet(&mut long, frame);
+                long.input(*index, [packet].into());
+            }
+            let (mut short, mut long) = (short.sent(), long.sent());
+            // In order on each link.
+            short.sort_by_key(|sent| sent.out);
+            long.sort_by_key(|sent| sent.out);
+            prop_assert_eq!(short, long);
+        }
+        for index in 0..8 {
+            let (short, long) = (short.totals(index), long.totals(index));
+            prop_assert_eq!(std::format!("{short:?}"), std::format!("{long:?}"));
         }
     }
 }
