@@ -90,16 +90,22 @@ fn transport() -> impl Strategy<Value = (u8, Vec<u8>)> {
     ]
 }
 
-/// A packet that is whole, as far as its header goes.
+/// Hops left: often the fewest.
+fn hops() -> impl Strategy<Value = u8> {
+    prop_oneof![2 => Just(64), 1 => 0u8..4, 1 => any::<u8>()]
+}
+
+/// A packet that is whole, as far as its header goes; a few have a wrong checksum.
 fn whole4() -> impl Strategy<Value = Vec<u8>> {
-    (some4(), some4(), any::<u8>(), any::<u16>(), transport()).prop_map(
-        |(from, to, ttl, flags, (protocol, data))| {
+    (some4(), some4(), hops(), any::<u16>(), transport(), prop::bool::weighted(0.05)).prop_map(
+        |(from, to, ttl, flags, (protocol, data), wrong)| {
             let flags = if flags % 3 == 0 { flags } else { flags & 0x4000 };
             let mut packet = frames::ipv4(protocol, &[], flags, &data);
             packet[8] = ttl;
             packet[12..16].copy_from_slice(&from);
             packet[16..20].copy_from_slice(&to);
             frames::seal_ipv4(&mut packet[..20]);
+            packet[11] ^= u8::from(wrong);
             packet
         },
     )
@@ -112,7 +118,7 @@ fn whole6() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(|(kind, rest)| (58, [&[kind, 0, 0, 0][..], &rest].concat())),
         (prop::sample::select(&[0u8, 43, 44, 60][..]), prop::collection::vec(any::<u8>(), 0..60)),
     ];
-    (some6(), some6(), any::<bool>(), any::<u8>(), data).prop_map(
+    (some6(), some6(), any::<bool>(), hops(), data).prop_map(
         |(from, to, discovery, hops, (next, data))| {
             let mut packet = frames::ipv6(next, &data);
             packet[7] = if discovery { 255 } else { hops };

@@ -309,3 +309,14 @@ fn counters_count_frames_and_bytes() {
     assert_eq!(after.1.tx_packets - before.1.tx_packets, 1);
     assert_eq!(after.1.tx_bytes - before.1.tx_bytes, 134);
 }
+
+#[test]
+fn the_last_hop_is_noticed_behind_a_packet_that_passed() {
+    let mut rig = rig();
+    for ttl in [64, 1] {
+        let frame = V4 { ttl, ..v4("10.0.1.10", "192.0.2.20") }.frame(0, b"");
+        rig.receive(0, std::slice::from_ref(&frame));
+    }
+    assert_eq!(rig.sent().iter().map(|sent| sent.out).collect::<Vec<_>>(), [1, 0]);
+    rig.assert_drops(0, &[(Drop::TtlExpired, 1)]);
+}
