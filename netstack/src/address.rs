@@ -34,6 +34,8 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     fn fill(self, mask: Self) -> Self;
     /// One more, unless it is the highest.
     fn next(self) -> Option<Self>;
+    /// How many of the highest bits are those of `other`.
+    fn common(self, other: Self) -> u8;
     /// Well mixed: every bit depends on every bit of the address and of `seed`.
     fn hash(self, seed: u64) -> u64;
 }
@@ -77,6 +79,10 @@ macro_rules! bits {
             #[inline]
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
+            }
+            #[inline]
+            fn common(self, other: Self) -> u8 {
+                (self ^ other).leading_zeros() as u8
             }
             #[inline]
             fn hash(self, seed: u64) -> u64 {

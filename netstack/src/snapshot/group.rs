@@ -72,6 +72,8 @@ pub(super) struct Groups<A> {
     hops: Vec<Route<A>>,
     numbers: BTreeMap<Route<A>, u16>,
     groups: Vec<Group>,
+    /// Whose each group is.
+    lists: Vec<Vec<Member<A>>>,
     known: BTreeMap<Vec<Member<A>>, Route<A>>,
 }
 
@@ -81,7 +83,13 @@ pub(super) struct TooMany;
 
 impl<A: Address> Groups<A> {
     pub(super) fn new() -> Self {
-        Self { hops: Vec::new(), numbers: BTreeMap::new(), groups: Vec::new(), known: BTreeMap::new() }
+        Self {
+            hops: Vec::new(),
+            numbers: BTreeMap::new(),
+            groups: Vec::new(),
+            lists: Vec::new(),
+            known: BTreeMap::new(),
+        }
     }
 
     /// Where a route with these members leads; `None` if there are none. The same members make the same group.
@@ -100,6 +108,20 @@ impl<A: Address> Groups<A> {
         Ok(Some(route))
     }
 
+    /// Where packets for `gateway` go if that is reached by `route`.
+    pub(super) fn toward(&mut self, route: Route<A>, gateway: A) -> Result<Route<A>, TooMany> {
+        let list = match route {
+            Route::Connected { interface } => return Ok(Route::Gateway { interface, via: gateway }),
+            Route::Multipath { group } => self.lists.get(group as usize).cloned().unwrap_or_default(),
+            _ => return Ok(route),
+        };
+        let mut members = list.clone();
+        for member in &mut members {
+            member.route = self.toward(member.route, gateway)?;
+        }
+        if members == list { Ok(route) } else { Ok(self.route(members)?.unwrap_or(route)) }
+    }
+
     fn group(&mut self, members: &[Member<A>]) -> Result<Route<A>, TooMany> {
         if self.groups.len() == MAX_GROUPS {
             return Err(TooMany);
@@ -109,7 +131,7 @@ impl<A: Address> Groups<A> {
         for member in members {
             let number = match member.route {
                 Route::Multipath { group } => {
-                    hops.extend(self.groups.get(group as usize).into_iter().flat_map(|group| &group.hops));
+                    hops.extend(self.groups.get(group as usize).into_iter().flat_map(|group| &*group.hops));
                     Err(group)
                 }
                 route => {
@@ -134,6 +156,7 @@ impl<A: Address> Groups<A> {
                 None => 0,
             }
         });
+        self.lists.push(members.to_vec());
         self.groups.push(Group { buckets, hops: hops.into() });
         Ok(Route::Multipath { group: self.groups.len() as u32 - 1 })
     }
