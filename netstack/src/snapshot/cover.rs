@@ -133,7 +133,6 @@ mod tests {
     use super::*;
     use core::net::Ipv4Addr;
     use proptest::prelude::*;
-    use std::vec;
 
     fn net(text: &str) -> Prefix<Ipv4Addr> {
         let (address, len) = text.split_once('/').unwrap();
@@ -208,6 +207,6 @@ mod tests {
 
     #[test]
     fn nothing_covers_in_an_empty_table() {
-        assert_eq!(covering(&vec![], |prefix: &Prefix<Ipv4Addr>| prefix, a("1.2.3.4"), 32), None);
+        assert_eq!(covering(&[], |prefix: &Prefix<Ipv4Addr>| prefix, a("1.2.3.4"), 32), None);
     }
 }

@@ -248,8 +248,8 @@ pub enum Conflict {
     Overlap(IpAddr, u8),
     /// The route to this network names an interface that does not exist.
     UnknownInterface(IpAddr, u8),
-    /// The route to this network has a gateway of the other family, off the interface's networks, or our own address; or
-    /// leads to a link without IPv6.
+    /// The route to this network has a gateway of the other family, off the interface's networks, our own address or no
+    /// host's.
     Gateway(IpAddr, u8),
     /// No other route will ever lead to this gateway of the route to this network.
     Through(IpAddr, u8, IpAddr, Flaw),
@@ -279,7 +279,10 @@ impl core::fmt::Display for Conflict {
                 write!(f, "the route to {to}/{len} leaves by an unknown interface")
             }
             Self::Gateway(to, len) => {
-                write!(f, "the gateway of the route to {to}/{len} is no neighbour on its interface")
+                write!(
+                    f,
+                    "the gateway of the route to {to}/{len} is no neighbour on its interface, or no router's address"
+                )
             }
             Self::Through(to, len, gateway, flaw) => {
                 write!(f, "the route to {to}/{len}: its gateway {gateway} ")?;

@@ -1,7 +1,7 @@
 //! From the static routes of a plan to the tables of a snapshot, one family at a time. At task level.
 
 use super::cover::{Cover, MAX_DEPTH, covering, key};
-use super::group::{Group, Groups, Identity, MAX_MEMBERS, Member, TooMany};
+use super::group::{Group, Groups, Identity, MAX_GROUPS, MAX_MEMBERS, Member};
 use super::{Conflict, Interface, NextHop, Route, RoutePlan, RouteTarget, State, Weighted};
 use crate::address::{Address, Bits, Kind, Prefix, kind4, kind6};
 use crate::fib::Fib;
@@ -16,7 +16,7 @@ use weir_netif::IfIndex;
 pub(super) trait Family: Address {
     /// The address, if it is of this family.
     fn of(address: IpAddr) -> Option<Self>;
-    /// Whether `interface` carries packets of this family at all.
+    /// Whether `interface` carries packets of this family: IPv6 only with an MTU of [`MIN_MTU6`](super::MIN_MTU6).
     fn served(interface: &Interface) -> bool;
     /// Whether `address` is on the link of `interface`.
     fn near(interface: &Interface, address: Self) -> bool;
@@ -57,8 +57,7 @@ impl Family for Ipv6Addr {
         !interface.link_local.is_empty()
     }
     fn near(interface: &Interface, address: Self) -> bool {
-        let local = Self::scoped(address) && Self::served(interface);
-        local || interface.addresses6.iter().any(|own| own.network.contains(address))
+        interface.addresses6.iter().any(|own| own.network.contains(address))
     }
     fn owned(interface: &Interface, address: Self) -> bool {
         interface.owns6(address)
@@ -166,6 +165,9 @@ impl<'i, A: Family> Table<'i, A> {
         let hops: Rc<[Hop<A>]> = hops.into();
         let number = *self.known.entry(hops.clone()).or_insert(self.lists.len() as u32);
         if number as usize == self.lists.len() {
+            if number as usize == MAX_GROUPS {
+                return Err(Conflict::TooManyGroups);
+            }
             self.lists.push(hops);
         }
         Ok(Wanted::List(number))
@@ -182,7 +184,8 @@ impl<'i, A: Family> Table<'i, A> {
         let (identity, route, interface) = match hop {
             NextHop::Via { gateway, interface: index } => {
                 let interface = named(index)?;
-                let via = A::of(gateway).filter(|via| A::near(interface, *via) && !A::owned(interface, *via));
+                let near = |via| A::scoped(via) || A::near(interface, via);
+                let via = A::of(gateway).filter(|via| near(*via) && !A::owned(interface, *via));
                 let via = via.ok_or_else(bad)?;
                 let link = A::scoped(via).then_some(index);
                 let identity = Identity { gateway: Some(via), interface: link };
@@ -191,7 +194,6 @@ impl<'i, A: Family> Table<'i, A> {
             NextHop::OnLink { interface: index } => {
                 let interface = named(index)?;
                 let identity = Identity { gateway: None, interface: Some(index) };
-                A::served(interface).then_some(()).ok_or_else(bad)?;
                 (identity, Route::Connected { interface: index }, interface)
             }
             NextHop::Through { gateway } => {
@@ -199,7 +201,8 @@ impl<'i, A: Family> Table<'i, A> {
                 return Ok((Identity { gateway: Some(gateway), interface: None }, Wanted::Through(gateway)));
             }
         };
-        Ok((identity, if interface.state == State::Up { Wanted::Now(route) } else { Wanted::Down }))
+        let is_up = interface.state == State::Up && A::served(interface);
+        Ok((identity, if is_up { Wanted::Now(route) } else { Wanted::Down }))
     }
 
     /// The table and its groups.
@@ -211,7 +214,7 @@ impl<'i, A: Family> Table<'i, A> {
         for n in 0..self.routes.len() {
             let Some(&(prefix, wanted)) = self.routes.get(n) else { break };
             if routes.last().is_none_or(|(last, _)| *last != prefix) {
-                let route = self.route(wanted, 0).map_err(|TooMany| Conflict::TooManyGroups)?;
+                let route = self.route(wanted, 0);
                 routes.extend(route.map(|route| (prefix, route)));
             }
         }
@@ -251,16 +254,16 @@ impl<'i, A: Family> Table<'i, A> {
     }
 
     /// What is wanted, if it is to be had.
-    fn route(&mut self, wanted: Wanted<A>, depth: usize) -> Result<Option<Route<A>>, TooMany> {
+    fn route(&mut self, wanted: Wanted<A>, depth: usize) -> Option<Route<A>> {
         let list = match wanted {
-            Wanted::Now(route) => return Ok(Some(route)),
-            Wanted::Down => return Ok(None),
+            Wanted::Now(route) => return Some(route),
+            Wanted::Down => return None,
             Wanted::Through(gateway) => return self.gateway(gateway, depth),
             Wanted::List(n) => self.lists.get(n as usize).cloned(),
         };
         let (mut members, mut reject) = (Vec::new(), None);
         for &(identity, weight, wanted) in list.iter().flat_map(|list| list.iter()) {
-            match self.route(wanted, depth)? {
+            match self.route(wanted, depth) {
                 Some(route @ (Route::Blackhole | Route::Unreachable | Route::Prohibit)) => {
                     reject = reject.or(Some(route));
                 }
@@ -269,17 +272,17 @@ impl<'i, A: Family> Table<'i, A> {
             }
         }
         // A member that turns packets away is none, unless all do.
-        Ok(self.groups.route(members)?.or(reject))
+        self.groups.route(members).or(reject)
     }
 
     /// Where the routes lead to `gateway`: to the longest prefix that has a route at present.
-    fn gateway(&mut self, gateway: A, depth: usize) -> Result<Option<Route<A>>, TooMany> {
+    fn gateway(&mut self, gateway: A, depth: usize) -> Option<Route<A>> {
         if let Some(known) = self.found.get(&gateway) {
-            return Ok(*known);
+            return *known;
         }
         // Longer ways than were checked arise where interfaces are down.
         if depth == MAX_DEPTH {
-            return Ok(None);
+            return None;
         }
         self.found.insert(gateway, None);
         let mut found = None;
@@ -291,15 +294,15 @@ impl<'i, A: Family> Table<'i, A> {
             most = self.routes.get(range.start).and_then(|(prefix, _)| prefix.len().checked_sub(1));
             for n in range {
                 let Some((_, wanted)) = self.routes.get(n) else { break };
-                found = self.route(*wanted, depth + 1)?;
+                found = self.route(*wanted, depth + 1);
                 if found.is_some() {
                     break;
                 }
             }
         }
-        let route = found.map(|route| self.groups.toward(route, gateway)).transpose()?;
+        let route = found.map(|route| self.groups.toward(route, gateway));
         self.found.insert(gateway, route);
-        Ok(route)
+        route
     }
 }
 

@@ -134,7 +134,7 @@ fn a_route_to_a_gateway_by_several_ways_goes_all_of_them() {
     let share = |to, by| {
         let Route::Multipath { group } = route(to) else { panic!("{to} has one way") };
         let hop = |flow: u32| *snapshot.fib4().hop(snapshot.member4(group, flow)).unwrap();
-        (0..=u32::from(u16::MAX)).filter(|n| Some(hop(n * 0x1_0001)) == by).count() * 100 >> 16
+        (0..=u32::from(u16::MAX)).filter(|n| Some(hop(n * 0x1_0001)) == by).count() * 100 / 65_536
     };
     assert!((45..55).contains(&share("30.0.0.1", gateway(0, "10.0.1.254"))));
     assert!((20..30).contains(&share("30.0.0.1", gateway(1, "192.0.2.254"))));
