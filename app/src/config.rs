@@ -18,11 +18,12 @@ mod value;
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use core::str;
 
 use toml::de::DeTable;
 use toml_parser::Source;
-use toml_parser::lexer::{Token, TokenKind};
+use toml_parser::lexer::TokenKind;
 
 pub use errors::{Error, Errors, InFile, Note};
 pub use types::{
@@ -46,18 +47,27 @@ pub const MAX_NEXT_HOPS: usize = weir_netstack::snapshot::MAX_MEMBERS;
 /// Most errors one parse reports; the rest is counted.
 pub const MAX_ERRORS: usize = 20;
 /// Bytes of memory that each byte of a text takes, at the least, while it is read and put in force.
-pub const APPETITE: u64 = 16;
+pub const APPETITE: u64 = 20;
 
 /// Bytes of memory that reading `text` and putting it in force take for a moment, at the most.
 pub fn appetite(text: &[u8]) -> u64 {
-    // What TOML's values take beside the text, and its tables.
+    // What TOML's values take beside the text, its tables, and each of its errors.
     const TOKEN: u64 = 112;
     const TABLE: u64 = 1280;
+    const ERROR: u64 = 160;
     let text = str::from_utf8(text).unwrap_or_default();
     let opens = [TokenKind::Dot, TokenKind::LeftSquareBracket, TokenKind::LeftCurlyBracket];
-    let cost = |token: Token| if opens.contains(&token.kind()) { TOKEN + TABLE } else { TOKEN };
-    text.len() as u64 * APPETITE + Source::new(text).lex().map(cost).sum::<u64>()
+    let (mut tokens, mut tables) = (0, 0);
+    for token in Source::new(text).lex() {
+        tokens += 1;
+        tables += u64::from(opens.contains(&token.kind()));
+    }
+    let errors = tokens.min(MANY_TOKENS as u64);
+    text.len() as u64 * APPETITE + tokens * TOKEN + tables * TABLE + errors * ERROR
 }
+
+/// Words and signs from which on a text that is not TOML yields its first error alone: each could be one.
+const MANY_TOKENS: usize = 8192;
 
 /// The longest text that may be worth fetching with `free` bytes of memory.
 pub fn longest(free: u64) -> usize {
@@ -85,7 +95,7 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with the text in order of position, the first [`MAX_ERRORS`] of it. A text that is not
-    /// TOML yields its syntax errors alone: the meaning of what cannot be read is guesswork.
+    /// TOML yields its syntax errors alone, a long one the first of them: the meaning of what cannot be read is guesswork.
     pub fn parse(text: &[u8]) -> Result<Config, Errors> {
         let mut report = Report::new();
         let text = decode(text, &mut report).map_err(|shown| report.take(shown))?;
@@ -119,11 +129,13 @@ fn decode<'t>(bytes: &'t [u8], report: &mut Report) -> Result<&'t str, &'t str> 
 fn syntax<'t>(text: &'t str, report: &mut Report) -> Option<toml::Spanned<DeTable<'t>>> {
     let root = match DeTable::parse(text) {
         Ok(root) => root,
-        Err(_) => {
-            // Again, this time for all errors: the fast path keeps none.
-            for error in DeTable::parse_recoverable(text).1 {
-                report.add(syntax_finding(text, &error));
-            }
+        Err(first) => {
+            // Again, this time for all errors: the fast path keeps one.
+            let all = match Source::new(text).lex().nth(MANY_TOKENS) {
+                None => DeTable::parse_recoverable(text).1,
+                Some(_) => vec![first],
+            };
+            all.iter().for_each(|error| report.add(syntax_finding(text, error)));
             return None;
         }
     };
