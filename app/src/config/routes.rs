@@ -149,7 +149,12 @@ fn read_destinations(route: &Section, report: &mut Report) -> Destinations {
             }
         }
         DeValue::String(text) if text.trim().contains(char::is_whitespace) => {
-            to.add_words(text, value.span(), &path, report);
+            // Behind one quotation mark, or before three. A text with escapes stands as it is nowhere in the file.
+            let span = value.span();
+            let quotes = if span.len() == text.len() + 2 { 1 } else { 3 };
+            let start = span.end.checked_sub(quotes + text.len());
+            let start = start.filter(|_| matches!(text, Cow::Borrowed(_)));
+            to.add_words(text, (span, start), &path, report);
         }
         single => to.add(single, value.span(), &path, report),
     }
@@ -175,11 +180,15 @@ impl Destinations {
         }
     }
 
-    /// The words of a text; what follows a `#` on its line is none of them.
-    fn add_words(&mut self, text: &Cow<'_, str>, span: Range<usize>, path: &Path, report: &mut Report) {
-        // Behind one quotation mark, or before three. A text with escapes stands as it is nowhere in the file.
-        let quotes = if span.len() == text.len() + 2 { 1 } else { 3 };
-        let start = span.end.checked_sub(quotes + text.len()).filter(|_| matches!(text, Cow::Borrowed(_)));
+    /// The words of a text; what follows a `#` on its line is none of them. The value is at `span`, and the text begins at
+    /// `start` if it stands there as it is.
+    fn add_words(
+        &mut self,
+        text: &str,
+        (span, start): (Range<usize>, Option<usize>),
+        path: &Path,
+        report: &mut Report,
+    ) {
         let mut at = 0;
         for line in text.split_inclusive('\n') {
             let words = line.split('#').next().unwrap_or_default();

@@ -252,7 +252,7 @@ fn too_long_for_memory(cx: &Context) -> Result<()> {
     let text = format!("{}\n{}", Config::two_ports().toml(), "[a]\n".repeat(20_000));
     let texts = Texts::new(&[(FwCfg, text.as_bytes())])?;
     machine(cx, &texts, |setup| setup.memory_mib = 16)?.check(&cx.name, |rig| {
-        rig.router.machine.wait("bytes take up to 39 MiB to read and", cx.image.patience())?;
+        rig.router.machine.wait("bytes take up to 36 MiB to read and", cx.image.patience())?;
         rig.router.machine.wait("give the machine more memory", PATIENCE)?;
         stays_silent(rig)
     })
