@@ -38,6 +38,8 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     fn next(self) -> Option<Self>;
     /// Mixed so far that the highest bits depend on all.
     fn spread(self) -> u32;
+    /// How many of the highest bits are those of `other`.
+    fn common(self, other: Self) -> u8;
     /// Well mixed: every bit depends on every bit of the address and of `seed`.
     fn hash(self, seed: u64) -> u64;
 }
@@ -90,6 +92,10 @@ macro_rules! bits {
             fn spread(self) -> u32 {
                 let spread: fn($int) -> u32 = $spread;
                 spread(self)
+            }
+            #[inline]
+            fn common(self, other: Self) -> u8 {
+                (self ^ other).leading_zeros() as u8
             }
             #[inline]
             fn hash(self, seed: u64) -> u64 {

@@ -4,12 +4,14 @@
 //! address, its local route and its connected route appear together, or says what contradicts.
 
 mod build;
+mod cover;
 mod group;
 mod plan;
 mod routes;
 #[cfg(test)]
 mod tests;
 
+pub use cover::{Cover, Flaw, MAX_DEPTH};
 pub use group::{BUCKETS, MAX_GROUPS, MAX_MEMBERS};
 pub use plan::{
     Advertise, Advertisement, Conflict, InterfacePlan, MAX_VLAN, MIN_MTU4, MIN_MTU6, NextHop, Plan,

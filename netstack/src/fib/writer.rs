@@ -158,6 +158,12 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
         Some(self.placed(changed))
     }
 
+    /// Runs that were let go since the table was laid out.
+    #[cfg(test)]
+    pub(super) fn retired(&self) -> u64 {
+        self.nodes.retired + self.leaves.retired
+    }
+
     fn placed(&mut self, changed: Result<(), Full>) -> Placed {
         match changed {
             Ok(()) => Placed::InPlace,

@@ -20,23 +20,22 @@ impl Snapshot {
         check_names(&present)?;
         check_networks(&present)?;
 
-        let (mut routes4, mut routes6) = (Vec::new(), Vec::new());
+        let (mut table4, mut table6) = (Table::new(&interfaces), Table::new(&interfaces));
         let (mut own4, mut own6) = (Vec::new(), Vec::new());
-        for interface in present.into_iter().filter(|interface| interface.state == State::Up) {
-            local4(interface, &mut routes4, &mut own4);
-            local6(interface, &mut routes6, &mut own6);
+        for interface in present {
+            own4.extend(table4.local(interface, &local4(interface)));
+            own6.extend(table6.local(interface, &local6(interface)));
         }
         // After the local routes, so that those count where both exist; the lowest metric first.
         let mut wishes: Vec<&RoutePlan> = plan.routes.iter().collect();
         wishes.sort_by_key(|route| route.metric);
-        let (mut table4, mut table6) = (Table::new(routes4), Table::new(routes6));
         for wish in wishes {
             match wish.to.0 {
-                IpAddr::V4(to) => table4.add(to, wish, &interfaces)?,
-                IpAddr::V6(to) => table6.add(to, wish, &interfaces)?,
+                IpAddr::V4(to) => table4.add(to, wish)?,
+                IpAddr::V6(to) => table6.add(to, wish)?,
             }
         }
-        let ((fib4, groups4), (fib6, groups6)) = (table4.finish(), table6.finish());
+        let ((fib4, groups4), (fib6, groups6)) = (table4.finish()?, table6.finish()?);
         Ok(Snapshot {
             interfaces,
             fib4: Arc::new(fib4),
@@ -190,42 +189,35 @@ fn check_family<'a, A: Address>(
     Ok(())
 }
 
-fn local4(
-    interface: &Interface,
-    routes: &mut Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)>,
-    own: &mut Vec<Ipv4Addr>,
-) {
-    let index = interface.index;
+/// The routes that its IPv4 addresses bring; of those with the same prefix the first counts.
+fn local4(interface: &Interface) -> Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)> {
+    let (index, mut routes) = (interface.index, Vec::new());
     let host = |address| Prefix::new(address, 32);
     for Assigned { address, .. } in &interface.addresses4 {
         routes.extend(host(*address).map(|prefix| (prefix, Route::Local { interface: index })));
-        own.push(*address);
     }
     for Assigned { network, .. } in interface.addresses4.iter().filter(|own| own.network.len() < 31) {
         for edge in [network.first(), network.last()] {
             routes.extend(host(edge).map(|prefix| (prefix, Route::Broadcast { interface: index })));
-            own.push(edge);
         }
     }
     for Assigned { network, .. } in interface.addresses4.iter() {
         routes.push((*network, Route::Connected { interface: index }));
     }
+    routes
 }
 
-fn local6(
-    interface: &Interface,
-    routes: &mut Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)>,
-    own: &mut Vec<Ipv6Addr>,
-) {
-    let index = interface.index;
+/// As [`local4`].
+fn local6(interface: &Interface) -> Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)> {
+    let (index, mut routes) = (interface.index, Vec::new());
     for assigned in &interface.addresses6 {
         for address in [Some(assigned.address), subnet_router(assigned)].into_iter().flatten() {
             let prefix = Prefix::new(address, 128);
             routes.extend(prefix.map(|prefix| (prefix, Route::Local { interface: index })));
-            own.push(address);
         }
     }
     for Assigned { network, .. } in &interface.addresses6 {
         routes.push((*network, Route::Connected { interface: index }));
     }
+    routes
 }

@@ -17,8 +17,10 @@ pub const BUCKETS: usize = 1 << BUCKET_BITS;
 const BUCKET_BITS: u32 = 10;
 /// Next hops that one route can have.
 pub const MAX_MEMBERS: usize = 64;
-/// Different groups that one table can have; two KiB each.
+/// Different lists of next hops that the routes of one family can have; a group takes two KiB.
 pub const MAX_GROUPS: usize = 4096;
+/// Groups there can be: what gateways behind groups of links lead to takes some more.
+const ROOM: usize = 2 * MAX_GROUPS;
 
 /// A group as the packet path reads it.
 #[derive(Clone, Debug)]
@@ -72,44 +74,61 @@ pub(super) struct Groups<A> {
     hops: Vec<Route<A>>,
     numbers: BTreeMap<Route<A>, u16>,
     groups: Vec<Group>,
+    /// Whose each group is.
+    lists: Vec<Vec<Member<A>>>,
     known: BTreeMap<Vec<Member<A>>, Route<A>>,
 }
 
-/// More than [`MAX_GROUPS`] groups, or more hops in them than numbers.
-#[derive(Debug)]
-pub(super) struct TooMany;
-
 impl<A: Address> Groups<A> {
     pub(super) fn new() -> Self {
-        Self { hops: Vec::new(), numbers: BTreeMap::new(), groups: Vec::new(), known: BTreeMap::new() }
+        Self {
+            hops: Vec::new(),
+            numbers: BTreeMap::new(),
+            groups: Vec::new(),
+            lists: Vec::new(),
+            known: BTreeMap::new(),
+        }
     }
 
-    /// Where a route with these members leads; `None` if there are none. The same members make the same group.
-    pub(super) fn route(&mut self, mut members: Vec<Member<A>>) -> Result<Option<Route<A>>, TooMany> {
+    /// Where a route with these members leads; `None` if there are none. The same members make the same group. Where there
+    /// is no room for another one the first member gets all flows.
+    pub(super) fn route(&mut self, mut members: Vec<Member<A>>) -> Option<Route<A>> {
         members.sort_unstable();
         if let Some(route) = self.known.get(&members) {
-            return Ok(Some(*route));
+            return Some(*route);
         }
-        let Some((first, others)) = members.split_first() else { return Ok(None) };
+        let (first, others) = members.split_first()?;
         // Whoever all members lead to needs no group.
-        let route = match others.iter().all(|other| other.route == first.route) {
-            true => first.route,
-            false => self.group(&members)?,
-        };
+        let spread = others.iter().any(|other| other.route != first.route);
+        let route = spread.then(|| self.group(&members)).flatten().unwrap_or(first.route);
         self.known.insert(members, route);
-        Ok(Some(route))
+        Some(route)
     }
 
-    fn group(&mut self, members: &[Member<A>]) -> Result<Route<A>, TooMany> {
-        if self.groups.len() == MAX_GROUPS {
-            return Err(TooMany);
+    /// Where packets for `gateway` go if that is reached by `route`.
+    pub(super) fn toward(&mut self, route: Route<A>, gateway: A) -> Route<A> {
+        let list = match route {
+            Route::Connected { interface } => return Route::Gateway { interface, via: gateway },
+            Route::Multipath { group } => self.lists.get(group as usize).cloned().unwrap_or_default(),
+            _ => return route,
+        };
+        let mut members = list.clone();
+        for member in &mut members {
+            member.route = self.toward(member.route, gateway);
+        }
+        if members == list { route } else { self.route(members).unwrap_or(route) }
+    }
+
+    fn group(&mut self, members: &[Member<A>]) -> Option<Route<A>> {
+        if self.groups.len() == ROOM {
+            return None;
         }
         let mut draws = Vec::with_capacity(members.len());
         let mut hops = Vec::new();
         for member in members {
             let number = match member.route {
                 Route::Multipath { group } => {
-                    hops.extend(self.groups.get(group as usize).into_iter().flat_map(|group| &group.hops));
+                    hops.extend(self.groups.get(group as usize).into_iter().flat_map(|group| &*group.hops));
                     Err(group)
                 }
                 route => {
@@ -134,18 +153,19 @@ impl<A: Address> Groups<A> {
                 None => 0,
             }
         });
+        self.lists.push(members.to_vec());
         self.groups.push(Group { buckets, hops: hops.into() });
-        Ok(Route::Multipath { group: self.groups.len() as u32 - 1 })
+        Some(Route::Multipath { group: self.groups.len() as u32 - 1 })
     }
 
-    fn number(&mut self, hop: Route<A>) -> Result<u16, TooMany> {
+    fn number(&mut self, hop: Route<A>) -> Option<u16> {
         if let Some(number) = self.numbers.get(&hop) {
-            return Ok(*number);
+            return Some(*number);
         }
-        let number = u16::try_from(self.hops.len() + 1).map_err(|_| TooMany)?;
+        let number = u16::try_from(self.hops.len() + 1).ok()?;
         self.hops.push(hop);
         self.numbers.insert(hop, number);
-        Ok(number)
+        Some(number)
     }
 
     /// The hops in the order of their numbers, from 1 on, and the groups.

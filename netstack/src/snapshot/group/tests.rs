@@ -24,7 +24,7 @@ fn member((number, weight): (u16, u8)) -> Member<Ipv4Addr> {
 /// Where each bucket leads.
 fn buckets(members: &[Member<Ipv4Addr>]) -> Vec<Route<Ipv4Addr>> {
     let mut groups = Groups::new();
-    let route = groups.route(members.to_vec()).unwrap().unwrap();
+    let route = groups.route(members.to_vec()).unwrap();
     let (hops, groups) = groups.finish();
     let hop = |number: u16| hops[usize::from(number) - 1];
     match route {
@@ -78,7 +78,7 @@ proptest! {
     ) {
         prop_assert_eq!(buckets(&sorted), buckets(&shuffled));
         let mut groups = Groups::new();
-        let (one, other) = (groups.route(sorted).unwrap(), groups.route(shuffled).unwrap());
+        let (one, other) = (groups.route(sorted), groups.route(shuffled));
         prop_assert_eq!(one, other);
         prop_assert_eq!(groups.groups.len(), 1, "the same members share a group");
     }
@@ -86,10 +86,10 @@ proptest! {
     #[test]
     fn a_member_with_a_group_behind_it_shares_what_it_gets(outer in members(4), inner in members(4)) {
         let mut groups = Groups::new();
-        let behind = groups.route(inner.clone()).unwrap().unwrap();
+        let behind = groups.route(inner.clone()).unwrap();
         let mut nested = outer.clone();
         nested[0].route = behind;
-        let Some(Route::Multipath { group }) = groups.route(nested).unwrap() else { panic!("one route for several") };
+        let Some(Route::Multipath { group }) = groups.route(nested) else { panic!("one route for several") };
         let (hops, groups) = groups.finish();
         let direct = buckets(&outer).into_iter().zip(buckets(&inner));
         for ((outer_route, inner_route), number) in direct.zip(groups[group as usize].buckets) {
@@ -114,11 +114,24 @@ proptest! {
 fn there_are_only_so_many_groups() {
     let mut groups = Groups::new();
     let pair = |n: u16| vec![member((1, 1)), member((2 + n, 1))];
-    for n in 0..MAX_GROUPS as u16 {
-        groups.route(pair(n)).unwrap();
+    for n in 0..ROOM as u16 {
+        assert!(matches!(groups.route(pair(n)), Some(Route::Multipath { .. })));
     }
-    assert!(groups.route(pair(0)).is_ok(), "it is there");
-    assert!(groups.route(pair(MAX_GROUPS as u16)).is_err());
+    assert!(matches!(groups.route(pair(0)), Some(Route::Multipath { .. })), "it is there");
+    assert_eq!(groups.route(pair(ROOM as u16)), Some(member((1, 1)).route), "unspread");
+
+    let lists = |n: u16| {
+        let hop = |n: u16| via(&Ipv4Addr::from_bits(0x0a00_0100 + u32::from(n)).to_string(), 0);
+        (2..n + 2)
+            .map(move |m| spread(&std::format!("203.0.113.{}/32", m % 256), &[(hop(1), 1), (hop(m), 1)]))
+    };
+    use std::string::ToString;
+    let mut plan = two_ways();
+    plan.interfaces[0].addresses = vec![prefix("10.0.255.254/16")];
+    plan.routes = lists(MAX_GROUPS as u16).collect();
+    assert_eq!(Snapshot::build(&plan).err(), None);
+    plan.routes = lists(MAX_GROUPS as u16 + 1).collect();
+    assert_eq!(Snapshot::build(&plan).err(), Some(Conflict::TooManyGroups));
 }
 
 fn via(gateway: &str, interface: u16) -> NextHop {
