@@ -97,20 +97,24 @@ pub(crate) struct Rate {
     /// How much of the time the main loop ran, and the vCPUs did: parts of 1.
     devices_busy: f64,
     guest_busy: f64,
+    /// Interrupts and notifications a packet, on both devices together, as the router counts them.
+    interrupts: f64,
+    notifications: f64,
 }
 
 /// Packets that may be under way: more than a receive ring holds, and fewer than make a router drop some.
 const WINDOW: u64 = 512;
 /// When none comes out for so long, what is under way is lost.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Drives the router from port 0 to port 1 as fast as frames come out.
 fn drive(rig: &mut FrameRig, load: Load, window: Duration) -> Result<Rate> {
     let burst = Burst::new(load.frames(&rig.hosts[0], &rig.hosts[1]));
     rig.hosts.iter().for_each(|host| host.keep(Switch::Off));
     let threads = rig.router.machine.threads()?;
+    let (table, through) = (crate::table::read(&mut rig.router)?, rig.hosts[1].received());
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-    let outcome = thread::scope(|scope| {
+    let mut rate = thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let started = rig.hosts[1].received() as u64;
             // Packets that are on their way, and when one came out last.
@@ -123,6 +127,7 @@ fn drive(rig: &mut FrameRig, load: Load, window: Duration) -> Result<Rate> {
                 } else if moved.1.elapsed() > PATIENCE {
                     lost = gone.saturating_sub(out);
                 }
+                lost = lost.min(gone.saturating_sub(out));
                 if gone.saturating_sub(out + lost) > WINDOW {
                     thread::sleep(Duration::from_micros(20));
                     continue;
@@ -153,12 +158,17 @@ fn drive(rig: &mut FrameRig, load: Load, window: Duration) -> Result<Rate> {
             guest: guest * 1e6 / received,
             devices_busy: devices / seconds,
             guest_busy: guest / seconds,
+            ..Rate::default()
         })
-    });
-    // Let the queues run dry before the next measurement.
+    })?;
+    // The queues run dry, and the counters are told.
     thread::sleep(Duration::from_millis(200));
+    let (after, before) = (crate::table::read(&mut rig.router)?.signals(), table.signals());
+    let packets = (rig.hosts[1].received() - through) as f64;
+    rate.interrupts = after.0.saturating_sub(before.0) as f64 / packets;
+    rate.notifications = after.1.saturating_sub(before.1) as f64 / packets;
     rig.hosts.iter().for_each(|host| host.keep(Switch::On));
-    outcome
+    Ok(rate)
 }
 
 /// On wires that carry many frames a system call, so that as much as possible of the time is the router's.
@@ -291,6 +301,17 @@ fn rates(options: &Options) -> Result<()> {
         row("  what these allow at most", "kpps", &medians(|r| 1e3 / r.devices), Better::Neither);
         row("  vCPU busy", "% of the time", &medians(|r| r.guest_busy * 1e2), Better::Neither);
         row("  QEMU's devices busy", "% of the time", &medians(|r| r.devices_busy * 1e2), Better::Neither);
+        // Linux's own counters do not tell them apart.
+        let mut counted = medians(|r| r.interrupts).into_iter().zip(&options.images);
+        if let Some((interrupts, _)) = counted.find(|(_, image)| **image == Image::Weir) {
+            row("  interrupts, 1000 packets", "", &[interrupts * 1e3], Better::Neither);
+            row(
+                "  notifications, 1000 packets",
+                "",
+                &[medians(|r| r.notifications)[0] * 1e3],
+                Better::Neither,
+            );
+        }
         let lost = rates.iter().flatten().map(|rate| rate.lost).fold(0.0, f64::max);
         if lost > 0.01 {
             println!("{:<50}up to {:.1} % lost in a round", "", lost * 100.0);

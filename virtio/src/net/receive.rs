@@ -27,11 +27,13 @@ pub(super) struct Receiver {
     parts: ArrayVec<Packet, MAX_BUFFERS>,
     /// Whether [`remind`](Self::remind) is due.
     remind: bool,
+    /// Notifications sent.
+    pub(super) notifications: u64,
 }
 
 impl Receiver {
     pub(super) fn new(queue: SplitQueue<Packet>, notify: Box<dyn Notify>, features: F) -> Self {
-        Self { queue, notify, features, parts: ArrayVec::new(), remind: true }
+        Self { queue, notify, features, parts: ArrayVec::new(), remind: true, notifications: 0 }
     }
 
     /// Takes frames until `into` is full or none is left, then refills.
@@ -70,6 +72,7 @@ impl Receiver {
             }
         }
         if self.queue.publish() {
+            self.notifications += 1;
             self.notify.notify();
         }
     }
@@ -79,6 +82,7 @@ impl Receiver {
     /// that follow it, until the first one is notified; which it was when it lent its own.
     pub(super) fn remind(&mut self) {
         if core::mem::take(&mut self.remind) && self.queue.lent() != 0 {
+            self.notifications += 1;
             self.notify.notify();
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct Transmitter {
     pub(super) queue: SplitQueue<Packet>,
     pub(super) notify: Box<dyn Notify>,
     pub(super) features: F,
+    /// Notifications sent.
+    pub(super) notifications: u64,
 }
 
 /// Why a packet stays.
@@ -51,6 +53,7 @@ impl Transmitter {
             *batch = left;
         }
         if self.queue.publish() {
+            self.notifications += 1;
             self.notify.notify();
         }
         Ok(())
