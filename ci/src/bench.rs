@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::frame::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4, Ipv6, UDP};
 use crate::host::{Host, Switch};
-use crate::instructions::{self, Still};
+use crate::instructions::{self, Count, Still};
 use crate::line::Burst;
 use crate::qemu::Clock;
 use crate::recorded::{self, Figures, Purpose};
@@ -25,6 +25,8 @@ pub(crate) struct Options {
     /// Length of one measurement.
     pub(crate) window: Duration,
     pub(crate) cpus: usize,
+    /// Properties of every NIC while packets a second are measured.
+    pub(crate) nic: Vec<String>,
     /// Only what is exact and quick: guest instructions.
     pub(crate) instructions_only: bool,
     /// What becomes of the router's own instruction counts.
@@ -172,9 +174,10 @@ fn drive(rig: &mut FrameRig, load: Load, window: Duration) -> Result<Rate> {
 }
 
 /// On wires that carry many frames a system call, so that as much as possible of the time is the router's.
-fn start_streams(image: Image, cpus: usize) -> Result<FrameRig> {
+fn start_streams(image: Image, cpus: usize, nic: &[String]) -> Result<FrameRig> {
     FrameRig::start_streams(image, Config::two_ports(), 2, |setup| {
         setup.cpus = cpus;
+        setup.nic_properties = nic.to_vec();
         setup.limit = Duration::from_secs(900);
     })
 }
@@ -226,7 +229,8 @@ pub(crate) fn bench(options: &Options) -> Result<bool> {
     let compare = if options.images.len() == 2 { "   better by" } else { "" };
     let (cpus, rounds) = (options.cpus, options.rounds);
     if !options.instructions_only {
-        println!("{:<50}{heads}{compare}", format!("TCG, {cpus} vCPU, median of {rounds}"));
+        let cpus = if cpus == 1 { "1 vCPU".to_owned() } else { format!("{cpus} vCPUs") };
+        println!("{:<50}{heads}{compare}", format!("TCG, {cpus}, median of {rounds}"));
         first_packet(options)?;
         rates(options)?;
     }
@@ -279,7 +283,7 @@ fn first_packet_once(rig: &FrameRig) -> Result<Duration> {
 
 /// Packets a second; both machines are up, one is driven at a time, in turn.
 fn rates(options: &Options) -> Result<()> {
-    let begin = |image: &Image| start_streams(*image, options.cpus);
+    let begin = |image: &Image| start_streams(*image, options.cpus, &options.nic);
     let mut rigs: Vec<FrameRig> = options.images.iter().map(begin).collect::<Result<_>>()?;
     rigs.iter().try_for_each(warm)?;
     for load in LOADS {
@@ -342,7 +346,7 @@ fn instructions(options: &Options) -> Result<Figures> {
         options.images.iter().map(|image| Still::start(*image)).collect::<Result<Vec<Still>>>()?;
     for load in [LOADS[0], LOADS[1]] {
         for size in instructions::BURSTS {
-            let mut list = Vec::new();
+            let (mut list, mut own) = (Vec::new(), None);
             for (still, image) in still.iter_mut().zip(&options.images) {
                 let count = still
                     .count(load, size)
@@ -350,6 +354,7 @@ fn instructions(options: &Options) -> Result<Figures> {
                 list.push(count.packet);
                 if *image == Image::Weir {
                     figures.0.insert(format!("{}-burst-{size}", load.key), count.packet);
+                    own = Some(count);
                 }
             }
             row(
@@ -358,6 +363,10 @@ fn instructions(options: &Options) -> Result<Figures> {
                 &list,
                 Better::Less,
             );
+            if let Some(Count { an_interrupt, a_notification, .. }) = own {
+                row("  packets an interrupt", "", &[an_interrupt], Better::Neither);
+                row("  packets a notification", "", &[a_notification], Better::Neither);
+            }
         }
     }
     Ok(figures)
@@ -366,7 +375,7 @@ fn instructions(options: &Options) -> Result<Figures> {
 /// `lab flood`: one image, one kind of traffic.
 pub(crate) fn flood(image: Image, cpus: usize, seconds: u64, bytes: usize) -> Result<()> {
     ensure!((42..=1514).contains(&bytes), "--bytes is 42 to 1514");
-    let rig = start_streams(image, cpus)?;
+    let rig = start_streams(image, cpus, &[])?;
     rig.check("flood", |rig| {
         warm(rig)?;
         for (name, family) in [("IPv4", Family::V4), ("IPv6", Family::V6)] {

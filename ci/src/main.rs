@@ -159,7 +159,8 @@ the packets a second that came out.",
     Subcommand {
         name: "bench-vm",
         summary: "measure the router against the Linux router VM",
-        help: "lab bench-vm [--rounds N] [--seconds N] [--cpus N] [--only weir|linux] [--instructions [--record | --check]]
+        help: "lab bench-vm [--rounds N] [--seconds N] [--cpus N] [--nic NAME=VALUE,...] [--only weir|linux]
+             [--instructions [--record | --check]]
 
 Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a second
 and whose CPU time they took, and, with -icount, guest instructions to the ready line and for a forwarded packet when
@@ -423,6 +424,7 @@ fn bench(mut arguments: Arguments) -> Result<bool> {
         rounds: arguments.number("--rounds", 5)?,
         window: std::time::Duration::from_secs_f64(arguments.number("--seconds", 2.0)?),
         cpus: arguments.number("--cpus", 1)?,
+        nic: arguments.option("--nic")?.into_iter().collect(),
         instructions_only: arguments.flag("--instructions"),
     };
     arguments.end("bench-vm")?;

@@ -188,7 +188,9 @@ impl<T> SplitQueue<T> {
     }
 
     /// Tells the device about everything lent since the last time. Returns whether it must be notified.
-    #[inline]
+    ///
+    /// Once a batch; with its fence it stays a function that can be found in the image.
+    #[inline(never)]
     pub(crate) fn publish(&mut self) -> bool {
         let old = self.published;
         if self.avail == old {
