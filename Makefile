@@ -88,7 +88,7 @@ bench-vm: image doctor ## the router in a VM against Linux in one: packets a sec
 	@$(lab) bench-vm
 
 .PHONY: bench-check
-bench-check: image doctor ## guest instructions a packet against ci/instructions.txt (10 seconds)
+bench-check: image doctor ## guest instructions a packet against ci/instructions.txt (20 seconds)
 	@$(lab) bench-vm --only weir --instructions --check
 
 .PHONY: bench-record
