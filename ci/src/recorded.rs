@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn only_what_got_worse_fails() {
         let recorded = figures(&[("a", 1000.0)]);
-        assert!(figures(&[("a", 1030.0)]).check(&recorded));
+        assert!(figures(&[("a", 1029.0)]).check(&recorded));
         assert!(figures(&[("a", 10.0)]).check(&recorded));
         assert!(!figures(&[("a", 1031.0)]).check(&recorded));
     }

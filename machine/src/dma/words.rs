@@ -62,7 +62,7 @@ impl Shared {
     /// If `count` is no power of two, or the words are not within the memory, or not aligned.
     pub fn words<W: Word>(&self, offset: usize, count: usize) -> Words<W> {
         assert!(count.is_power_of_two(), "a table of {count} words");
-        let len = count.checked_mul(size_of::<W>()).unwrap_or(usize::MAX);
+        let len = count.saturating_mul(size_of::<W>());
         let first = self.0.bytes(offset, len).cast::<W>();
         assert!(first.is_aligned(), "words at {offset:#x} are not aligned");
         let Some(first) = NonNull::new(first) else { panic!("no memory") };
