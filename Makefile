@@ -33,7 +33,7 @@ test: image test-images doctor ## unit, property, doc and boot tests, and the ro
 	@$(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }
 
 .PHONY: preflight
-preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
+preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size, instructions a packet
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy $(router) $(flags) --quiet -- -D warnings
@@ -41,6 +41,7 @@ preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
 	@$(lab) graph
 	@$(MAKE) --no-print-directory test
 	@$(lab) size
+	@$(lab) bench-vm --only weir --instructions --check
 	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
 	@$(lab) smoke-xen --cycles 3 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 3; }
 
@@ -84,9 +85,17 @@ smoke: disk test-images ## boot the one image on every target, one table (about 
 doctor: ## install what the lab needs (as root on Debian), or name it
 	@$(lab) doctor --install
 
-.PHONY: bench
-bench: image doctor ## packets per second and boot time against a Linux router, instructions a packet
-	@$(lab) bench
+.PHONY: bench-vm
+bench-vm: image doctor ## the router in a VM against Linux in one: packets a second, boot time, instructions a packet
+	@$(lab) bench-vm
+
+.PHONY: bench-check
+bench-check: image doctor ## guest instructions a packet against ci/instructions.txt (20 seconds)
+	@$(lab) bench-vm --only weir --instructions --check
+
+.PHONY: bench-record
+bench-record: image doctor ## write them to ci/instructions.txt
+	@$(lab) bench-vm --only weir --instructions --record
 
 .PHONY: bench-host
 bench-host: ## cycles a packet and what a second CPU brings, without a machine; wants two idle cores
