@@ -10,7 +10,7 @@ use super::samples::Figure;
 /// A table as people read it.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    pub(super) title: String,
+    title: String,
     head: Vec<String>,
     rows: Vec<Vec<String>>,
 }
@@ -34,8 +34,8 @@ impl Table {
         };
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         let is_number = |column: usize| {
-            let cell = self.rows.iter().filter_map(|row| row.get(column)).find(|cell| *cell != "–");
-            cell.is_some_and(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || "+-≤".contains(c)))
+            let mut cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.all(|cell| cell.chars().all(|c| c.is_ascii_digit() || "+-–.() kM".contains(c)))
         };
         let numbers: Vec<bool> = (0..self.head.len()).map(is_number).collect();
         let mut text = format!("{}\n", self.title);
@@ -65,7 +65,8 @@ impl Table {
 /// All that a command measured.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    tables: Vec<Table>,
+    /// In Markdown, in order.
+    parts: Vec<String>,
     /// What, in which case, whose, in which unit, quickest and median: for programs.
     measures: Vec<[String; 6]>,
 }
@@ -74,7 +75,13 @@ impl Report {
     /// Prints a table and keeps it.
     pub(super) fn table(&mut self, table: Table) {
         println!("{}", table.text());
-        self.tables.push(table);
+        self.parts.push(table.markdown());
+    }
+
+    /// Prints what a program printed and keeps it.
+    pub(super) fn output(&mut self, title: &str, text: &str) {
+        println!("{title}\n{text}");
+        self.parts.push(format!("**{title}**\n\n```\n{}\n```\n", text.trim()));
     }
 
     pub(super) fn measure(&mut self, [what, case, whose, unit]: [&str; 4], figure: Figure) {
@@ -91,10 +98,9 @@ impl Report {
         text
     }
 
-    /// All tables, below `introduction`.
+    /// All of it, below `introduction`.
     pub(super) fn markdown(&self, introduction: &str) -> String {
-        let tables: Vec<String> = self.tables.iter().map(Table::markdown).collect();
-        format!("{introduction}\n\n{}", tables.join("\n"))
+        format!("{introduction}\n\n{}", self.parts.join("\n"))
     }
 }
 

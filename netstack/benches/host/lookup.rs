@@ -25,9 +25,8 @@ pub(crate) struct Rig<A: Address> {
 }
 
 impl<A: Address> Rig<A> {
-    /// `routed` gives addresses within routes.
-    pub(crate) fn new(routes: Routes<A>, routed: fn(&[(Prefix<A>, u32)], usize, u64) -> Vec<A>) -> Self {
-        let addresses = routed(&routes, ADDRESSES, SEED + 3);
+    /// `addresses` are [`ADDRESSES`].
+    pub(crate) fn new(routes: Routes<A>, addresses: Vec<A>) -> Self {
         let fib = Fib::new(routes.clone());
         Self { routes, addresses, next: 0, fib, writer: None, random: Random(SEED + 1) }
     }

@@ -70,12 +70,16 @@ fn main() {
         }
         ["fib", on, "4", routes] => {
             pin(cores(on)[0]);
-            let mut rig = lookup::Rig::new(table::ipv4(count(routes), table::SEED), table::routed4);
+            let routes = table::ipv4(count(routes), table::SEED);
+            let addresses = table::forwarded4(&routes);
+            let mut rig = lookup::Rig::new(routes, addresses);
             serve(|request| rig.answer(request));
         }
         ["fib", on, "6", routes] => {
             pin(cores(on)[0]);
-            let mut rig = lookup::Rig::new(table::ipv6(count(routes), table::SEED), table::routed6);
+            let routes = table::ipv6(count(routes), table::SEED);
+            let addresses = table::forwarded6(&routes);
+            let mut rig = lookup::Rig::new(routes, addresses);
             serve(|request| rig.answer(request));
         }
         ["ring", on] => serve(|request| ring::answer(&cores(on), request)),
