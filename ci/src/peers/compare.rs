@@ -82,7 +82,7 @@ pub(super) fn bench(options: &Options) -> Result<()> {
     } else {
         println!("Linux's forwarding: needs root (network namespaces)\n");
     }
-    report.table(parity::table(&measured));
+    report.summary(&parity::table(&measured));
     let version = command::capture("pkg-config", &["--modversion", "libdpdk"], LIMIT)?;
     let introduction = format!(
         "`make bench-peers` ({} turns a case), DPDK {} with `{}`, its programs with `gcc {CFLAGS}`, Weir for any x86-64. \
@@ -156,7 +156,7 @@ impl Shop {
                 ]);
                 all.insert(Key { size, flows, batch, cpus }, pair);
             }
-            report.table(table);
+            report.table(&table);
         }
         Ok(all)
     }
@@ -205,7 +205,7 @@ impl Shop {
                 }
             }
         }
-        report.table(table);
+        report.table(&table);
 
         let mut table = Table::new(
             "One pass over 2^20 addresses, cycles a look-up, against dpdk-test-fib; both twice",
@@ -223,7 +223,7 @@ impl Shop {
             pair.note(report, "dpdk-test-fib", &size.name());
             table.row(&[&size.name(), &cell(pair.ours), &cell(pair.theirs), &pair.ratio()]);
         }
-        report.table(table);
+        report.table(&table);
         Ok(())
     }
 
@@ -261,7 +261,7 @@ impl Shop {
             table.row(&[name, &cell(pair.ours), &cell(pair.theirs), &pair.ratio()]);
             measured.handoff.push((name, pair));
         }
-        report.table(table);
+        report.table(&table);
         Ok(())
     }
 
@@ -294,7 +294,7 @@ impl Shop {
             let [ours, theirs] = [ours.all, theirs.all].map(|all| format!("{all:.0}"));
             table.row(&[&size.name(), &ours, &theirs, &pair.ratio()]);
         }
-        report.table(table);
+        report.table(&table);
         Ok(())
     }
 
@@ -320,7 +320,7 @@ impl Shop {
                 table.row(&[&size.name(), &short(flows), &with, &send, &alone, &rate, &ours]);
             }
         }
-        report.table(table);
+        report.table(&table);
         Ok(())
     }
 

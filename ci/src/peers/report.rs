@@ -73,9 +73,15 @@ pub(super) struct Report {
 
 impl Report {
     /// Prints a table and keeps it.
-    pub(super) fn table(&mut self, table: Table) {
+    pub(super) fn table(&mut self, table: &Table) {
         println!("{}", table.text());
         self.parts.push(table.markdown());
+    }
+
+    /// Prints a table and keeps it before all others.
+    pub(super) fn summary(&mut self, table: &Table) {
+        println!("{}", table.text());
+        self.parts.insert(0, table.markdown());
     }
 
     /// Prints what a program printed and keeps it.

@@ -113,7 +113,7 @@ fn report_forwarding(
         let case = format!("{}, {flows} flows, frames of {frame}, batch {batch}, {cpus} CPUs", size.name());
         report.measure(["forward", &case, "Weir", "cycles"], cycles);
     }
-    report.table(table);
+    report.table(&table);
     Ok(())
 }
 
@@ -147,7 +147,7 @@ fn report_tables(
         cells.resize(head.len(), "–".to_owned());
         table.row(&cells.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    report.table(table);
+    report.table(&table);
     Ok(())
 }
 
@@ -182,6 +182,6 @@ fn report_instructions(report: &mut Report, host: &std::path::Path, cores: Cores
     for (file, _) in files.iter().take(FILES).filter(|(_, instructions)| *instructions >= 1.0) {
         line(file, counts.iter().map(|(_, count)| of(count, file)).collect());
     }
-    report.table(table);
+    report.table(&table);
     Ok(())
 }
