@@ -97,14 +97,18 @@ bench-check: image doctor ## guest instructions a packet against ci/instructions
 bench-record: image doctor ## write them to ci/instructions.txt
 	@$(lab) bench-vm --only weir --instructions --record
 
-.PHONY: bench-host
-bench-host: ## cycles a packet and what a second CPU brings, without a machine; wants two idle cores
-	@cargo bench --quiet --package weir-netstack --bench forward
-	@cargo bench --quiet --package weir-app --bench cpus
+.PHONY: bench
+bench: ## the stack alone, without a machine: packets a second, cycles and instructions a packet (2 idle cores, 3 minutes)
+	@$(lab) bench-host
 
 .PHONY: bench-peers
-bench-peers: ## the forwarding path and its table against DPDK, in turn on one core (installs DPDK)
+bench-peers: ## the stack against DPDK and Linux, sample by sample on the same cores, and the design's bars (5 minutes)
 	@$(lab) bench-peers
+
+.PHONY: bench-docs
+bench-docs: ## both, on an idle machine: replaces the figures in docs/performance
+	@$(lab) bench-host --record
+	@$(lab) bench-peers --record
 
 .PHONY: smoke-xen
 smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 4 minutes)
