@@ -4,6 +4,7 @@
 
 mod ahead;
 mod announce;
+mod fragments;
 mod output;
 #[cfg(test)]
 mod tests;
@@ -84,6 +85,7 @@ impl Stack {
                     }
                 }
                 Timed::Advertisers => self.advertiser.follow(turn.snapshot, turn.now, &mut self.timers),
+                Timed::Reassembly(number) => self.lapsed(turn, number),
             }
         }
         self.lanes.flush(turn);
@@ -233,7 +235,9 @@ impl Stack {
             ipv6::Verdict::Forward { out, next } => {
                 self.forward6(turn, interface, packet, &header, (out, next))
             }
-            ipv6::Verdict::Deliver(cast) => self.local6(turn, interface, packet, &header, cast),
+            ipv6::Verdict::Deliver(cast) => {
+                self.local6(turn, interface, packet, &header, (cast, local::Came::Whole));
+            }
             ipv6::Verdict::Drop(reason) => discard(turn, packet, reason),
             ipv6::Verdict::Refuse(reason, error) => {
                 self.refuse6(turn, interface, packet, cast, (reason, error));
@@ -298,6 +302,7 @@ impl Stack {
                 Ok(()) => self.output4(turn, packet, header.source),
                 Err(_) => discard(turn, packet, Drop::IcmpMalformed),
             },
+            local::Verdict4::Reassemble(fragment) => self.gather4(turn, interface, packet, &fragment),
             local::Verdict4::Drop(reason) => discard(turn, packet, reason),
             local::Verdict4::Refuse(reason, error) => {
                 self.refuse4(turn, interface, packet, cast, (reason, error));
@@ -312,9 +317,9 @@ impl Stack {
         interface: &Interface,
         mut packet: Packet,
         header: &ipv6::Header,
-        cast: Cast,
+        (cast, came): (Cast, local::Came),
     ) {
-        match local::input6(&packet, header) {
+        match local::input6(&packet, header, came) {
             local::Verdict6::Echo => {
                 let source = match cast {
                     Cast::Unicast => Some(header.destination),
@@ -325,6 +330,7 @@ impl Stack {
                     _ => discard(turn, packet, Drop::IcmpMalformed),
                 }
             }
+            local::Verdict6::Reassemble(fragment) => self.gather6(turn, interface, packet, &fragment, cast),
             local::Verdict6::Discovery(message) => self.discovery(turn, interface, packet, header, &message),
             local::Verdict6::Drop(reason) => discard(turn, packet, reason),
             local::Verdict6::Refuse(reason, error) => {
