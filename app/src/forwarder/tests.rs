@@ -183,6 +183,7 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
 }
 
 mod faults;
+mod fragments;
 mod vlans;
 
 const A: &str = "\"10.0.0.1/24\"";
