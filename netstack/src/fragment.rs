@@ -4,10 +4,12 @@
 //! Called by the egress stage, once it has seen that DF is clear, and by the path for what the router sends, in softint
 //! context. Copies.
 
-use crate::address::Bits;
+mod v6;
+
+pub use v6::{Identification, fragment6};
+
 use crate::checksum::{self, internet};
-use crate::datagram::{self, IPV4_HEADER, IPV6_HEADER, field};
-use crate::ipv6ext::{FRAGMENT, HOP_BY_HOP, upper_layer};
+use crate::datagram::{self, IPV4_HEADER, field};
 use crate::pieces::{MAX_PIECES, all_or_nothing, cursor};
 use weir_netif::{Checksum, Drop, Packet, Pool};
 
@@ -17,8 +19,6 @@ const OFFSET: u16 = 0x1fff;
 const MAX_OPTIONS: usize = 40;
 /// Set in the type of an option that every fragment carries (RFC 791 §3.1).
 const COPIED: u8 = 0x80;
-/// Bytes of an IPv6 fragment header.
-const FRAGMENT_HEADER: usize = 8;
 
 /// Cuts `packet`, whose IPv4 header begins at `l3_offset`, into fragments of at most `mtu` bytes from the IPv4 header
 /// on, and hands them to `out` in order. What stands before the header goes before each. Returns how many; a packet
@@ -31,190 +31,70 @@ const FRAGMENT_HEADER: usize = 8;
 /// is not owed soundly, [`Drop::FragmentFailed`] for broken options or lengths, an `mtu` without room for eight
 /// bytes of data or more than 1024 fragments, [`Drop::NoBuffer`] when the pool ran dry.
 pub fn fragment4(
-    mut packet: Packet,
+    packet: Packet,
     l3_offset: usize,
     mtu: usize,
-    pool: &mut Pool,
-    mut out: impl FnMut(&mut Pool, Packet),
-) -> Result<usize, Drop> {
-    let fits = datagram::Ipv4::parse(&packet, l3_offset).is_some_and(|ip| ip.total <= mtu);
-    let result = if packet.meta().gso.is_some() {
-        Err(Drop::OffloadMalformed)
-    } else if fits {
-        out(pool, packet);
-        return Ok(1);
-    } else if checksum::finish_at(&mut packet, l3_offset).is_err() {
-        Err(Drop::OffloadMalformed)
-    } else {
-        cut(&packet, l3_offset, mtu, pool, out)
-    };
-    pool.free(packet);
-    result
-}
-
-/// Cuts `packet`, whose IPv6 header begins at `l3_offset`, into fragments of at most `mtu` bytes from the IPv6 header on,
-/// and hands them to `out` in order. What stands before the header goes before each. Returns how many; a packet that fits
-/// goes out as it is.
-///
-/// Only its source may do this: the packet must be the router's own. An owed checksum is completed first. Hop-by-hop
-/// options go with each fragment. `id` tells the packet from others of the last minutes between the same two nodes.
-///
-/// # Errors
-/// The packet is freed and nothing is handed out, for the reasons of [`fragment4`]; a fragment is not fragmented.
-pub fn fragment6(
-    mut packet: Packet,
-    l3_offset: usize,
-    mtu: usize,
-    id: u32,
-    pool: &mut Pool,
-    mut out: impl FnMut(&mut Pool, Packet),
-) -> Result<usize, Drop> {
-    let fits = datagram::Ipv6::parse(&packet, l3_offset).is_some_and(|ip| ip.total <= mtu);
-    let result = if packet.meta().gso.is_some() {
-        Err(Drop::OffloadMalformed)
-    } else if fits {
-        out(pool, packet);
-        return Ok(1);
-    } else if checksum::finish_at(&mut packet, l3_offset).is_err() {
-        Err(Drop::OffloadMalformed)
-    } else {
-        cut6(&packet, l3_offset, mtu, id, pool, out)
-    };
-    pool.free(packet);
-    result
-}
-
-fn cut6(
-    packet: &Packet,
-    l3: usize,
-    mtu: usize,
-    id: u32,
     pool: &mut Pool,
     out: impl FnMut(&mut Pool, Packet),
 ) -> Result<usize, Drop> {
-    let plan = Plan6::new(packet, l3, mtu, id).ok_or(Drop::FragmentFailed)?;
-    let count = plan.data.div_ceil(plan.each);
-    if count > MAX_PIECES {
-        return Err(Drop::FragmentFailed);
-    }
-    let mut data = cursor(packet, plan.headers);
-    let make = |index: usize, pool: &mut Pool| {
-        let mut fragment = pool.alloc()?;
-        let offset = index * plan.each;
-        let len = plan.each.min(plan.data - offset);
-        let made = cursor(packet, 0)
-            .copy(plan.headers, &mut fragment, pool)
-            .and_then(|()| plan.adjust(packet, &mut fragment, offset, len))
-            .and_then(|()| data.copy(len, &mut fragment, pool));
-        if made.is_none() {
-            pool.free(fragment);
-            return None;
-        }
-        Some(fragment)
-    };
-    all_or_nothing(count, pool, make, out).ok_or(Drop::NoBuffer)?;
-    Ok(count)
+    let fits = datagram::Ipv4::parse(&packet, l3_offset).is_some_and(|ip| ip.total <= mtu);
+    send(packet, l3_offset, fits, |packet| Plan::new(packet, l3_offset, mtu), pool, out)
 }
 
-/// How to cut an IPv6 packet.
-struct Plan6 {
+/// How a packet is cut.
+trait Cut {
+    /// Into how many fragments.
+    fn count(&self) -> usize;
+    /// Where in the packet the data begin that are cut.
+    fn data(&self) -> usize;
+    /// Where in them the data of a fragment begin, and their length.
+    fn piece(&self, index: usize) -> (usize, usize);
+    /// Writes what goes before the data of a fragment. `None` if the pool ran dry.
+    fn headers(&self, packet: &Packet, index: usize, fragment: &mut Packet, pool: &mut Pool) -> Option<()>;
+}
+
+/// Hands `packet` out as it is if it fits, else in fragments; frees it.
+fn send<P: Cut>(
+    mut packet: Packet,
     l3: usize,
-    id: u32,
-    /// Bytes before the fragment header, and where the first of them names it.
-    headers: usize,
-    named_at: usize,
-    /// The upper layer, or what header stands before it.
-    next: u8,
-    /// Bytes of data, and what of them each fragment but the last has.
-    data: usize,
-    each: usize,
-}
-
-impl Plan6 {
-    fn new(packet: &Packet, l3: usize, mtu: usize, id: u32) -> Option<Plan6> {
-        let ip = datagram::Ipv6::parse(packet, l3)?;
-        let upper = upper_layer(packet, l3).ok()?;
-        let rest = packet.data().get(l3..)?;
-        let (mut headers, mut named_at, mut next) = (l3 + IPV6_HEADER, l3 + 6, *rest.get(6)?);
-        if next == HOP_BY_HOP {
-            let &[after, units, ..] = rest.get(IPV6_HEADER..)? else { return None };
-            (named_at, next) = (headers, after);
-            headers += (usize::from(units) + 1) * 8;
-        }
-        // What a routing header's nodes would have to see is not told apart here, and the router sends none.
-        if upper.fragment.is_some() || upper.routing.is_some() {
-            return None;
-        }
-        let each = mtu.checked_sub(headers - l3 + FRAGMENT_HEADER).map(|room| room & !7)?;
-        let data = (l3 + ip.total).checked_sub(headers)?;
-        // The offset of the last fragment has 13 bits for units of eight bytes.
-        let sound = each > 0 && data <= usize::from(u16::MAX);
-        sound.then_some(Plan6 { l3, id, headers, named_at, next, data, each })
-    }
-
-    /// Makes the copied headers those of a fragment with `len` bytes of data from `offset` on. `None` never: the headers
-    /// were copied whole.
-    fn adjust(&self, packet: &Packet, fragment: &mut Packet, offset: usize, len: usize) -> Option<()> {
-        *fragment.meta_mut() = *packet.meta();
-        fragment.meta_mut().checksum = Checksum::Unknown;
-        let more = u16::from(offset + len < self.data);
-        let [high, low] = (offset as u16 | more).to_be_bytes();
-        let [a, b, c, d] = self.id.to_be_bytes();
-        fragment.extend(&[self.next, 0, high, low, a, b, c, d]).then_some(())?;
-        *field(fragment, self.named_at)? = [FRAGMENT];
-        let payload = self.headers - self.l3 - IPV6_HEADER + FRAGMENT_HEADER + len;
-        *field(fragment, self.l3 + 4)? = (payload as u16).to_be_bytes();
-        Some(())
-    }
-}
-
-/// Identifications for fragmented packets: none comes again before all have been, and nobody can tell the next from the
-/// last (RFC 7739 §5).
-#[derive(Clone, Debug)]
-pub struct Identification {
-    seed: u64,
-    count: u32,
-}
-
-impl Identification {
-    /// `seed` should be unpredictable.
-    pub const fn new(seed: u64) -> Self {
-        Self { seed, count: 0 }
-    }
-
-    /// Another one.
-    pub fn next(&mut self) -> u32 {
-        let count = self.count;
-        self.count = count.wrapping_add(1);
-        // Four rounds of Luby and Rackoff: a permutation of 32 bits, whatever the function of 16 is.
-        let halves = ((count >> 16) as u16, count as u16);
-        let (left, right) = (0..4).fold(halves, |(left, right), round| {
-            (right, left ^ u32::from(right).hash(self.seed.rotate_left(round * 16)) as u16)
-        });
-        u32::from(left) << 16 | u32::from(right)
-    }
+    fits: bool,
+    plan: impl FnOnce(&Packet) -> Option<P>,
+    pool: &mut Pool,
+    mut out: impl FnMut(&mut Pool, Packet),
+) -> Result<usize, Drop> {
+    let result = if packet.meta().gso.is_some() {
+        Err(Drop::OffloadMalformed)
+    } else if fits {
+        out(pool, packet);
+        return Ok(1);
+    } else if checksum::finish_at(&mut packet, l3).is_err() {
+        Err(Drop::OffloadMalformed)
+    } else {
+        plan(&packet).ok_or(Drop::FragmentFailed).and_then(|plan| cut(&packet, &plan, pool, out))
+    };
+    pool.free(packet);
+    result
 }
 
 fn cut(
     packet: &Packet,
-    l3: usize,
-    mtu: usize,
+    plan: &impl Cut,
     pool: &mut Pool,
     out: impl FnMut(&mut Pool, Packet),
 ) -> Result<usize, Drop> {
-    let plan = Plan::new(packet, l3, mtu).ok_or(Drop::FragmentFailed)?;
     let count = plan.count();
     if count > MAX_PIECES {
         return Err(Drop::FragmentFailed);
     }
-    let mut data = cursor(packet, l3 + plan.header);
+    let mut data = cursor(packet, plan.data());
     let make = |index, pool: &mut Pool| {
         let mut fragment = pool.alloc()?;
-        let (offset, len) = plan.piece(index);
-        let made = cursor(packet, 0)
-            .copy(l3 + IPV4_HEADER, &mut fragment, pool)
-            .filter(|()| fragment.extend(plan.options(index, packet)))
-            .and_then(|()| plan.adjust(packet, &mut fragment, offset, len))
+        *fragment.meta_mut() = *packet.meta();
+        // A transport checksum covers the whole datagram: of a fragment nothing is known.
+        fragment.meta_mut().checksum = Checksum::Unknown;
+        let (_, len) = plan.piece(index);
+        let made = plan
+            .headers(packet, index, &mut fragment, pool)
             .and_then(|()| data.copy(len, &mut fragment, pool));
         if made.is_none() {
             pool.free(fragment);
@@ -267,11 +147,24 @@ impl Plan {
         })
     }
 
+    fn options<'a>(&'a self, index: usize, packet: &'a Packet) -> &'a [u8] {
+        let options = match index {
+            0 => packet.data().get(self.l3 + IPV4_HEADER..self.l3 + self.header),
+            _ => self.copied.get(..self.copied_len),
+        };
+        options.unwrap_or(&[])
+    }
+}
+
+impl Cut for Plan {
     fn count(&self) -> usize {
         1 + self.data.saturating_sub(self.first).div_ceil(self.each)
     }
 
-    /// Where the data of fragment `index` begins, and its length.
+    fn data(&self) -> usize {
+        self.l3 + self.header
+    }
+
     fn piece(&self, index: usize) -> (usize, usize) {
         let (offset, room) = match index.checked_sub(1) {
             None => (0, self.first),
@@ -280,20 +173,10 @@ impl Plan {
         (offset, room.min(self.data.saturating_sub(offset)))
     }
 
-    fn options<'a>(&'a self, index: usize, packet: &'a Packet) -> &'a [u8] {
-        let options = match index {
-            0 => packet.data().get(self.l3 + IPV4_HEADER..self.l3 + self.header),
-            _ => self.copied.get(..self.copied_len),
-        };
-        options.unwrap_or(&[])
-    }
-
-    /// Makes the copied header that of a fragment with `len` bytes of data from `offset` on. `None` never: the header
-    /// was copied whole.
-    fn adjust(&self, packet: &Packet, fragment: &mut Packet, offset: usize, len: usize) -> Option<()> {
-        *fragment.meta_mut() = *packet.meta();
-        // A transport checksum covers the whole datagram: of a fragment nothing is known.
-        fragment.meta_mut().checksum = Checksum::Unknown;
+    fn headers(&self, packet: &Packet, index: usize, fragment: &mut Packet, pool: &mut Pool) -> Option<()> {
+        cursor(packet, 0).copy(self.l3 + IPV4_HEADER, fragment, pool)?;
+        fragment.extend(self.options(index, packet)).then_some(())?;
+        let (offset, len) = self.piece(index);
         let header = fragment.len() - self.l3;
         let last = offset + len == self.data;
         let more = if last { self.flags_offset & MORE_FRAGMENTS } else { MORE_FRAGMENTS };

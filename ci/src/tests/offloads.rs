@@ -46,19 +46,9 @@ fn transfer(rig: &mut LinuxRig, name: &str, from: usize, six: bool, capture_chec
     let own = identity(from)?;
     let address: std::net::IpAddr = if six { own.v6.into() } else { own.v4.into() };
     let path = crate::rig::report_folder()?.join(format!("{name}-host{to}.pcap")).display().to_string();
-    let list = [
-        "-i",
-        "eth0",
-        "-s",
-        if capture_check { "0" } else { "96" },
-        "-U",
-        "-Z",
-        "root",
-        "-B",
-        "65536",
-        "-w",
-        &path,
-    ];
+    // As much of a packet as the check wants: the longer, the fewer a capture holds.
+    let snapshot = if capture_check { "1600" } else { "96" };
+    let list = ["-i", "eth0", "-s", snapshot, "--immediate-mode", "-U", "-Z", "root", "-w", &path];
     let capture = rig.host(to).start("tcpdump", &list)?;
     capture.errors.wait("listening on", Duration::from_secs(5))?;
     let before = crate::table::read(&mut rig.router)?;
@@ -133,6 +123,8 @@ fn cut(cx: &Context, more: &[&str]) -> Result<()> {
             let Seen { received, sent, payloads } = transfer(rig, &cx.name, from, six, summed)?;
             let what = format!("from host {from}, IPv{}", if six { 6 } else { 4 });
             let longest = payloads.iter().max().copied().unwrap_or(0);
+            let caught: usize = payloads.iter().sum();
+            ensure!(caught > LENGTH * 9 / 10, "{what}: {caught} of {LENGTH} bytes in the capture");
             ensure!(longest <= SEGMENT, "{what}: a segment of {longest} bytes reached the host");
             let frames = LENGTH / SEGMENT;
             ensure!(sent >= frames as u64, "{what}: {sent} frames for {LENGTH} bytes");
