@@ -46,7 +46,7 @@ trait Cut {
     /// Into how many fragments.
     fn count(&self) -> usize;
     /// Where in the packet the data begin that are cut.
-    fn data(&self) -> usize;
+    fn cut_from(&self) -> usize;
     /// Where in them the data of a fragment begin, and their length.
     fn piece(&self, index: usize) -> (usize, usize);
     /// Writes what goes before the data of a fragment. `None` if the pool ran dry.
@@ -86,7 +86,7 @@ fn cut(
     if count > MAX_PIECES {
         return Err(Drop::FragmentFailed);
     }
-    let mut data = cursor(packet, plan.data());
+    let mut data = cursor(packet, plan.cut_from());
     let make = |index, pool: &mut Pool| {
         let mut fragment = pool.alloc()?;
         *fragment.meta_mut() = *packet.meta();
@@ -161,7 +161,7 @@ impl Cut for Plan {
         1 + self.data.saturating_sub(self.first).div_ceil(self.each)
     }
 
-    fn data(&self) -> usize {
+    fn cut_from(&self) -> usize {
         self.l3 + self.header
     }
 

@@ -363,11 +363,11 @@ fn what_cannot_be_cut_for_ipv6_is_refused() {
 #[test]
 fn identifications_are_a_permutation() {
     let mut ids = Identification::new(77);
-    let mut seen: Vec<u32> = (0..100_000).map(|_| ids.next()).collect();
-    assert_ne!(seen[..8], core::iter::repeat_with(|| ids.next()).take(8).collect::<Vec<_>>()[..]);
+    let mut seen: Vec<u32> = (0..100_000).map(|_| ids.take()).collect();
+    assert_ne!(seen[..8], core::iter::repeat_with(|| ids.take()).take(8).collect::<Vec<_>>()[..]);
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 100_000);
-    let firsts: Vec<u32> = (0..50).map(|seed| Identification::new(seed).next()).collect();
+    let firsts: Vec<u32> = (0..50).map(|seed| Identification::new(seed).take()).collect();
     assert!(firsts.windows(2).all(|pair| pair[0] != pair[1]), "another seed, another order");
 }

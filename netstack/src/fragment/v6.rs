@@ -73,7 +73,7 @@ impl Cut for Plan {
         self.data.div_ceil(self.each)
     }
 
-    fn data(&self) -> usize {
+    fn cut_from(&self) -> usize {
         self.headers
     }
 
@@ -111,7 +111,7 @@ impl Identification {
     }
 
     /// Another one.
-    pub fn next(&mut self) -> u32 {
+    pub fn take(&mut self) -> u32 {
         let count = self.count;
         self.count = count.wrapping_add(1);
         // Four rounds of Luby and Rackoff: a permutation of 32 bits, whatever the function of 16 is.

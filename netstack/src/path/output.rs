@@ -229,7 +229,7 @@ impl Stack {
         };
         match hop {
             Some((out, next)) if is_too_big(&packet, out) => {
-                let id = self.fragments.next();
+                let id = self.fragments.take();
                 let cut = |pool: &mut Pool, packet, each: &mut dyn FnMut(&mut Pool, Packet)| {
                     fragment6(packet, HEADER, MIN_MTU6, id, pool, each)
                 };
