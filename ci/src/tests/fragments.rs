@@ -12,7 +12,7 @@ use super::{Context, Needs, Test};
 use crate::frame::{self, Frame, ICMP, ICMPV6, IPV6_FRAGMENT, Icmp, Ipv4, Ipv6, More};
 use crate::host::Host;
 use crate::rig::{FrameRig, LinuxPlan, LinuxRig, PATIENCE, SILENCE, identity};
-use crate::router::Config;
+use crate::router::{Config, Image};
 
 pub(super) fn tests() -> Vec<Test> {
     let plain = Needs::default();
@@ -167,10 +167,13 @@ fn overlaps(cx: &Context) -> Result<()> {
         everything_works(rig)?;
         let host = &rig.hosts[0];
         for six in [false, true] {
-            // Every part overlaps the one before by eight bytes, or lies within it, or has other bytes.
-            for (id, second, spoilt) in
-                [(10, (792, 1600), false), (11, (400, 800), false), (12, (0, 800), true)]
-            {
+            // The second part overlaps the first by eight bytes, or lies within it, or has other bytes in its place.
+            let cases = [(10, (792, 1600), false), (11, (400, 800), false), (12, (0, 800), true)];
+            for (id, second, spoilt) in cases {
+                // Linux takes what lies within another for a repetition, and does not compare.
+                if cx.image == Image::Linux && id > 10 {
+                    continue;
+                }
                 let echo = Echo::new(host, six, id, 2400);
                 echo.send(0, 800)?;
                 match spoilt {
