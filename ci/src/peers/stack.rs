@@ -82,8 +82,10 @@ pub(super) fn bench(options: &Options) -> Result<()> {
     report_tables(&mut report, start, options.turns, gigahertz)?;
     report_instructions(&mut report, &host, cores)?;
     let text = success(&mut Command::new(&cpus), Duration::from_secs(300))?;
-    report
-        .output("Packets that change CPUs (app/benches/cpus), whole forwarders and devices of memory", &text);
+    report.output(
+        "Packets that change CPUs (app/benches/cpus): medians, which two busy cores make useless",
+        &text,
+    );
     let introduction = format!(
         "`make bench` ({} turns a case). Frames are in memory; the generator's time is not counted. Cycles are the \
          time-stamp counter's: the quickest sample, the median in brackets. {}",
