@@ -26,12 +26,14 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 .PHONY: test
 test: image test-images doctor ## unit, property, doc and boot tests, and the router on uhyve
 	cargo test --workspace --quiet
+	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
+	else echo 'skip  the routing table against Linux: needs root for a network namespace'; fi
 	@$(lab) boot-tests
 	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.
 	@$(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }
 
 .PHONY: preflight
-preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
+preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size, instructions a packet
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy $(router) $(flags) --quiet -- -D warnings
@@ -39,6 +41,7 @@ preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
 	@$(lab) graph
 	@$(MAKE) --no-print-directory test
 	@$(lab) size
+	@$(lab) bench-vm --only weir --instructions --check
 	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
 	@$(lab) smoke-xen --cycles 3 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 3; }
 
@@ -84,7 +87,15 @@ doctor: ## install what the lab needs (as root on Debian), or name it
 
 .PHONY: bench-vm
 bench-vm: image doctor ## the router in a VM against Linux in one: packets a second, boot time, instructions a packet
-	@$(lab) bench
+	@$(lab) bench-vm
+
+.PHONY: bench-check
+bench-check: image doctor ## guest instructions a packet against ci/instructions.txt (20 seconds)
+	@$(lab) bench-vm --only weir --instructions --check
+
+.PHONY: bench-record
+bench-record: image doctor ## write them to ci/instructions.txt
+	@$(lab) bench-vm --only weir --instructions --record
 
 .PHONY: bench
 bench: ## the stack alone, without a machine: packets a second, cycles and instructions a packet (2 idle cores, 3 minutes)

@@ -12,10 +12,13 @@ mod disk;
 mod doctor;
 mod flows;
 mod frame;
+mod gdb;
 mod graph;
 mod host;
 mod http;
+mod instructions;
 mod ledger;
+mod line;
 mod linux;
 mod linux64;
 mod locks;
@@ -154,14 +157,25 @@ the packets a second that came out.",
         run: flood,
     },
     Subcommand {
-        name: "bench",
+        name: "bench-vm",
         summary: "measure the router against the Linux router VM",
-        help: "lab bench [--rounds N] [--seconds N] [--cpus N] [--only weir|linux] [--instructions [--record | --check]]
+        help: "lab bench-vm [--rounds N] [--seconds N] [--cpus N] [--nic NAME=VALUE,...] [--only weir|linux]
+             [--instructions [--record | --check]]
 
-Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a
-second, and, with -icount, guest instructions to the ready line and for a forwarded packet (--instructions: these only).
---record writes the router's counts to ci/instructions.txt, --check fails if one is over 3 % above its record.",
+Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a second
+and whose CPU time they took, and, with -icount, guest instructions to the ready line and for a forwarded packet when
+the router finds one or 64 at once (--instructions: these only). --record writes the router's counts to
+ci/instructions.txt, --check fails if one is over 3 % above its record.",
         run: bench,
+    },
+    Subcommand {
+        name: "profile",
+        summary: "show where a packet's instructions go",
+        help: "lab profile [--burst N] [--family 4|6] [--rows N]
+
+Under QEMU's -icount, every instruction of the router from wake-up to sleep, N packets found at once (64): instructions a
+packet by file and by function, inlined ones by themselves.",
+        run: profile,
     },
     Subcommand {
         name: "symbolize",
@@ -423,10 +437,22 @@ fn bench(mut arguments: Arguments) -> Result<bool> {
         rounds: arguments.number("--rounds", 5)?,
         window: std::time::Duration::from_secs_f64(arguments.number("--seconds", 2.0)?),
         cpus: arguments.number("--cpus", 1)?,
+        nic: arguments.option("--nic")?.into_iter().collect(),
         instructions_only: arguments.flag("--instructions"),
     };
-    arguments.end("bench")?;
+    arguments.end("bench-vm")?;
     bench::bench(&options)
+}
+
+fn profile(mut arguments: Arguments) -> Result<bool> {
+    let (burst, rows) = (arguments.number("--burst", 64)?, arguments.number("--rows", 40)?);
+    let load = match arguments.number("--family", 4)? {
+        6 => bench::LOADS[1],
+        _ => bench::LOADS[0],
+    };
+    arguments.end("profile")?;
+    instructions::profile(load, burst, rows)?;
+    Ok(true)
 }
 
 fn peers_options(arguments: &mut Arguments, turns: usize) -> Result<peers::Options> {

@@ -4,7 +4,7 @@ use crate::egress::{Egress, Lanes};
 use crate::limit::{Limiter, Rate};
 use crate::nd::Advertiser;
 use crate::neighbor;
-use crate::path::Announced;
+use crate::path::{Announced, Found};
 use crate::snapshot::{LinkId, Snapshot};
 use crate::time::Instant;
 use crate::timers::{Timed, Timers};
@@ -94,6 +94,8 @@ pub struct Stack {
     pub(crate) links: Box<[Option<LinkId>]>,
     /// Packets and bytes of the batch at hand that interfaces on VLANs have counted.
     pub(crate) tagged: (u64, u64),
+    /// Of the batch at hand, outside of it nothing.
+    pub(crate) found: Option<Box<Found>>,
 }
 
 impl Stack {
@@ -121,6 +123,7 @@ impl Stack {
             originated: 0,
             links: core::iter::repeat_n(None, interfaces).collect(),
             tagged: (0, 0),
+            found: Some(Found::new()),
         }
     }
 

@@ -187,15 +187,15 @@ impl Stack {
     }
 
     /// Routes an IPv4 frame of the router's own.
-    pub(super) fn output4(&mut self, turn: &mut Turn<'_>, packet: Packet, destination: Ipv4Addr) {
+    pub(super) fn output4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, destination: Ipv4Addr) {
         let snapshot = turn.snapshot;
-        let hop = match snapshot.fib4().lookup(destination) {
+        let hop = match snapshot.route4(destination, || hashed(&mut packet)) {
             Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
             Some(&Route::Connected { interface }) => snapshot.interface(interface).zip(Some(destination)),
             _ => None,
         };
         match hop {
-            Some((out, next)) => self.hop4(turn, packet, out, next),
+            Some((out, next)) => self.hop4(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
     }
@@ -204,21 +204,21 @@ impl Stack {
     pub(super) fn output6(
         &mut self,
         turn: &mut Turn<'_>,
-        packet: Packet,
+        mut packet: Packet,
         destination: Ipv6Addr,
         link: &Interface,
     ) {
         let snapshot = turn.snapshot;
         if destination.is_unicast_link_local() {
-            return self.hop6(turn, packet, link, destination);
+            return self.hop6(turn, packet, link, destination, NextHop::Unnumbered);
         }
-        let hop = match snapshot.fib6().lookup(destination) {
+        let hop = match snapshot.route6(destination, || hashed(&mut packet)) {
             Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
             Some(&Route::Connected { interface }) => snapshot.interface(interface).zip(Some(destination)),
             _ => None,
         };
         match hop {
-            Some((out, next)) => self.hop6(turn, packet, out, next),
+            Some((out, next)) => self.hop6(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
     }
