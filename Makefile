@@ -26,12 +26,14 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 .PHONY: test
 test: image test-images doctor ## unit, property, doc and boot tests, and the router on uhyve
 	cargo test --workspace --quiet
+	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
+	else echo 'skip  the routing table against Linux: needs root for a network namespace'; fi
 	@$(lab) boot-tests
 	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.
 	@$(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }
 
 .PHONY: preflight
-preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
+preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size, instructions a packet
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy $(router) $(flags) --quiet -- -D warnings
@@ -39,6 +41,7 @@ preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
 	@$(lab) graph
 	@$(MAKE) --no-print-directory test
 	@$(lab) size
+	@$(lab) bench-vm --only weir --instructions --check
 	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
 	@$(lab) smoke-xen --cycles 3 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 3; }
 
@@ -82,18 +85,30 @@ smoke: disk test-images ## boot the one image on every target, one table (about 
 doctor: ## install what the lab needs (as root on Debian), or name it
 	@$(lab) doctor --install
 
-.PHONY: bench
-bench: image doctor ## packets per second and boot time against a Linux router, instructions a packet
-	@$(lab) bench
+.PHONY: bench-vm
+bench-vm: image doctor ## the router in a VM against Linux in one: packets a second, boot time, instructions a packet
+	@$(lab) bench-vm
 
-.PHONY: bench-host
-bench-host: ## cycles a packet and what a second CPU brings, without a machine; wants two idle cores
-	@cargo bench --quiet --package weir-netstack --bench forward
-	@cargo bench --quiet --package weir-app --bench cpus
+.PHONY: bench-check
+bench-check: image doctor ## guest instructions a packet against ci/instructions.txt (20 seconds)
+	@$(lab) bench-vm --only weir --instructions --check
+
+.PHONY: bench-record
+bench-record: image doctor ## write them to ci/instructions.txt
+	@$(lab) bench-vm --only weir --instructions --record
+
+.PHONY: bench
+bench: ## the stack alone, without a machine: packets a second, cycles and instructions a packet (2 idle cores, 3 minutes)
+	@$(lab) bench-host
 
 .PHONY: bench-peers
-bench-peers: ## the forwarding path and its table against DPDK, in turn on one core (installs DPDK)
+bench-peers: ## the stack against DPDK and Linux, sample by sample on the same cores, and the design's bars (5 minutes)
 	@$(lab) bench-peers
+
+.PHONY: bench-docs
+bench-docs: ## both, on an idle machine: replaces the figures in docs/performance
+	@$(lab) bench-host --record
+	@$(lab) bench-peers --record
 
 .PHONY: smoke-xen
 smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 4 minutes)

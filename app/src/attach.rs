@@ -1,6 +1,6 @@
 //! Devices meet configuration: which device is which interface, and the snapshot that follows.
 
-use crate::config::{Attachment, Config, Match, ReversePathFilter, Route, Target};
+use crate::config::{Attachment, Config, Match, NextHop, ReversePathFilter, Route, Target};
 use crate::config::{Interface as Wish, Reject};
 use crate::show::{InterfaceStatus, State};
 use crate::vlans::Vlan;
@@ -10,10 +10,12 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use ipnet::IpNet;
 use weir_machine::{hermit, info, warn};
 use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
 use weir_netstack::snapshot::{
-    Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, State as Taking, VlanPlan,
+    Advertise, Advertisement, InterfacePlan, NextHop as Hop, ReversePath, RoutePlan, RouteTarget,
+    State as Taking, VlanPlan, Weighted,
 };
 use weir_netstack::snapshot::{MIN_MTU4, MIN_MTU6};
 use weir_netstack::{Conflict, Plan, Snapshot};
@@ -244,7 +246,7 @@ impl<'a> Serving<'a> {
     }
 }
 
-/// The snapshot of `config` with the devices as they are now. Interfaces without one are not in it, nor are their routes.
+/// The snapshot of `config` with the devices as they are now. Interfaces without one are not in it, nor are routes by them.
 ///
 /// # Errors
 /// What contradicts; the configuration's own rules leave little.
@@ -258,9 +260,10 @@ pub fn snapshot(
     let serving: Vec<_> = config.interfaces.iter().map(|wish| (wish, find(wish))).collect();
     let interfaces = serving.iter().filter_map(|&(wish, by)| Some(interface(config, wish, by?)));
     let indices: Vec<_> = serving.iter().map(|(_, by)| by.as_ref().map(Serving::index)).collect();
+    let lost = serving.iter().filter(|(_, by)| by.is_none()).map(|(wish, _)| *wish);
     Snapshot::build(&Plan {
         interfaces: interfaces.collect(),
-        routes: config.routes.iter().filter_map(|wish| route(wish, &indices)).collect(),
+        routes: lost.flat_map(absent).chain(config.routes.iter().flat_map(|r| routes(r, &indices))).collect(),
         unconfigured: unconfigured.clone(),
     })
 }
@@ -296,20 +299,48 @@ fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
     }
 }
 
-/// `None` if its interface has no device. `indices` are those of the interfaces, in configuration order.
-fn route(route: &Route, indices: &[Option<IfIndex>]) -> Option<RoutePlan> {
-    Some(RoutePlan {
-        to: (route.to.addr(), route.to.prefix_len()),
-        target: match route.target {
-            Target::Gateway { via, interface } => {
-                RouteTarget::Via { gateway: via, interface: (*indices.get(interface)?)? }
-            }
-            Target::Reject(Reject::Blackhole) => RouteTarget::Blackhole,
-            Target::Reject(Reject::Unreachable) => RouteTarget::Unreachable,
-            Target::Reject(Reject::Prohibit) => RouteTarget::Prohibit,
-        },
+/// The networks of an interface without a device: next routers may be waited for there.
+fn absent(wish: &Wish) -> impl Iterator<Item = RoutePlan> {
+    let net = |net: &IpNet| (net.network(), net.prefix_len());
+    let plan = |to| RoutePlan { to, target: RouteTarget::Absent, metric: 0 };
+    wish.addresses.iter().map(net).map(plan)
+}
+
+/// `indices` are those of the interfaces, in configuration order; `None`: there is no device.
+fn routes(route: &Route, indices: &[Option<IfIndex>]) -> impl Iterator<Item = RoutePlan> {
+    let target = match &route.target {
+        Target::Forward(hops) => forward(hops, indices),
+        Target::Reject(Reject::Blackhole) => RouteTarget::Blackhole,
+        Target::Reject(Reject::Unreachable) => RouteTarget::Unreachable,
+        Target::Reject(Reject::Prohibit) => RouteTarget::Prohibit,
+    };
+    let plan = move |to: &IpNet| RoutePlan {
+        to: (to.addr(), to.prefix_len()),
+        target: target.clone(),
         metric: route.metric,
-    })
+    };
+    route.to.iter().map(plan)
+}
+
+/// Next hops whose interfaces are there.
+fn forward(hops: &[NextHop], indices: &[Option<IfIndex>]) -> RouteTarget {
+    let there = |hop: &NextHop| {
+        let interface = hop.interface.map(|interface| indices.get(interface).copied().flatten());
+        let found = match (hop.via, interface) {
+            (Some(gateway), Some(interface)) => Hop::Via { gateway, interface: interface? },
+            (Some(gateway), None) => Hop::Through { gateway },
+            (None, interface) => Hop::OnLink { interface: interface?? },
+        };
+        Some(Weighted { hop: found, weight: hop.weight })
+    };
+    let list: Arc<[Weighted]> = hops.iter().filter_map(there).collect();
+    match *list {
+        [] => RouteTarget::Absent,
+        [Weighted { hop: Hop::Via { gateway, interface }, .. }] => RouteTarget::Via { gateway, interface },
+        [Weighted { hop: Hop::Through { gateway }, .. }] => RouteTarget::Through { gateway },
+        [Weighted { hop: Hop::OnLink { interface }, .. }] => RouteTarget::OnLink { interface },
+        _ => RouteTarget::Multipath(list),
+    }
 }
 
 /// The interfaces as an operator sees them.

@@ -7,8 +7,10 @@
 mod check;
 pub mod command_line;
 mod errors;
+mod gateways;
 mod keys;
 mod read;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -16,29 +18,61 @@ mod value;
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use core::str;
 
 use toml::de::DeTable;
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 pub use errors::{Error, Errors, InFile, Note};
-pub use types::{Attachment, Config, Interface, Match, Reject, ReversePathFilter, Route, Steering, Target};
+pub use types::{
+    Attachment, Config, Interface, Match, NextHop, Reject, ReversePathFilter, Route, Steering, Target,
+};
 
 use errors::{Finding, Report};
 
 /// Longest configuration text, in bytes.
-pub const MAX_BYTES: usize = 4 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 /// Most interfaces of one router.
 pub const MAX_INTERFACES: usize = 256;
 /// Of these, most with a device of their own.
 pub const MAX_DEVICES: usize = 64;
 /// Most addresses of one interface, both families together.
 pub const MAX_ADDRESSES: usize = 32;
-/// Most static routes, both families together.
-pub const MAX_ROUTES: usize = 100_000;
+/// Most destinations of static routes, both families together.
+pub const MAX_ROUTES: usize = 2_000_000;
+/// Most next hops of one route.
+pub const MAX_NEXT_HOPS: usize = weir_netstack::snapshot::MAX_MEMBERS;
 /// Most errors one parse reports; the rest is counted.
 pub const MAX_ERRORS: usize = 20;
-/// Parsing takes up to this many times the text for a moment.
-pub const APPETITE: u64 = 128;
+/// Bytes of memory that each byte of a text takes, at the least, while it is read and put in force.
+pub const APPETITE: u64 = 20;
+
+/// Bytes of memory that reading `text` and putting it in force take for a moment, at the most.
+pub fn appetite(text: &[u8]) -> u64 {
+    // What TOML's values take beside the text, its tables, and each of its errors.
+    const TOKEN: u64 = 112;
+    const TABLE: u64 = 1280;
+    const ERROR: u64 = 160;
+    let text = str::from_utf8(text).unwrap_or_default();
+    let opens = [TokenKind::Dot, TokenKind::LeftSquareBracket, TokenKind::LeftCurlyBracket];
+    let (mut tokens, mut tables) = (0, 0);
+    for token in Source::new(text).lex() {
+        tokens += 1;
+        tables += u64::from(opens.contains(&token.kind()));
+    }
+    let errors = tokens.min(MANY_TOKENS as u64);
+    text.len() as u64 * APPETITE + tokens * TOKEN + tables * TABLE + errors * ERROR
+}
+
+/// Words and signs from which on a text that is not TOML yields its first error alone: each could be one.
+const MANY_TOKENS: usize = 8192;
+
+/// The longest text that may be worth fetching with `free` bytes of memory.
+pub fn longest(free: u64) -> usize {
+    MAX_BYTES.min((free / APPETITE) as usize)
+}
 
 impl Config {
     /// [`parse`](Self::parse) for the console: what is wrong is said under the name that the text goes by. A text that
@@ -47,8 +81,8 @@ impl Config {
     /// # Errors
     /// What is wrong, as text of whole lines.
     pub fn read(text: &[u8], name: &str, free: u64) -> Result<Config, String> {
-        let needed = text.len() as u64 * APPETITE;
-        if needed > free && text.len() <= MAX_BYTES {
+        let needed = if text.len() > MAX_BYTES { 0 } else { appetite(text) };
+        if needed > free {
             let (bytes, needed, free) = (text.len(), needed.div_ceil(1 << 20), free >> 20);
             return Err(format!(
                 "{name}: {bytes} bytes take up to {needed} MiB to read and {free} MiB are free: give the machine more memory\n"
@@ -61,7 +95,7 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with the text in order of position, the first [`MAX_ERRORS`] of it. A text that is not
-    /// TOML yields its syntax errors alone: the meaning of what cannot be read is guesswork.
+    /// TOML yields its syntax errors alone, a long one the first of them: the meaning of what cannot be read is guesswork.
     pub fn parse(text: &[u8]) -> Result<Config, Errors> {
         let mut report = Report::new();
         let text = decode(text, &mut report).map_err(|shown| report.take(shown))?;
@@ -95,11 +129,13 @@ fn decode<'t>(bytes: &'t [u8], report: &mut Report) -> Result<&'t str, &'t str> 
 fn syntax<'t>(text: &'t str, report: &mut Report) -> Option<toml::Spanned<DeTable<'t>>> {
     let root = match DeTable::parse(text) {
         Ok(root) => root,
-        Err(_) => {
-            // Again, this time for all errors: the fast path keeps none.
-            for error in DeTable::parse_recoverable(text).1 {
-                report.add(syntax_finding(text, &error));
-            }
+        Err(first) => {
+            // Again, this time for all errors: the fast path keeps one.
+            let all = match Source::new(text).lex().nth(MANY_TOKENS) {
+                None => DeTable::parse_recoverable(text).1,
+                Some(_) => vec![first],
+            };
+            all.iter().for_each(|error| report.add(syntax_finding(text, error)));
             return None;
         }
     };

@@ -173,16 +173,15 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MAX_BYTES;
     use alloc::string::String;
     use alloc::vec;
 
+    const LONGEST: usize = 4096;
+
     fn type_all(line: &mut Line, text: &[u8]) -> (Vec<Command>, String) {
         let mut shown = String::new();
-        let commands = text
-            .iter()
-            .filter_map(|&byte| line.typed(byte, MAX_BYTES, |echo| shown.push_str(echo)))
-            .collect();
+        let commands =
+            text.iter().filter_map(|&byte| line.typed(byte, LONGEST, |echo| shown.push_str(echo))).collect();
         (commands, shown)
     }
 
@@ -242,7 +241,7 @@ mod tests {
     fn what_is_too_long_is_refused_whole() {
         let mut line = Line::default();
         type_all(&mut line, b"config\n");
-        type_all(&mut line, &vec![b'x'; MAX_BYTES + 1]);
+        type_all(&mut line, &vec![b'x'; LONGEST + 1]);
         let (commands, shown) = type_all(&mut line, b"\n.\n");
         assert!(commands.is_empty() && shown.contains("too long"));
         assert!(line.is_idle());

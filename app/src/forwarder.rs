@@ -167,7 +167,10 @@ impl Forwarder {
     /// Takes one batch from a port through the stack. Polls while there is more, re-arms the interrupt when dry.
     fn serve(&mut self, cx: &Softint, running: &Running, number: usize, now: Instant) -> More {
         let Some(port) = self.ports.get_mut(number) else { return More::No };
-        port.queue.disarm(cx);
+        if let Some(found) = port.armed.take() {
+            port.interrupts += u64::from(found == More::No);
+            port.queue.disarm(cx);
+        }
         let left = match port.queue.receive(cx, &mut self.pool, &mut self.batch) {
             Ok(left) => left,
             Err(fault) => {
@@ -188,7 +191,10 @@ impl Forwarder {
         // A queue that was woken for nothing too often hears no more until then.
         port.in_flight = true;
         match port.queue.arm(cx) {
-            Ok(left) => left,
+            Ok(left) => {
+                port.armed = Some(left);
+                left
+            }
             Err(fault) => {
                 port.fail(self.shared, fault);
                 More::No
@@ -315,8 +321,7 @@ impl Forwarder {
                 Ok(left) => port.in_flight = left == More::Yes,
                 Err(fault) => port.fail(self.shared, fault),
             }
-            let counters = running.snapshot.counters(port.interface);
-            port.queue.take_drops(&mut |reason, count| counters.dropped_many(cx.cpu(), reason, count.into()));
+            port.count(cx, &running.snapshot);
         }
         self.reap_at = now + REAP;
     }

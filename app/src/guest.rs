@@ -3,7 +3,7 @@
 //! Task level of the boot CPU. Ports are vif numbers: `match = { port = 2 }` is `device/vif/2`.
 
 use crate::attach::Bay;
-use crate::config::{APPETITE, Config, MAX_BYTES};
+use crate::config::{self, Config};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -217,7 +217,7 @@ impl Guest {
         };
         let mut text = optional(self.xen.store.read(cx, CONFIG))?;
         if let Some(text) = &mut text {
-            let most = MAX_BYTES.min((free / APPETITE) as usize);
+            let most = config::longest(free);
             for number in 1..=MAX_PIECES {
                 let piece = optional(self.xen.store.read(cx, &format!("{CONFIG}/{number}")))?;
                 let Some(piece) = piece.filter(|piece| !piece.is_empty()) else { break };

@@ -1,6 +1,6 @@
 //! The management task of the boot CPU: devices' health, carrier changes, the console. Packet work preempts it.
 
-use crate::config::{APPETITE, Config, MAX_BYTES};
+use crate::config::{self, Config};
 use crate::console::{Command, HELP, Line};
 use crate::guest::{self, Guest, News};
 use crate::interfaces::{self, Interfaces, Look};
@@ -187,7 +187,7 @@ impl Management {
 
     /// A byte from the console.
     fn typed(&mut self, cx: &Control, byte: u8, now: Instant) {
-        let longest = MAX_BYTES.min((frames::free_bytes() / APPETITE) as usize);
+        let longest = config::longest(frames::free_bytes());
         match self.line.typed(byte, longest, |echo| print!("{echo}")) {
             None => {}
             Some(Command::Table) => self.print_table(now),

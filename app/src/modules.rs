@@ -77,7 +77,7 @@ impl fmt::Display for Modules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::APPETITE;
+    use crate::config::appetite;
     use alloc::string::ToString;
 
     const GOOD: &[u8] = b"\n  # the night's configuration\n[interface.a]\nmatch = { port = 0 }\n";
@@ -106,7 +106,7 @@ mod tests {
             let wrong = modules.config(number, FREE).unwrap_err();
             assert!(wrong.contains(part) && wrong.ends_with('\n'), "{wrong}");
         }
-        let wrong = modules.config(1, 66 * APPETITE - 1).unwrap_err();
+        let wrong = modules.config(1, appetite(GOOD) - 1).unwrap_err();
         assert!(wrong.starts_with("boot module 1: 66 bytes take up to 1 MiB"), "{wrong}");
     }
 

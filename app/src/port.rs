@@ -31,6 +31,11 @@ pub struct Port {
     pub(crate) fault: Option<Fault>,
     /// Packets may be in flight to the device, or it is new: a first look after it is due.
     pub(crate) in_flight: bool,
+    /// It asked for an interrupt and was not served since; whether it then found packets all the same.
+    pub(crate) armed: Option<More>,
+    /// Interrupts since the counters were told, and notifications that they were told of.
+    pub(crate) interrupts: u64,
+    notifications: u64,
     /// Packets that found the ring full, oldest first. Made with room for `most`: it never grows.
     backlog: VecDeque<Packet>,
     /// How many may wait.
@@ -48,7 +53,28 @@ impl Port {
     ) -> Self {
         let most = BACKLOG.min(buffers / SHARE);
         let backlog = VecDeque::with_capacity(most);
-        Self { interface, attachment, source, queue, fault: None, in_flight: true, backlog, most }
+        Self {
+            interface,
+            attachment,
+            source,
+            queue,
+            fault: None,
+            in_flight: true,
+            armed: None,
+            interrupts: 0,
+            notifications: 0,
+            backlog,
+            most,
+        }
+    }
+
+    /// Tells the interface's counters what came and went since the last time.
+    pub(crate) fn count(&mut self, cx: &Softint, snapshot: &Snapshot) {
+        let notifications = self.queue.notifications();
+        let counters = snapshot.counters(self.interface);
+        let sent = notifications.wrapping_sub(core::mem::replace(&mut self.notifications, notifications));
+        counters.signalled(cx.cpu(), core::mem::take(&mut self.interrupts), sent);
+        self.queue.take_drops(&mut |reason, count| counters.dropped_many(cx.cpu(), reason, count.into()));
     }
 
     /// Whether packets wait for room.

@@ -130,6 +130,11 @@ impl fmt::Display for Table<'_> {
         if self.interfaces.is_empty() {
             writeln!(f, "(no interface is configured)")?;
         }
+        writeln!(f, "{:<15} {:>12} {:>13}", "device of", "interrupts", "notifications")?;
+        let signalled = |totals: &Totals| totals.interrupts + totals.notifications != 0;
+        for InterfaceStatus { name, totals, .. } in self.interfaces.iter().filter(|i| signalled(&i.totals)) {
+            writeln!(f, "{name:<15} {:>12} {:>13}", totals.interrupts, totals.notifications)?;
+        }
         writeln!(
             f,
             "{:<8} {:>12} {:>12} {:>12} {:>12} {:>7}",
@@ -254,6 +259,7 @@ mod tests {
         counters.sent(CpuId::BOOT, 2, 128);
         counters.dropped(CpuId::BOOT, Drop::TtlExpired);
         counters.dropped(CpuId::BOOT, Drop::Consumed);
+        counters.signalled(CpuId::BOOT, 2, 1);
         InterfaceStatus {
             name: "wan".into(),
             state: State::Link(Link::Up),
@@ -295,6 +301,8 @@ mod tests {
 interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped
 wan             up                  3             192            2             128          1
            1 ttl-expired
+device of         interrupts notifications
+wan                        2             1
 cpu          received         sent  handed-over        turns    busy
 cpu0                3            2            1            9   12.3%
 task            cpu             polls       over 1 ms   longest us

@@ -1,7 +1,7 @@
 //! Where the configuration comes from at boot: [`SOURCES`] in their order. The first that has one counts, and
 //! if that one is wrong the router says so and takes no other. Boot CPU, task level, once.
 
-use crate::config::{APPETITE, Config, MAX_BYTES, command_line};
+use crate::config::{Config, MAX_BYTES, command_line, longest};
 use crate::disk;
 use crate::guest::{self, CONFIG, Guest};
 use crate::modules::{self, Modules};
@@ -23,6 +23,8 @@ const UHYVE_FILE: &str = "/weir.toml";
 /// How an SMBIOS OEM string begins that is a configuration, as it is and in base64.
 const OEM_TEXT: &str = "weir.config=";
 const OEM_BASE64: &str = "weir.config.binary=";
+/// What cures a text that is too long for the memory there is.
+const MORE: &str = "give the machine more memory";
 
 /// What sources look at.
 pub struct Search<'a> {
@@ -127,7 +129,11 @@ fn boot_module_way(_: &Search) -> Option<String> {
 }
 
 fn fw_cfg_file(search: &mut Search) -> Option<Found> {
-    let content = fw_cfg::read_file(FW_CFG_FILE, MAX_BYTES).transpose()?;
+    let limit = longest((search.free)());
+    let content = fw_cfg::read_file(FW_CFG_FILE, limit).transpose()?.map_err(|wrong| match wrong {
+        fw_cfg::Problem::TooLong(..) if limit < MAX_BYTES => format!("{wrong}: {MORE}"),
+        wrong => wrong.to_string(),
+    });
     Some(search.found(&format!("fw_cfg {FW_CFG_FILE}"), content))
 }
 
@@ -191,9 +197,9 @@ fn xenstore_way(search: &Search) -> Option<String> {
 
 fn uhyve_file(search: &mut Search) -> Option<Found> {
     // Its length shows only as it is read.
-    let limit = MAX_BYTES.min(((search.free)() / APPETITE) as usize);
+    let limit = longest((search.free)());
     let content = hermit::read_file(UHYVE_FILE, limit).transpose()?.map_err(|wrong| match wrong {
-        FileError::Longer(_) if limit < MAX_BYTES => format!("{wrong}: give the machine more memory"),
+        FileError::Longer(_) if limit < MAX_BYTES => format!("{wrong}: {MORE}"),
         wrong => wrong.to_string(),
     });
     Some(search.found(&format!("uhyve {UHYVE_FILE}"), content))
@@ -204,7 +210,7 @@ fn uhyve_way(_: &Search) -> Option<String> {
 }
 
 fn disk_file(search: &mut Search) -> Option<Found> {
-    let searched = disk::search(search.cx, MAX_BYTES);
+    let searched = disk::search(search.cx, longest((search.free)()));
     searched.passed.lines().for_each(|line| info!("{line}"));
     let file = searched.found?;
     Some(search.found(&file.place, file.content))

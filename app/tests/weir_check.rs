@@ -36,7 +36,7 @@ fn sums_up_a_good_configuration() {
     let summary = "hostname   edge1\n\
                    interface  wan             port 0  192.0.2.1/24  2001:db8:1::1/64\n\
                    interface  lan             mac 52:54:00:00:00:01  disabled\n\
-                   routes     1 by a gateway, 0 rejecting\n";
+                   routes     1 forwarding, 0 rejecting\n";
     assert_eq!(run(&["-"], GOOD), (0, summary.to_owned(), String::new()));
 }
 
@@ -62,7 +62,7 @@ fn checks_words_of_a_command_line() {
     let words = "log=debug weir.interface.lan.match.port=0 weir.interface.lan.addresses=10.0.0.1/24";
     let summary = "hostname   weir\n\
                    interface  lan             port 0  10.0.0.1/24\n\
-                   routes     0 by a gateway, 0 rejecting\n";
+                   routes     0 forwarding, 0 rejecting\n";
     assert_eq!(check(words), (0, summary.to_owned(), String::new()));
     let (status, stdout, stderr) = check(&format!("{words} weir.foo=1"));
     assert_eq!((status, &*stdout), (1, ""));

@@ -2,7 +2,6 @@
 //! solicitations and pings for its addresses, keeps every frame, and lets a test wait for the one it expects.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,16 +11,17 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 
 use crate::cleanup::{self, Made};
-use crate::frame::{self, Arp, Frame, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Mac, Network};
+use crate::frame::{self, Arp, Frame, ICMP, ICMPV6, Icmp, Ipv4, Ipv6, Mac, Network, UDP};
+use crate::line::{Burst, Line, Reader};
 use crate::pcap;
 use crate::qemu::Wire;
 
 /// The two ends of a NIC's wire.
 pub(crate) struct Sockets {
-    /// Where QEMU reads.
-    pub(crate) guest: PathBuf,
+    /// Where QEMU reads datagrams.
+    guest: PathBuf,
     pub(crate) wire: Wire,
-    pub(crate) socket: UnixDatagram,
+    pub(crate) line: Arc<Line>,
     _directory: Made,
 }
 
@@ -29,17 +29,23 @@ impl Sockets {
     pub(crate) fn new() -> Result<Sockets> {
         let (directory, made) = cleanup::directory()?;
         let (guest, host) = (directory.join("q"), directory.join("h"));
-        let socket = UnixDatagram::bind(&host).with_context(|| format!("binding {}", host.display()))?;
-        // A frame of 64 KiB must fit; the queue's length is the kernel's net.unix.max_dgram_qlen.
-        rustix::net::sockopt::set_socket_send_buffer_size(&socket, 1 << 20).context("socket buffer")?;
+        let line = Arc::new(Line::datagrams(&host)?);
         let wire = Wire::Dgram { guest: guest.clone(), host };
-        Ok(Sockets { guest, wire, socket, _directory: made })
+        Ok(Sockets { guest, wire, line, _directory: made })
+    }
+
+    /// A wire that takes many frames at once.
+    pub(crate) fn stream() -> Result<Sockets> {
+        let (directory, made) = cleanup::directory()?;
+        let (guest, host) = (directory.join("q"), directory.join("h"));
+        let line = Arc::new(Line::stream(&host)?);
+        Ok(Sockets { guest, wire: Wire::Stream { host }, line, _directory: made })
     }
 
     /// Connects to QEMU's end, which exists once QEMU runs.
     pub(crate) fn connect(&self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        while let Err(error) = self.socket.connect(&self.guest) {
+        while let Err(error) = self.line.connect(&self.guest) {
             if Instant::now() > deadline {
                 return Err(error).context("QEMU did not open the NIC's socket");
             }
@@ -80,7 +86,7 @@ pub(crate) struct Identity {
 
 struct Shared {
     identity: Identity,
-    socket: UnixDatagram,
+    line: Arc<Line>,
     log: Mutex<Log>,
     news: Condvar,
     /// Whether it answers ARP, solicitations and pings.
@@ -99,12 +105,9 @@ pub(crate) struct Host {
 impl Host {
     /// Takes over the wire and starts to listen.
     pub(crate) fn start(sockets: Sockets, identity: Identity) -> Result<Host> {
-        let socket = sockets.socket.try_clone().context("socket")?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        socket.set_write_timeout(Some(Duration::from_secs(5)))?;
         let shared = Arc::new(Shared {
             identity,
-            socket,
+            line: sockets.line.clone(),
             log: Mutex::default(),
             news: Condvar::new(),
             answering: AtomicBool::new(true),
@@ -148,8 +151,12 @@ impl Host {
 
     /// Sends a frame unless the router's NIC has no room for it now.
     pub(crate) fn offer(&self, bytes: &[u8]) -> std::io::Result<()> {
-        use rustix::net::{SendFlags, send};
-        Ok(send(&self.shared.socket, bytes, SendFlags::DONTWAIT).map(|_| ())?)
+        self.shared.line.offer(bytes)
+    }
+
+    /// Sends frames as they are, unrecorded, by as few system calls as the wire takes. Waits as [`send`](Self::send).
+    pub(crate) fn send_burst(&self, frames: &Burst) -> Result<()> {
+        self.shared.line.send_burst(frames).context("the router's NIC takes no frames")
     }
 
     /// Sends an IPv4 packet to the router.
@@ -309,6 +316,16 @@ impl Host {
     }
 }
 
+/// Whether an Ethernet frame carries UDP right behind its IPv4 or IPv6 header.
+fn is_udp(frame: &[u8]) -> bool {
+    let at = |place: usize| frame.get(place).copied();
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => at(23) == Some(UDP),
+        Some([0x86, 0xdd]) => at(20) == Some(UDP),
+        _ => false,
+    }
+}
+
 /// Whether something is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Switch {
@@ -343,25 +360,26 @@ impl Shared {
 
     fn transmit(&self, bytes: &[u8]) -> Result<()> {
         self.note(bytes, false);
-        match self.socket.send(bytes) {
-            Ok(_) => Ok(()),
-            Err(e) => Err(e).context("the router's NIC takes no frames"),
-        }
+        self.line.send(bytes).context("the router's NIC takes no frames")
     }
 
     fn listen(&self) {
-        let mut buffer = vec![0; 1 << 17];
+        let mut reader = Reader::new(&self.line);
         while !self.stop.load(Ordering::Relaxed) {
-            let Ok(count) = self.socket.recv(&mut buffer) else { continue };
-            let bytes = buffer.get(..count).unwrap_or_default();
-            self.received.fetch_add(1, Ordering::Relaxed);
-            self.note(bytes, true);
-            if self.answering.load(Ordering::Relaxed)
-                && let Some(reply) = self.reply(bytes)
-            {
-                // The answer is one frame; a router that takes none is the test's own finding.
-                let _ = self.transmit(&reply);
-            }
+            reader.receive(|bytes| self.arrived(bytes));
+        }
+    }
+
+    fn arrived(&self, bytes: &[u8]) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        self.note(bytes, true);
+        // In a flood of datagrams there is nothing to answer, and no time.
+        if !is_udp(bytes)
+            && self.answering.load(Ordering::Relaxed)
+            && let Some(reply) = self.reply(bytes)
+        {
+            // The answer is one frame; a router that takes none is the test's own finding.
+            let _ = self.transmit(&reply);
         }
     }
 

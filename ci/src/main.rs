@@ -12,10 +12,13 @@ mod disk;
 mod doctor;
 mod flows;
 mod frame;
+mod gdb;
 mod graph;
 mod host;
 mod http;
+mod instructions;
 mod ledger;
+mod line;
 mod linux;
 mod linux64;
 mod locks;
@@ -154,14 +157,25 @@ the packets a second that came out.",
         run: flood,
     },
     Subcommand {
-        name: "bench",
+        name: "bench-vm",
         summary: "measure the router against the Linux router VM",
-        help: "lab bench [--rounds N] [--seconds N] [--cpus N] [--only weir|linux] [--instructions [--record | --check]]
+        help: "lab bench-vm [--rounds N] [--seconds N] [--cpus N] [--nic NAME=VALUE,...] [--only weir|linux]
+             [--instructions [--record | --check]]
 
-Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a
-second, and, with -icount, guest instructions to the ready line and for a forwarded packet (--instructions: these only).
---record writes the router's counts to ci/instructions.txt, --check fails if one is over 3 % above its record.",
+Under the same QEMU (TCG), sockets and generator, the two in turn: power-on to first forwarded packet, packets a second
+and whose CPU time they took, and, with -icount, guest instructions to the ready line and for a forwarded packet when
+the router finds one or 64 at once (--instructions: these only). --record writes the router's counts to
+ci/instructions.txt, --check fails if one is over 3 % above its record.",
         run: bench,
+    },
+    Subcommand {
+        name: "profile",
+        summary: "show where a packet's instructions go",
+        help: "lab profile [--burst N] [--family 4|6] [--rows N]
+
+Under QEMU's -icount, every instruction of the router from wake-up to sleep, N packets found at once (64): instructions a
+packet by file and by function, inlined ones by themselves.",
+        run: profile,
     },
     Subcommand {
         name: "symbolize",
@@ -264,13 +278,26 @@ are in target/lab.",
         run: uhyve::smoke,
     },
     Subcommand {
-        name: "bench-peers",
-        summary: "measure the forwarding path and its table against DPDK on this host",
-        help: "lab bench-peers [--rounds N] [--core N]
+        name: "bench-host",
+        summary: "measure the stack alone on this host: packets a second, cycles and instructions a packet",
+        help: "lab bench-host [--all] [--turns N] [--cores A,B] [--record]
 
-Builds peers/forward.c with Debian's DPDK and runs it in turn with the same work of ours, N rounds (5) on one core (0):
-IPv4 forwarding of 64-byte frames with 10 and 1 M routes, 1 and 1 M flows; then look-ups alone against dpdk-test-fib.
-Installs DPDK if it is root, otherwise says how.",
+Forwards frames between ports in memory (netstack/benches/host): tables, flows, batches, frame sizes, one and two CPUs,
+one thing changed at a time, or with --all every combination (N turns of five samples a case, 40). Then the tables alone,
+instructions a packet by source file (valgrind), and what handing a packet to another CPU costs. Prints tables and writes
+target/lab/host.tsv; --record puts both into docs/performance.",
+        run: bench_host,
+    },
+    Subcommand {
+        name: "bench-peers",
+        summary: "measure the stack against DPDK and Linux on this host",
+        help: "lab bench-peers [--turns N] [--cores A,B] [--record]
+
+Builds the programs in peers with Debian's DPDK and asks them and ours for samples in turn, N times a case (60), on the
+same cores (0,1): forwarding in both families by table, flows, batch and CPUs, look-ups and changes of tables, rings,
+instructions a packet; dpdk-test-fib; as root also Linux between veth devices. Then the design's bars beside what was
+measured. Prints tables and writes target/lab/peers.tsv; --record puts both and plots into docs/performance. Installs
+DPDK if it is root, otherwise says how.",
         run: bench_peers,
     },
     Subcommand {
@@ -410,16 +437,46 @@ fn bench(mut arguments: Arguments) -> Result<bool> {
         rounds: arguments.number("--rounds", 5)?,
         window: std::time::Duration::from_secs_f64(arguments.number("--seconds", 2.0)?),
         cpus: arguments.number("--cpus", 1)?,
+        nic: arguments.option("--nic")?.into_iter().collect(),
         instructions_only: arguments.flag("--instructions"),
     };
-    arguments.end("bench")?;
+    arguments.end("bench-vm")?;
     bench::bench(&options)
 }
 
+fn profile(mut arguments: Arguments) -> Result<bool> {
+    let (burst, rows) = (arguments.number("--burst", 64)?, arguments.number("--rows", 40)?);
+    let load = match arguments.number("--family", 4)? {
+        6 => bench::LOADS[1],
+        _ => bench::LOADS[0],
+    };
+    arguments.end("profile")?;
+    instructions::profile(load, burst, rows)?;
+    Ok(true)
+}
+
+fn peers_options(arguments: &mut Arguments, turns: usize) -> Result<peers::Options> {
+    let cores = arguments.option("--cores")?.unwrap_or_else(|| "0,1".to_owned());
+    let numbers = cores.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    Ok(peers::Options {
+        turns: arguments.number("--turns", turns)?.max(1),
+        cores: numbers.with_context(|| format!("--cores needs two numbers as in 0,1, not {cores}"))?,
+        record: arguments.flag("--record"),
+        all: false,
+    })
+}
+
+fn bench_host(mut arguments: Arguments) -> Result<bool> {
+    let mut options = peers_options(&mut arguments, 40)?;
+    options.all = arguments.flag("--all");
+    arguments.end("bench-host")?;
+    peers::bench_host(&options)
+}
+
 fn bench_peers(mut arguments: Arguments) -> Result<bool> {
-    let (rounds, core) = (arguments.number("--rounds", 5)?, arguments.number("--core", 0)?);
+    let options = peers_options(&mut arguments, 60)?;
     arguments.end("bench-peers")?;
-    peers::bench(rounds, core)
+    peers::bench_peers(&options)
 }
 
 fn symbolize_console(mut arguments: Arguments) -> Result<bool> {

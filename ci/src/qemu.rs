@@ -75,6 +75,8 @@ impl Start {
 pub(crate) enum Wire {
     /// A pair of unix datagram sockets, one frame a datagram: QEMU reads `guest` and writes to `host`.
     Dgram { guest: PathBuf, host: PathBuf },
+    /// A unix stream socket that QEMU connects to, each frame behind its length: many frames a system call.
+    Stream { host: PathBuf },
     /// A TAP device that exists already.
     Tap { device: String, queues: usize },
 }
@@ -191,6 +193,9 @@ impl Spec {
                     let remote = format!("remote.type=unix,remote.path={}", host.display());
                     (format!("dgram,id=net{i},{local},{remote}"), 1)
                 }
+                Wire::Stream { host } => {
+                    (format!("stream,id=net{i},server=off,addr.type=unix,addr.path={}", host.display()), 1)
+                }
                 Wire::Tap { device, queues } => {
                     let queues_option = if *queues > 1 { format!(",queues={queues}") } else { String::new() };
                     let scripts = "script=no,downscript=no,vnet_hdr=on";
@@ -227,6 +232,36 @@ impl Spec {
         }
         list.extend(self.extra.iter().cloned());
         list
+    }
+}
+
+/// QEMU's threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Threads {
+    process: u32,
+    guest: Vec<u64>,
+}
+
+/// CPU time used so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuTime {
+    /// By the main loop, which plays the devices.
+    pub(crate) devices: Duration,
+    /// By the vCPUs together.
+    pub(crate) guest: Duration,
+}
+
+impl Threads {
+    pub(crate) fn cpu_time(&self) -> Result<CpuTime> {
+        let of = |thread: u64| -> Result<Duration> {
+            // Nanoseconds on a CPU come first (the kernel's Documentation/scheduler/sched-stats.rst).
+            let path = format!("/proc/{}/task/{thread}/schedstat", self.process);
+            let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+            let ns = text.split_whitespace().next().and_then(|word| word.parse().ok());
+            ns.map(Duration::from_nanos).with_context(|| format!("{path}: {text:?}"))
+        };
+        let guest = self.guest.iter().map(|&thread| of(thread)).sum::<Result<Duration>>()?;
+        Ok(CpuTime { devices: of(self.process.into())?, guest })
     }
 }
 
@@ -316,6 +351,14 @@ impl Machine {
     pub(crate) fn type_keys(&mut self, keys: &[u8]) -> Result<()> {
         let input = self.input.as_mut().context("the console's input is closed")?;
         input.write_all(keys).and_then(|()| input.flush()).context("the machine's console takes no input")
+    }
+
+    /// The threads whose CPU time [`Threads::cpu_time`] tells.
+    pub(crate) fn threads(&mut self) -> Result<Threads> {
+        let answer = self.qmp()?.command("query-cpus-fast", json!({}))?;
+        let list = answer.as_array().context("QEMU names no CPUs")?;
+        let guest = list.iter().filter_map(|cpu| cpu.get("thread-id")?.as_u64()).collect();
+        Ok(Threads { process: self.child.id(), guest })
     }
 
     /// Guest instructions executed so far (`Clock::Instructions` only). Waiting in `hlt` executes none.

@@ -59,10 +59,30 @@ impl FrameRig {
         ports: usize,
         prepare: impl FnOnce(&mut Setup),
     ) -> Result<FrameRig> {
+        FrameRig::start_on(image, config, ports, Sockets::new, prepare)
+    }
+
+    /// The same on wires that take many frames at once.
+    pub(crate) fn start_streams(
+        image: Image,
+        config: Config,
+        ports: usize,
+        prepare: impl FnOnce(&mut Setup),
+    ) -> Result<FrameRig> {
+        FrameRig::start_on(image, config, ports, Sockets::stream, prepare)
+    }
+
+    fn start_on(
+        image: Image,
+        config: Config,
+        ports: usize,
+        wire: fn() -> Result<Sockets>,
+        prepare: impl FnOnce(&mut Setup),
+    ) -> Result<FrameRig> {
         let mut hosts = Vec::new();
         let mut wires: Vec<Wire> = Vec::new();
         for port in 0..ports {
-            let sockets = Sockets::new()?;
+            let sockets = wire()?;
             wires.push(sockets.wire.clone());
             hosts.push(Host::start(sockets, identity(port)?)?);
         }

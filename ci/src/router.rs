@@ -29,6 +29,13 @@ impl Image {
         }
     }
 
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Image::Weir => "weir",
+            Image::Linux => "linux",
+        }
+    }
+
     /// How long it may take from power-on to forwarding, emulated on a busy machine.
     pub(crate) fn patience(self) -> Duration {
         match self {

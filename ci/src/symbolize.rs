@@ -53,7 +53,7 @@ fn frame(line: &str) -> Option<StackFrame> {
 }
 
 /// Asks binutils' addr2line: for each address its function and place, inlined callers after it.
-fn look_up(image: &Path, addresses: &[u64]) -> Result<BTreeMap<u64, Vec<String>>> {
+pub(crate) fn look_up(image: &Path, addresses: &[u64]) -> Result<BTreeMap<u64, Vec<String>>> {
     let mut names: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     if addresses.is_empty() {
         return Ok(names);

@@ -36,6 +36,8 @@ pub(crate) struct Table {
     /// By interface: packets in, packets out.
     packets: BTreeMap<String, (u64, u64)>,
     drops: BTreeMap<String, u64>,
+    /// By interface: interrupts from its device, notifications to it.
+    signals: BTreeMap<String, (u64, u64)>,
     pub(crate) memory: Option<Memory>,
     /// In order.
     pub(crate) cpus: Vec<CpuRow>,
@@ -57,6 +59,11 @@ impl Table {
     /// Packets dropped for a reason, over all interfaces.
     pub(crate) fn drops(&self, reason: &str) -> u64 {
         self.drops.get(reason).copied().unwrap_or_default()
+    }
+
+    /// Interrupts from all devices, and notifications to them.
+    pub(crate) fn signals(&self) -> (u64, u64) {
+        self.signals.values().fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1))
     }
 
     /// Packets received by all interfaces.
@@ -111,6 +118,7 @@ pub(crate) fn parse_weir(text: &str) -> Table {
                 table.packets.clear();
                 table.drops.clear();
                 table.cpus.clear();
+                table.signals.clear();
             }
             ["memory", ..] => {
                 let buffers =
@@ -123,6 +131,11 @@ pub(crate) fn parse_weir(text: &str) -> Table {
                 let numbers = (received.parse(), handed_over.parse(), turns.parse());
                 if let (Ok(received), Ok(handed_over), Ok(turns)) = numbers {
                     table.cpus.push(CpuRow { received, handed_over, turns });
+                }
+            }
+            [name, _, _] => {
+                if let (Some(interrupts), Some(notifications)) = (number(1), number(2)) {
+                    table.signals.insert((*name).to_owned(), (interrupts, notifications));
                 }
             }
             [_, reason] => {
@@ -174,14 +187,16 @@ mod tests {
         let cpus = "cpu          received         sent  handed-over        turns    busy\n\
                     cpu0               10            7            3            9   12.3%\n";
         let drops = "           2 ttl-expired\n           1 no-route\n";
-        let text =
-            [head, &row(5), drops, memory, "[ 1.0] cpu0 info  lan: link down\n", head, &row(10), drops, cpus];
+        let signals = "device of         interrupts notifications\nwan   5   6\nlan   7  8\n";
+        let news = "[ 1.0] cpu0 info  lan: link down\n";
+        let text = [head, &row(5), drops, memory, news, head, &row(10), drops, signals, cpus];
         let table = parse_weir(&(text.concat() + memory));
         assert_eq!(table.cpus, [CpuRow { received: 10, handed_over: 3, turns: 9 }]);
         assert_eq!((table.received("wan"), table.sent("wan"), table.received("lan")), (10, 7, 0));
         assert_eq!((table.drops("ttl-expired"), table.drops("no-route")), (2, 1));
         assert_eq!(table.memory, Some(Memory { kib: 28672, buffers: 96 }));
         assert_eq!(table.busy_ticks, Some(7));
+        assert_eq!(table.signals(), (12, 14));
     }
 
     #[test]

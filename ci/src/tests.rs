@@ -9,6 +9,7 @@ mod hardware;
 mod linux_hosts;
 pub(crate) mod multicore;
 mod neighbours;
+mod next_hops;
 mod offloads;
 mod operation;
 mod own;
@@ -90,6 +91,7 @@ fn table() -> Vec<Test> {
     all.extend(errors::tests());
     all.extend(refusals::tests());
     all.extend(neighbours::tests());
+    all.extend(next_hops::tests());
     all.extend(policy::tests());
     all.extend(configuration::tests());
     all.extend(sources::tests());

@@ -1,7 +1,6 @@
 //! Several hosts on one NIC's wire, each on a VLAN of its own or untagged: a switch whose trunk port is the router's. Hosts
 //! are the ordinary ones and know nothing of tags.
 
-use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::host::Sockets;
+use crate::line::{Line, Reader};
 use crate::qemu::Wire;
 
 /// Tag protocol identifier (IEEE 802.1Q §9.6).
@@ -24,7 +24,7 @@ pub(crate) struct Trunk {
 /// A port to a host: its VLAN, and our end of its wire.
 struct Access {
     vlan: Option<u16>,
-    socket: UnixDatagram,
+    line: Arc<Line>,
 }
 
 impl Trunk {
@@ -34,23 +34,21 @@ impl Trunk {
         for &vlan in vlans {
             let wire = Sockets::new()?;
             let Wire::Dgram { guest, host } = &wire.wire else { bail!("a host's wire is a pair of sockets") };
-            let socket = UnixDatagram::bind(guest).with_context(|| format!("binding {}", guest.display()))?;
-            socket.connect(host).with_context(|| format!("connecting to {}", host.display()))?;
-            rustix::net::sockopt::set_socket_send_buffer_size(&socket, 1 << 20).context("socket buffer")?;
-            ports.push(Access { vlan, socket });
+            let line = Arc::new(Line::datagrams(guest)?);
+            line.connect(host).with_context(|| format!("connecting to {}", host.display()))?;
+            ports.push(Access { vlan, line });
             wires.push(wire);
         }
         let trunk = Trunk { sockets, stop: Arc::default() };
-        let uplink = trunk.sockets.socket.try_clone()?;
-        for Access { vlan, socket } in &ports {
-            let (vlan, from, to, stop) =
-                (*vlan, socket.try_clone()?, uplink.try_clone()?, trunk.stop.clone());
+        let uplink = trunk.sockets.line.clone();
+        for Access { vlan, line } in &ports {
+            let (vlan, from, to, stop) = (*vlan, line.clone(), uplink.clone(), trunk.stop.clone());
             forward(from, stop, move |frame| drop(to.send(&tag(vlan, frame))));
         }
         forward(uplink, trunk.stop.clone(), move |frame| {
             let (vlan, frame) = untag(frame);
             for port in ports.iter().filter(|port| port.vlan == vlan) {
-                let _ = port.socket.send(&frame);
+                let _ = port.line.send(&frame);
             }
         });
         Ok((trunk, wires))
@@ -68,7 +66,7 @@ impl Trunk {
 
     /// Sends the router a frame as it is.
     pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
-        self.sockets.socket.send(frame).map(drop).context("the router's NIC takes no frames")
+        self.sockets.line.send(frame).context("the router's NIC takes no frames")
     }
 }
 
@@ -79,16 +77,11 @@ impl Drop for Trunk {
 }
 
 /// Hands all frames that arrive at `from` on, until told to stop.
-fn forward(from: UnixDatagram, stop: Arc<AtomicBool>, to: impl Fn(&[u8]) + Send + 'static) {
+fn forward(from: Arc<Line>, stop: Arc<AtomicBool>, to: impl Fn(&[u8]) + Send + 'static) {
     thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 17];
-        if from.set_read_timeout(Some(Duration::from_millis(50))).is_err() {
-            return;
-        }
+        let mut reader = Reader::new(&from);
         while !stop.load(Ordering::Relaxed) {
-            if let Ok(count) = from.recv(&mut buffer) {
-                to(buffer.get(..count).unwrap_or_default());
-            }
+            reader.receive(&to);
         }
     });
 }

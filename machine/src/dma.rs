@@ -1,9 +1,13 @@
 //! Memory that a device reads and writes: zeroed, physically contiguous, bus address equal to pointer address.
 //!
-//! Whatever the other side writes can change under our eyes, so every access is one volatile load or store.
+//! Whatever the other side writes can change under our eyes, so every access is one volatile load or store, or one
+//! atomic one ([`Words`]).
+
+mod words;
+
+pub use words::{Shared, Word, Words};
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, Ordering};
 
 /// A block of DMA memory, freed on drop. Offsets are bytes from its start.
 ///
@@ -77,18 +81,6 @@ impl Region {
     access!(u32, read_u32, write_u32);
     access!(u64, read_u64, write_u64);
 
-    /// Reads the `u16` at `offset`; nothing after it is read earlier. For the index the device publishes.
-    #[inline]
-    pub fn load_acquire_u16(&self, offset: usize) -> u16 {
-        self.index(offset).load(Ordering::Acquire)
-    }
-
-    /// Writes the `u16` at `offset`; nothing before it is written later. For the index the driver publishes.
-    #[inline]
-    pub fn store_release_u16(&self, offset: usize, value: u16) {
-        self.index(offset).store(value, Ordering::Release);
-    }
-
     /// Copies `to.len()` bytes out from `offset`.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) {
         let from = self.bytes(offset, to.len());
@@ -118,13 +110,6 @@ impl Region {
         let at = self.bytes(offset, size_of::<T>()).cast::<T>();
         assert!(at.is_aligned(), "DMA access at {offset:#x} is not aligned");
         at
-    }
-
-    #[inline]
-    fn index(&self, offset: usize) -> &AtomicU16 {
-        // SAFETY: `at` checked that the value lies inside the region and is aligned; the region lives as long as
-        // the reference.
-        unsafe { AtomicU16::from_ptr(self.at(offset)) }
     }
 
     #[inline]
@@ -205,8 +190,8 @@ mod tests {
         let region = Region::new(64, 64).unwrap();
         region.write_u64(0, 0x0102_0304_0506_0708);
         assert_eq!((region.read_u8(0), region.read_u16(0), region.read_u32(4)), (8, 0x0708, 0x0102_0304));
-        region.store_release_u16(62, 0xabcd);
-        assert_eq!((region.load_acquire_u16(62), region.read_u8(63)), (0xabcd, 0xab));
+        region.write_u16(62, 0xabcd);
+        assert_eq!((region.read_u16(62), region.read_u8(63)), (0xabcd, 0xab));
         region.copy_in(10, b"weir");
         let mut out = [0; 4];
         region.copy_out(10, &mut out);
@@ -228,7 +213,7 @@ mod tests {
     #[test]
     #[should_panic = "not aligned"]
     fn an_access_out_of_alignment_panics() {
-        Region::new(64, 64).unwrap().load_acquire_u16(1);
+        Region::new(64, 64).unwrap().read_u16(1);
     }
 
     #[test]

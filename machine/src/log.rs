@@ -56,6 +56,9 @@ static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static DEFERRED: AtomicBool = AtomicBool::new(false);
 /// `[C]` by CPU for writing (a softint may interrupt a task's line); read under [`PRINTER`].
 static RINGS: [Ring; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
+/// `[A]` Some ring may hold lines, or have lost some. Set (Release) by whoever wrote to one, taken (Acquire) by the printer
+/// before it looks: one load for a CPU that goes to sleep, however many rings there are.
+static WAITING: AtomicBool = AtomicBool::new(false);
 /// The one who prints deferred lines. Only ever tried, never waited for.
 static PRINTER: Mutex<()> = Mutex::new(());
 
@@ -86,20 +89,25 @@ pub fn defer() {
 /// Logs a line; the macros call this after looking at [`enabled`].
 pub fn line(level: Level, text: fmt::Arguments) {
     let cpu = current();
-    let ring = &RINGS[cpu.index()];
     let deferred = DEFERRED.load(Ordering::Relaxed);
     if deferred {
         // A task that is preempted between taking a slot and filling it would hold up the printer.
         let _masked = mask::mask();
-        ring.push(clock::now(), level as u8, text);
+        push(cpu, clock::now(), level, text);
     } else {
         console::write_fmt(format_args!("{}{text}\n", Head { ns: clock::now(), cpu, level }));
     }
 }
 
+fn push(cpu: CpuId, ns: u64, level: Level, text: fmt::Arguments) {
+    RINGS[cpu.index()].push(ns, level as u8, text);
+    WAITING.store(true, Ordering::Release);
+}
+
 /// Whether deferred lines, or news of lost ones, wait to be printed.
+#[inline]
 pub fn pending() -> bool {
-    RINGS.iter().any(Ring::waits)
+    WAITING.load(Ordering::Relaxed)
 }
 
 /// Prints the deferred lines of all CPUs, oldest first. Boot and tasks; a second caller returns at once and
@@ -107,6 +115,8 @@ pub fn pending() -> bool {
 pub fn flush() {
     while pending() {
         let Some(_printer) = PRINTER.try_lock() else { return };
+        // What is written from here on sets it again.
+        WAITING.swap(false, Ordering::Acquire);
         drain(&mut |text| console::write_fmt(text));
     }
 }
@@ -229,12 +239,14 @@ mod tests {
         for (ns, cpu, text) in
             [(3_000, 5, "third"), (1_000, 7, "first"), (2_000, 7, "second"), (4_000, 5, "last")]
         {
-            RINGS[cpu].push(ns, Level::Info as u8, format_args!("{text}"));
+            push(CpuId::new(cpu).unwrap(), ns, Level::Info, format_args!("{text}"));
         }
         (0..ring::LINES + 3).for_each(|_| RINGS[6].push(5_000, Level::Debug as u8, format_args!("more")));
         assert!(pending());
         let mut printed = Vec::new();
         drain(&mut |text| printed.push(text.to_string()));
+        assert!(RINGS.iter().all(|ring| ring.front_time().is_none()));
+        flush();
         assert!(!pending());
         assert!(printed[0].ends_with("] cpu6 warn  log: 3 lines lost here\n"), "{}", printed[0]);
         let expected = [(1, 7, "first"), (2, 7, "second"), (3, 5, "third"), (4, 5, "last")];

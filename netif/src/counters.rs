@@ -10,6 +10,8 @@ struct Block {
     rx_bytes: Counter,
     tx_packets: Counter,
     tx_bytes: Counter,
+    interrupts: Counter,
+    notifications: Counter,
     drops: [Counter; Drop::COUNT],
 }
 
@@ -30,6 +32,10 @@ pub struct Totals {
     pub tx_packets: u64,
     /// Bytes handed to the device.
     pub tx_bytes: u64,
+    /// How often a device's interrupt ended a wait for packets.
+    pub interrupts: u64,
+    /// How often a device was notified of buffers.
+    pub notifications: u64,
     drops: [u64; Drop::COUNT],
 }
 
@@ -42,6 +48,8 @@ impl IfCounters {
                 rx_bytes: Counter::default(),
                 tx_packets: Counter::default(),
                 tx_bytes: Counter::default(),
+                interrupts: Counter::default(),
+                notifications: Counter::default(),
                 drops: core::array::from_fn(|_| Counter::default()),
             }),
         }
@@ -67,6 +75,13 @@ impl IfCounters {
     #[cold]
     pub fn not_sent(&self, cpu: CpuId, packets: u64, bytes: u64) {
         self.sent(cpu, packets.wrapping_neg(), bytes.wrapping_neg());
+    }
+
+    /// Counts interrupts that came and notifications that were sent. `cpu` is the caller's own.
+    pub fn signalled(&self, cpu: CpuId, interrupts: u64, notifications: u64) {
+        let block = self.blocks.of(cpu);
+        block.interrupts.add(interrupts);
+        block.notifications.add(notifications);
     }
 
     /// Counts one discarded packet. `cpu` is the caller's own.
@@ -106,7 +121,15 @@ impl Default for IfCounters {
 
 impl Default for Totals {
     fn default() -> Self {
-        Self { rx_packets: 0, rx_bytes: 0, tx_packets: 0, tx_bytes: 0, drops: [0; Drop::COUNT] }
+        Self {
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            interrupts: 0,
+            notifications: 0,
+            drops: [0; Drop::COUNT],
+        }
     }
 }
 
@@ -117,6 +140,8 @@ impl Totals {
         self.rx_bytes = self.rx_bytes.wrapping_add(other.rx_bytes);
         self.tx_packets = self.tx_packets.wrapping_add(other.tx_packets);
         self.tx_bytes = self.tx_bytes.wrapping_add(other.tx_bytes);
+        self.interrupts = self.interrupts.wrapping_add(other.interrupts);
+        self.notifications = self.notifications.wrapping_add(other.notifications);
         self.drops.iter_mut().zip(&other.drops).for_each(|(sum, count)| *sum += count);
     }
 
@@ -125,6 +150,8 @@ impl Totals {
         self.rx_bytes = self.rx_bytes.wrapping_add(block.rx_bytes.get());
         self.tx_packets = self.tx_packets.wrapping_add(block.tx_packets.get());
         self.tx_bytes = self.tx_bytes.wrapping_add(block.tx_bytes.get());
+        self.interrupts = self.interrupts.wrapping_add(block.interrupts.get());
+        self.notifications = self.notifications.wrapping_add(block.notifications.get());
         for (sum, counter) in self.drops.iter_mut().zip(&block.drops) {
             *sum += counter.get();
         }
@@ -153,8 +180,10 @@ mod tests {
         counters.received(zero, 2, 128);
         counters.received(one, 1, 64);
         counters.dropped(one, Drop::TtlExpired);
+        counters.signalled(one, 2, 7);
         let totals = counters.totals();
         assert_eq!((totals.rx_packets, totals.rx_bytes), (3, 192));
+        assert_eq!((totals.interrupts, totals.notifications), (2, 7));
         assert_eq!(counters.of(one).rx_packets, 1);
         assert_eq!(totals.drops().collect::<Vec<_>>(), [(Drop::TtlExpired, 1)]);
     }

@@ -99,6 +99,11 @@ pub trait Queue: Send {
     /// Asks for a receive interrupt, then looks once more: [`More::Yes`] if something arrived meanwhile.
     fn arm(&mut self, cx: &Softint) -> Result<More, Fault>;
 
+    /// How often it notified the device so far: each is an exit from a virtual machine. 0 if the driver does not count.
+    fn notifications(&self) -> u64 {
+        0
+    }
+
     /// Tells `count` how many packets died inside the driver since the last call, by reason. Not those that are left to
     /// the caller.
     fn take_drops(&mut self, _count: &mut dyn FnMut(Drop, u32)) {}

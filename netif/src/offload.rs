@@ -65,3 +65,11 @@ pub struct Meta {
     /// Set on super-packets.
     pub gso: Option<Gso>,
 }
+
+impl Meta {
+    /// Whether the frame owes nothing: no checksum, and it is no super-packet.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.gso.is_none() & !matches!(self.checksum, Checksum::Partial { .. })
+    }
+}

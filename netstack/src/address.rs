@@ -26,6 +26,8 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     fn high(self) -> u32;
     /// The six bits that follow the first `at`, zeros behind the last; `at` is less than [`WIDTH`](Self::WIDTH).
     fn six(self, at: u8) -> usize;
+    /// Without the first `count` bits, zeros behind the last; `count` is less than [`WIDTH`](Self::WIDTH).
+    fn skip(self, count: u8) -> Self;
     /// The highest `len` bits set, the rest clear.
     fn mask(len: u8) -> Self;
     /// Bitwise and.
@@ -34,6 +36,10 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     fn fill(self, mask: Self) -> Self;
     /// One more, unless it is the highest.
     fn next(self) -> Option<Self>;
+    /// Mixed so far that the highest bits depend on all.
+    fn spread(self) -> u32;
+    /// How many of the highest bits are those of `other`.
+    fn common(self, other: Self) -> u8;
     /// Well mixed: every bit depends on every bit of the address and of `seed`.
     fn hash(self, seed: u64) -> u64;
 }
@@ -49,7 +55,7 @@ fn fold(a: u64, b: u64) -> u64 {
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 macro_rules! bits {
-    ($int:ty, $six:expr, $hash:expr) => {
+    ($int:ty, $six:expr, $spread:expr, $hash:expr) => {
         impl Bits for $int {
             const WIDTH: u8 = <$int>::BITS as u8;
             const ZERO: Self = 0;
@@ -61,6 +67,10 @@ macro_rules! bits {
             fn six(self, at: u8) -> usize {
                 let six: fn($int, u32) -> usize = $six;
                 six(self, u32::from(at))
+            }
+            #[inline(always)]
+            fn skip(self, count: u8) -> Self {
+                self.wrapping_shl(count.into())
             }
             #[inline]
             fn mask(len: u8) -> Self {
@@ -78,6 +88,15 @@ macro_rules! bits {
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
             }
+            #[inline(always)]
+            fn spread(self) -> u32 {
+                let spread: fn($int) -> u32 = $spread;
+                spread(self)
+            }
+            #[inline]
+            fn common(self, other: Self) -> u8 {
+                (self ^ other).leading_zeros() as u8
+            }
             #[inline]
             fn hash(self, seed: u64) -> u64 {
                 let hash: fn($int, u64) -> u64 = $hash;
@@ -87,16 +106,22 @@ macro_rules! bits {
     };
 }
 
-bits!(u32, |bits, at| (bits.wrapping_shl(at) >> 26) as usize, |bits, seed| fold(
-    u64::from(bits) ^ seed,
-    GOLDEN ^ seed.rotate_left(32)
-));
+bits!(
+    u32,
+    |bits, at| (bits.wrapping_shl(at) >> 26) as usize,
+    |bits| bits.wrapping_mul((GOLDEN >> 32) as u32 | 1),
+    |bits, seed| fold(u64::from(bits) ^ seed, GOLDEN ^ seed.rotate_left(32))
+);
 bits!(
     u128,
     |bits, at| match at {
         // Without a shift over both halves: routes are seldom longer.
         0..=58 => (((bits >> 64) as u64) << at >> 58) as usize,
         _ => (bits.wrapping_shl(at) >> 122) as usize,
+    },
+    |bits| {
+        let both = ((bits >> 64) as u64).wrapping_mul(GOLDEN) ^ bits as u64;
+        (both.wrapping_mul(GOLDEN) >> 32) as u32
     },
     |bits, seed| {
         let high = fold((bits >> 64) as u64 ^ seed, GOLDEN);
@@ -219,8 +244,14 @@ impl<A: Address> Set<A> {
     /// Whether `address` is a member.
     #[inline]
     pub fn contains(&self, address: A) -> bool {
+        self.may_contain(address) && self.search(address)
+    }
+
+    /// `false` only if `address` is no member.
+    #[inline(always)]
+    pub fn may_contain(&self, address: A) -> bool {
         let (word, bit) = Self::place(address);
-        self.filter.get(word).is_some_and(|word| word & bit != 0) && self.search(address)
+        self.filter.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// The members, in order.
@@ -235,8 +266,9 @@ impl<A: Address> Set<A> {
 
     #[inline]
     fn place(address: A) -> (usize, u64) {
-        let hash = address.bits().hash(0);
-        ((hash >> 6) as usize % FILTER, 1 << (hash % 64))
+        // FILTER words of 64 bits.
+        let place = address.bits().spread() >> (u32::BITS - FILTER.ilog2() - 6);
+        ((place >> 6) as usize % FILTER, 1 << (place % 64))
     }
 }
 
@@ -271,6 +303,44 @@ pub fn kind4(address: Ipv4Addr) -> Kind {
         _ if address.is_broadcast() => Kind::Broadcast,
         _ => Kind::Martian,
     }
+}
+
+/// Whether [`kind4`] calls it [`Kind::Unicast`], without a branch.
+#[inline]
+pub fn is_unicast4(address: Ipv4Addr) -> bool {
+    let bits = address.to_bits();
+    let first = bits >> 24;
+    (first.wrapping_sub(1) < 223) & (first != 127) & (bits >> 16 != 0xa9fe)
+}
+
+/// By the first byte of an IPv4 address: 0 if it is [`Kind::Unicast`] beyond doubt.
+const SPECIAL4: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut first = 0;
+    while first < 256 {
+        // Of 169.0.0.0/8 some are link-local.
+        table[first] = !matches!(first, 1..=126 | 128..=168 | 170..=223) as u8;
+        first += 1;
+    }
+    table
+};
+
+/// Not 0 if an IPv6 address with this first byte can be of another kind than [`Kind::Unicast`].
+#[inline(always)]
+pub fn special6(first: u8) -> u8 {
+    u8::from(matches!(first, 0 | 0xfe..))
+}
+
+/// Not 0 if an IPv4 address with this first byte can be of another kind than [`Kind::Unicast`].
+#[inline(always)]
+pub fn special4(first: u8) -> u8 {
+    SPECIAL4.get(usize::from(first)).copied().unwrap_or(1)
+}
+
+/// Whether it is [`Kind::Unicast`] beyond doubt, without a branch: not so for `::/16`, which few use, nor behind `fe80::`.
+#[inline]
+pub fn is_unicast6(address: Ipv6Addr) -> bool {
+    ((address.to_bits() >> 112) as u16).wrapping_sub(1) < 0xfe7f
 }
 
 /// The kind of an IPv6 address.
@@ -362,6 +432,21 @@ mod tests {
             for text in texts {
                 assert_eq!(kind(text), kind_, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn unicast_is_told_without_branches_too() {
+        for high in 0..=u16::MAX {
+            let address = Ipv4Addr::from_bits(u32::from(high) << 16 | 1);
+            assert_eq!(is_unicast4(address), kind4(address) == Kind::Unicast, "{address}");
+            let [first, ..] = address.octets();
+            assert!(special4(first) != 0 || kind4(address) == Kind::Unicast, "{address}");
+            assert!(special4(first) == 0 || first == 169 || kind4(address) != Kind::Unicast, "{address}");
+            let address = Ipv6Addr::from_bits(u128::from(high) << 112 | 2);
+            assert!(special6(address.octets()[0]) != 0 || kind6(address) == Kind::Unicast, "{address}");
+            let sure = kind6(address) == Kind::Unicast && (1..0xfe80).contains(&high);
+            assert_eq!(is_unicast6(address), sure, "{address}");
         }
     }
 

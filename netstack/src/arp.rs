@@ -151,7 +151,9 @@ fn on_link(address: Ipv4Addr, interface: &Interface, snapshot: &Snapshot) -> boo
     match snapshot.fib4().lookup(address) {
         Some(Route::Connected { interface: index }) => *index == interface.index,
         // A route through a gateway on the same link may cover part of the network.
-        Some(Route::Gateway { .. }) => interface.addresses4.iter().any(|own| own.network.contains(address)),
+        Some(Route::Gateway { .. } | Route::Multipath { .. }) => {
+            interface.addresses4.iter().any(|own| own.network.contains(address))
+        }
         _ => false,
     }
 }

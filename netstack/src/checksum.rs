@@ -103,6 +103,18 @@ const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
+/// One's complement sum of the 20 bytes that are these numbers, in any order of bytes: 0xffff if they contain a right
+/// checksum (RFC 1071 §2).
+#[inline(always)]
+pub fn sum20(a: u64, b: u64, c: u32) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    let (sum, more) = sum.overflowing_add(u64::from(c) + u64::from(carry));
+    // What overflowed left little behind. Halves are added with what they carry by adding the number with them swapped.
+    let sum = sum.wrapping_add(u64::from(more));
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
+}
+
 /// Checksum of `bytes`; 0 if they contain a right one already.
 #[inline]
 pub fn internet(bytes: &[u8]) -> u16 {

@@ -10,8 +10,7 @@ use crate::segment::{self, Checksums};
 use crate::snapshot::{Interface, Snapshot};
 use crate::stack::Turn;
 use alloc::boxed::Box;
-use alloc::vec::Vec;
-use weir_netif::{Batch, Checksum, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
+use weir_netif::{BATCH, Batch, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
 use weir_sync::Softint;
 
 /// The application's side: where batches go.
@@ -49,10 +48,8 @@ struct Ports<'t> {
     egress: &'t mut dyn Egress,
 }
 
-/// Interfaces that frames can be gathered for at once, of all there can be.
+/// Interfaces that frames can be gathered for at once: as many as a word has bits.
 const LANES: usize = 64;
-/// Stands for no lane.
-const NONE: u8 = u8::MAX;
 
 /// Frames for one interface.
 #[derive(Debug, Default)]
@@ -65,38 +62,46 @@ struct Lane {
 /// The batches on their way out.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    lanes: Box<[Lane]>,
-    /// The lane of each interface, by index, while it has one.
-    places: Box<[u8]>,
-    /// Lanes that interfaces have, oldest first, and those that none has; both have room for all.
-    taken: Vec<u8>,
-    free: Vec<u8>,
+    /// An interface's lane is the one of its index, modulo their number: who finds another's frames there sends them off.
+    lanes: Box<[Lane; LANES]>,
+    /// A bit for each lane with frames.
+    taken: u64,
+    /// Interfaces there can be.
+    interfaces: usize,
     /// Frames that one packet became more than one of.
     split: u64,
 }
 
 impl Lanes {
     pub(crate) fn new(interfaces: usize) -> Self {
-        let count = interfaces.min(LANES);
-        Self {
-            lanes: core::iter::repeat_with(Lane::default).take(count).collect(),
-            places: core::iter::repeat_n(NONE, interfaces).collect(),
-            taken: Vec::with_capacity(count),
-            free: (0..count as u8).collect(),
-            split: 0,
-        }
+        let lanes = Box::new(core::array::from_fn(|_| Lane::default()));
+        Self { lanes, taken: 0, interfaces, split: 0 }
     }
 
     /// Takes a frame for `out`: whole, with its addresses.
     #[inline]
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, out: &Interface, packet: Packet) {
         let (meta, len) = (packet.meta(), packet.len());
-        let plain = meta.gso.is_none() && !matches!(meta.checksum, Checksum::Partial { .. });
+        let plain = meta.is_plain();
         let (mut ports, pool) = split(turn);
         if plain && len <= ethernet::HEADER + usize::from(out.mtu) {
             self.emit(&mut ports, pool, out, packet, len);
         } else if let Err((reason, received)) = self.adapt(&mut ports, pool, out, packet) {
             turn.snapshot.counters(received).dropped(turn.cx.cpu(), reason);
+        }
+    }
+
+    /// Takes a frame of `len` bytes that fits `to` and owes nothing.
+    #[inline]
+    pub(crate) fn whole(&mut self, turn: &mut Turn<'_>, to: IfIndex, packet: Packet, len: usize) {
+        let Some(lane) = self.lanes.get_mut(to.index() % LANES) else { return };
+        // Neither the first frame nor the last that there is room for.
+        if (lane.interface == to) & (lane.batch.len().wrapping_sub(1) < BATCH - 2) {
+            lane.bytes += len as u64;
+            let _ = lane.batch.try_push(packet).map_err(|full| turn.pool.free(full.element()));
+        } else {
+            let (mut ports, pool) = split(turn);
+            self.push(&mut ports, pool, to, packet, len);
         }
     }
 
@@ -113,8 +118,12 @@ impl Lanes {
     /// Hands all frames over.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
         let (mut ports, pool) = split(turn);
-        while let Some(number) = self.taken.pop() {
-            self.empty(&mut ports, pool, number);
+        while self.taken != 0 {
+            let number = self.taken.trailing_zeros() as usize;
+            self.taken &= self.taken - 1;
+            if let Some(lane) = self.lanes.get_mut(number) {
+                lane.flush(&mut ports, pool);
+            }
         }
     }
 
@@ -144,56 +153,24 @@ impl Lanes {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn push(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex, packet: Packet, len: usize) {
-        let number = match self.places.get(to.index()) {
-            Some(&number) if number != NONE => Some(number),
-            _ => self.open(ports, pool, to),
-        };
-        let Some((number, lane)) = number.and_then(|n| Some((n, self.lanes.get_mut(usize::from(n))?))) else {
-            return ports.discard(pool, packet, Drop::InterfaceUnconfigured);
-        };
+        let number = to.index() % LANES;
+        let lane = self.lanes.get_mut(number).filter(|_| to.index() < self.interfaces);
+        let Some(lane) = lane else { return ports.discard(pool, packet, Drop::InterfaceUnconfigured) };
+        if lane.interface != to {
+            lane.flush(ports, pool);
+            lane.interface = to;
+        }
         lane.bytes += len as u64;
         // Never full here: a batch that became full was flushed.
         if let Err(full) = lane.batch.try_push(packet) {
             return ports.discard(pool, full.element(), Drop::TxRingFull);
         }
+        self.taken |= 1 << number;
         if lane.batch.is_full() {
-            self.close(ports, pool, number);
-        }
-    }
-
-    /// Gives an interface a lane; the oldest of another if all are taken. `None` for an index that cannot be.
-    #[inline(never)]
-    fn open(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex) -> Option<u8> {
-        if self.free.is_empty() {
-            let oldest = *self.taken.first()?;
-            self.close(ports, pool, oldest);
-        }
-        let place = self.places.get_mut(to.index())?;
-        *place = self.free.pop()?;
-        self.taken.push(*place);
-        self.lanes.get_mut(usize::from(*place))?.interface = to;
-        Some(*place)
-    }
-
-    /// Takes a lane from its interface before the others.
-    #[inline(never)]
-    fn close(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, number: u8) {
-        self.taken.retain(|&taken| taken != number);
-        self.empty(ports, pool, number);
-    }
-
-    /// Hands the frames of a lane that is not taken any more over, and takes it from its interface.
-    #[inline]
-    fn empty(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, number: u8) {
-        if let Some(lane) = self.lanes.get_mut(usize::from(number)) {
             lane.flush(ports, pool);
-            if let Some(place) = self.places.get_mut(lane.interface.index()) {
-                *place = NONE;
-            }
         }
-        self.free.push(number);
     }
 
     /// Makes a frame fit `out`. An error is the reason it was freed for, and the interface it came in by.
@@ -280,6 +257,9 @@ impl Lanes {
 
 impl Lane {
     fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool) {
+        if self.batch.is_empty() {
+            return;
+        }
         let interface = self.interface;
         let (packets, mut bytes) = (self.batch.len(), core::mem::take(&mut self.bytes));
         let carrier = ports.egress.carrier(interface);

@@ -70,6 +70,28 @@ pub fn input(packet: &Packet, mac: [u8; 6]) -> Result<(Payload, Cast), Drop> {
     Ok((payload(u16::from_be_bytes([high, low]))?, cast))
 }
 
+/// A station address as [`is_for`] wants it.
+#[inline]
+pub fn station(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_le_bytes([0, 0, a, b, c, d, e, f])
+}
+
+/// Whether [`input`] lets a frame pass as one to the station itself. Without a branch.
+#[inline(always)]
+pub fn is_for(header: &[u8; HEADER], station: u64) -> bool {
+    let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = header;
+    let to = u64::from_le_bytes([d0, d1, d2, d3, d4, d5, s0, s1]) << 16;
+    let from = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, t0, t1]);
+    (to == station) & (from & 1 == 0) & (from << 16 != station)
+}
+
+/// Whether there is a VLAN tag in a frame's bytes, or one was taken out of them.
+#[inline]
+pub fn is_tagged(packet: &Packet) -> bool {
+    packet.meta().vlan != 0 || kind(packet.data()) == Some(VLAN)
+}
+
 /// What an EtherType says.
 #[inline]
 pub fn payload(kind: u16) -> Result<Payload, Drop> {

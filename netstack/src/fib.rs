@@ -44,6 +44,9 @@ pub struct Fib<A: Address, R> {
     nodes: Box<[Node]>,
     /// `[A]` Numbers of hops; as `nodes`.
     leaves: Leaves,
+    /// `[I]` Instead of nodes and leaves, if those are few and stay as they are: for each value of six bits what `direct`
+    /// has for the first ones. More memory and less work.
+    blocks: Box<[[u32; VALUES]]>,
     /// `[A]` Set once; the first, [`NO_HOP`], never.
     hops: Box<[Once<R>]>,
     family: core::marker::PhantomData<A>,
@@ -156,16 +159,31 @@ impl<A: Address, R> Fib<A, R> {
     where
         R: Ord,
     {
-        bulk::fixed(routes)
+        Self::with_hops(Vec::new(), routes)
+    }
+
+    /// The same; `hops`, each of them another, have the numbers from 1 on, whether a prefix leads to them or not.
+    pub fn with_hops(hops: Vec<R>, routes: Vec<(Prefix<A>, R)>) -> Self
+    where
+        R: Ord,
+    {
+        bulk::fixed(hops, routes)
     }
 
     /// The route of the longest prefix that contains `address`.
     #[inline]
     pub fn lookup(&self, address: A) -> Option<&R> {
-        self.hop(self.number(address.bits()).unwrap_or(NO_HOP))
+        self.hop(self.lookup_number(address))
     }
 
-    /// What a number that [`lookup_batch`](Self::lookup_batch) found stands for; `None` if there was no route.
+    /// The number of the [`hop`](Self::hop) that [`lookup`](Self::lookup) finds; 0 if there is no route. Different hops have
+    /// different numbers, and a table never gives a number to another hop.
+    #[inline]
+    pub fn lookup_number(&self, address: A) -> u32 {
+        self.number(address.bits()).unwrap_or(NO_HOP)
+    }
+
+    /// What a number stands for; `None` if there was no route.
     #[inline]
     pub fn hop(&self, number: u32) -> Option<&R> {
         self.hops.get(number as usize)?.get()
@@ -174,6 +192,16 @@ impl<A: Address, R> Fib<A, R> {
     /// Looks up each of `addresses` and notes the [`hop`](Self::hop)'s number at its place in `hops`. Several at a time,
     /// so that one's wait for memory is another's work.
     pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
+        if !self.blocks.is_empty() {
+            // All of it is in the nearest cache: nothing to wait for.
+            for (address, hop) in addresses.iter().zip(hops) {
+                let bits = address.bits();
+                let entry =
+                    self.direct.get(self.slot(bits)).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
+                *hop = self.descend(bits, entry).unwrap_or(NO_HOP);
+            }
+            return;
+        }
         for (addresses, hops) in addresses.chunks(LANES).zip(hops.chunks_mut(LANES)) {
             wide::run(Lanes(self, addresses, hops));
         }
@@ -185,12 +213,19 @@ impl<A: Address, R> Fib<A, R> {
         self.direct_bits > bulk::SMALL
     }
 
+    /// Asks the cache for where a look-up of `address` begins.
+    #[inline(always)]
+    pub fn prefetch(&self, address: A) {
+        self.direct.get(self.slot(address.bits())).into_iter().for_each(wide::prefetch);
+    }
+
     /// Bytes it takes, all told.
     pub fn memory(&self) -> usize {
         size_of::<Self>()
             + size_of_val(&*self.direct)
             + size_of_val(&*self.nodes)
             + self.leaves.memory()
+            + size_of_val(&*self.blocks)
             + size_of_val(&*self.hops)
     }
 
@@ -202,7 +237,23 @@ impl<A: Address, R> Fib<A, R> {
     #[inline]
     fn number(&self, bits: A::Bits) -> Option<u32> {
         let entry = self.direct.get(self.slot(bits))?.load(Ordering::Acquire);
-        if entry & NODE == 0 { Some(entry) } else { wide::run(Walk(self, bits, entry)) }
+        match entry & NODE {
+            0 => Some(entry),
+            _ if self.blocks.is_empty() => wide::run(Walk(self, bits, entry)),
+            _ => self.descend(bits, entry),
+        }
+    }
+
+    /// The hop's number below an entry, block by block.
+    #[inline(always)]
+    fn descend(&self, bits: A::Bits, mut entry: u32) -> Option<u32> {
+        let mut rest = bits.skip(self.direct_bits);
+        // The blocks come to an end before the bits do.
+        while entry & NODE != 0 {
+            entry = *self.blocks.get((entry & !NODE) as usize)?.get(rest.six(0))?;
+            rest = rest.skip(STEP);
+        }
+        Some(entry)
     }
 
     #[inline(always)]

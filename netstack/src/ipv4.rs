@@ -1,9 +1,10 @@
 //! IPv4 headers (RFC 791) and where a router sends what they head (RFC 1812 §5.2).
 
-use crate::address::{ALL_ROUTERS4, ALL_SYSTEMS, Kind, kind4};
-use crate::checksum::update16;
+use crate::address::{ALL_ROUTERS4, ALL_SYSTEMS, Kind, is_unicast4, kind4};
+use crate::checksum::sum20;
 use crate::ethernet::Cast;
 use crate::icmp;
+use crate::neighbor::NextHop;
 use crate::snapshot::{Interface, ReversePath, Route, Snapshot};
 use core::net::Ipv4Addr;
 use weir_netif::Drop;
@@ -85,15 +86,13 @@ impl Header {
 }
 
 /// One's complement sum of a header without options; 0xffff if its checksum is right.
-#[inline]
+#[inline(always)]
 fn sum(header: &[u8; HEADER]) -> u16 {
-    let (words, _) = header.as_chunks::<4>();
-    // The order of bytes does not matter for whether all bits come out set (RFC 1071 §2 (B)).
-    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    let (words, rest) = header.as_chunks::<8>();
+    match (words, rest.first_chunk()) {
+        ([a, b], Some(c)) => sum20(u64::from_ne_bytes(*a), u64::from_ne_bytes(*b), u32::from_ne_bytes(*c)),
+        _ => 0,
+    }
 }
 
 /// Version, length and checksum of a header that is not a plain one, and its options.
@@ -122,25 +121,59 @@ fn parse_options(bytes: &[u8], first: u8, header_len: u8) -> Result<(), Drop> {
     Ok(())
 }
 
-/// Counts one hop down and corrects the checksum for it (RFC 1624 eqn. 3). Touches nothing else.
+/// Whether its route alone decides on a packet: no options, the checksum right, both addresses ordinary and the source not
+/// ours, hops left. `available` is as in [`Header::parse`].
+#[inline(always)]
+pub fn is_plain(header: &[u8; HEADER], available: usize, snapshot: &Snapshot) -> bool {
+    let &[first, _, _, _, _, _, _, _, ttl, _, _, _, s0, s1, s2, s3, ..] = header;
+    let source = Ipv4Addr::new(s0, s1, s2, s3);
+    let total_len = usize::from(total_len(header));
+    (first == 0x45)
+        & (total_len >= HEADER)
+        & (total_len <= available)
+        & (ttl > 1)
+        & is_unicast4(source)
+        & is_unicast4(destination(header))
+        & (sum(header) == 0xffff)
+        & !snapshot.owns4(source)
+}
+
+/// Where a packet goes, for look-ups before it is known to be one.
+#[inline]
+pub fn destination(header: &[u8; HEADER]) -> Ipv4Addr {
+    let &[.., d0, d1, d2, d3] = header;
+    Ipv4Addr::new(d0, d1, d2, d3)
+}
+
+/// Bytes of header and payload, as it says.
+#[inline]
+pub fn total_len(header: &[u8; HEADER]) -> u16 {
+    let &[_, _, l0, l1, ..] = header;
+    u16::from_be_bytes([l0, l1])
+}
+
+/// Counts one hop down and corrects the checksum for it. Touches nothing else.
 #[inline]
 pub fn decrement_ttl(header: &mut [u8; HEADER]) {
-    let &mut [_, _, _, _, _, _, _, _, ref mut ttl, protocol, ref mut c0, ref mut c1, ..] = header;
-    let old = u16::from_be_bytes([*ttl, protocol]);
+    let &mut [_, _, _, _, _, _, _, _, ref mut ttl, _, ref mut c0, ref mut c1, ..] = header;
     *ttl = ttl.wrapping_sub(1);
-    let new = u16::from_be_bytes([*ttl, protocol]);
-    [*c0, *c1] = update16(u16::from_be_bytes([*c0, *c1]), old, new).to_be_bytes();
+    // RFC 1624 eqn. 3 for this one change: one less in the high byte of a word is one more in the checksum's, and what
+    // leaves at the top comes in below. All ones become zero, as a sum that is not zero has no such complement.
+    let sum = u32::from(u16::from_le_bytes([*c0, *c1])) + 1;
+    [*c0, *c1] = ((sum + ((sum + 1) >> 16)) as u16).to_le_bytes();
 }
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug)]
-pub enum Verdict<'s> {
+pub(crate) enum Verdict<'s> {
     /// Send it on.
     Forward {
         /// By this interface.
         out: &'s Interface,
         /// To this neighbour.
         next: Ipv4Addr,
+        /// Found as this.
+        hop: NextHop,
     },
     /// It is for the router itself.
     Deliver(Cast),
@@ -150,9 +183,16 @@ pub enum Verdict<'s> {
     Refuse(Drop, icmp::Error),
 }
 
-/// Judges a packet that came in by `received`, to one station or to a group of the link.
+/// Judges a packet that came in by `received`, to one station or to a group of the link. `hop` is the number of what the
+/// table says of its destination, of several next hops the one it takes.
 #[inline]
-pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'s Snapshot) -> Verdict<'s> {
+pub(crate) fn route<'s>(
+    header: &Header,
+    cast: Cast,
+    received: &Interface,
+    snapshot: &'s Snapshot,
+    hop: u32,
+) -> Verdict<'s> {
     if snapshot.owns4(header.source) {
         return Verdict::Drop(Drop::MartianSource);
     }
@@ -165,9 +205,9 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
     if received.reverse_path != ReversePath::Off && !reverse_path(header.source, received, snapshot) {
         return Verdict::Drop(Drop::ReversePath);
     }
-    let (interface, next) = match snapshot.fib4().lookup(header.destination) {
-        Some(&Route::Gateway { interface, via }) => (interface, via),
-        Some(&Route::Connected { interface }) => (interface, header.destination),
+    let (interface, next, hop) = match snapshot.fib4().hop(hop) {
+        Some(&Route::Gateway { interface, via }) => (interface, via, NextHop::Router(hop)),
+        Some(&Route::Connected { interface }) => (interface, header.destination, NextHop::Host(hop)),
         Some(Route::Local { .. }) if cast == Cast::Unicast => return Verdict::Deliver(Cast::Unicast),
         Some(&Route::Broadcast { interface }) if interface == received.index => {
             return Verdict::Deliver(Cast::Group);
@@ -176,7 +216,8 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
         Some(Route::Broadcast { .. }) => return Verdict::Drop(Drop::DirectedBroadcast),
         _ if cast == Cast::Group => return Verdict::Drop(Drop::LinkBroadcast),
         Some(Route::Local { .. }) => return Verdict::Deliver(Cast::Unicast),
-        Some(Route::Blackhole) => return Verdict::Drop(Drop::RouteBlackhole),
+        // A group has no groups.
+        Some(Route::Blackhole | Route::Multipath { .. }) => return Verdict::Drop(Drop::RouteBlackhole),
         Some(Route::Unreachable) => {
             return Verdict::Refuse(Drop::RouteUnreachable, icmp::Error::HostUnreachable);
         }
@@ -192,7 +233,7 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
         return Verdict::Refuse(Drop::TtlExpired, icmp::Error::TimeExceeded);
     }
     match snapshot.interface(interface) {
-        Some(out) => Verdict::Forward { out, next },
+        Some(out) => Verdict::Forward { out, next, hop },
         None => Verdict::Drop(Drop::InterfaceUnconfigured),
     }
 }
@@ -219,10 +260,15 @@ fn special(header: &Header, source: Kind, destination: Kind) -> Option<Verdict<'
 /// RFC 3704 §2.
 #[cold]
 fn reverse_path(source: Ipv4Addr, received: &Interface, snapshot: &Snapshot) -> bool {
-    match snapshot.fib4().lookup(source) {
-        Some(Route::Gateway { interface, .. } | Route::Connected { interface }) => {
+    let passes = |route: &Route<Ipv4Addr>| match route {
+        Route::Gateway { interface, .. } | Route::Connected { interface } => {
             received.reverse_path == ReversePath::Loose || *interface == received.index
         }
         _ => false,
+    };
+    match snapshot.fib4().lookup(source) {
+        Some(&Route::Multipath { group }) => snapshot.members4(group).any(passes),
+        Some(route) => passes(route),
+        None => false,
     }
 }

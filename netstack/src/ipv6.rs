@@ -1,9 +1,10 @@
 //! IPv6 headers (RFC 8200) and where a router sends what they head. Extension headers are for the destination.
 
-use crate::address::{ALL_NODES, ALL_ROUTERS, Kind, kind6};
+use crate::address::{ALL_NODES, ALL_ROUTERS, Kind, is_unicast6, kind6};
 use crate::ethernet::Cast;
 use crate::icmp6;
 use crate::ipv6ext::HOP_BY_HOP;
+use crate::neighbor::NextHop;
 use crate::snapshot::{Interface, ReversePath, Route, Snapshot};
 use core::net::Ipv6Addr;
 use weir_netif::Drop;
@@ -74,6 +75,37 @@ impl Header {
     }
 }
 
+/// Whether its route alone decides on a packet: both addresses ordinary and the source not ours, hops left. `available` is
+/// as in [`Header::parse`].
+#[inline(always)]
+pub fn is_plain(header: &[u8; HEADER], available: usize, snapshot: &Snapshot) -> bool {
+    let &[first, _, _, _, l0, l1, next_header, hop_limit, ref addresses @ ..] = header;
+    let source =
+        addresses.first_chunk().map_or(Ipv6Addr::UNSPECIFIED, |octets: &[u8; 16]| Ipv6Addr::from(*octets));
+    // A jumbogram has no length (RFC 2675).
+    let jumbo = ([l0, l1] == [0, 0]) & (next_header == HOP_BY_HOP);
+    (first >> 4 == 6)
+        & !jumbo
+        & (total_len(header) <= available)
+        & (hop_limit > 1)
+        & is_unicast6(source)
+        & is_unicast6(destination(header))
+        && !snapshot.owns6(source)
+}
+
+/// Where a packet goes, for look-ups before it is known to be one.
+#[inline]
+pub fn destination(header: &[u8; HEADER]) -> Ipv6Addr {
+    header.last_chunk().map_or(Ipv6Addr::UNSPECIFIED, |octets: &[u8; 16]| Ipv6Addr::from(*octets))
+}
+
+/// Bytes of header and payload, as it says.
+#[inline]
+pub fn total_len(header: &[u8; HEADER]) -> usize {
+    let &[_, _, _, _, l0, l1, ..] = header;
+    HEADER + usize::from(u16::from_be_bytes([l0, l1]))
+}
+
 /// Counts one hop down.
 #[inline]
 pub fn decrement_hop_limit(header: &mut [u8; HEADER]) {
@@ -83,13 +115,15 @@ pub fn decrement_hop_limit(header: &mut [u8; HEADER]) {
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug)]
-pub enum Verdict<'s> {
+pub(crate) enum Verdict<'s> {
     /// Send it on.
     Forward {
         /// By this interface.
         out: &'s Interface,
         /// To this neighbour.
         next: Ipv6Addr,
+        /// Found as this.
+        hop: NextHop,
     },
     /// It is for the router itself, as one host or as one of a group.
     Deliver(Cast),
@@ -99,9 +133,16 @@ pub enum Verdict<'s> {
     Refuse(Drop, icmp6::Error),
 }
 
-/// Judges a packet that came in by `received`, to one station or to a group of the link.
+/// Judges a packet that came in by `received`, to one station or to a group of the link. `hop` is the number of what the
+/// table says of its destination, of several next hops the one it takes.
 #[inline]
-pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'s Snapshot) -> Verdict<'s> {
+pub(crate) fn route<'s>(
+    header: &Header,
+    cast: Cast,
+    received: &Interface,
+    snapshot: &'s Snapshot,
+    hop: u32,
+) -> Verdict<'s> {
     if snapshot.owns6(header.source) {
         return Verdict::Drop(Drop::MartianSource);
     }
@@ -113,15 +154,18 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
     if received.reverse_path != ReversePath::Off && !reverse_path(header.source, source, received, snapshot) {
         return Verdict::Drop(Drop::ReversePath);
     }
-    let (interface, next) = match snapshot.fib6().lookup(header.destination) {
+    let (interface, next, hop) = match snapshot.fib6().hop(hop) {
         Some(Route::Local { .. }) => return Verdict::Deliver(Cast::Unicast),
         // A link-local source cannot be answered from beyond its link (RFC 4291 §2.5.6).
         _ if source == Kind::LinkLocal => {
             return Verdict::Refuse(Drop::LinkLocalScope, icmp6::Error::BeyondScope);
         }
-        Some(&Route::Gateway { interface, via }) => (interface, via),
-        Some(&Route::Connected { interface }) => (interface, header.destination),
-        Some(Route::Blackhole | Route::Broadcast { .. }) => return Verdict::Drop(Drop::RouteBlackhole),
+        Some(&Route::Gateway { interface, via }) => (interface, via, NextHop::Router(hop)),
+        Some(&Route::Connected { interface }) => (interface, header.destination, NextHop::Host(hop)),
+        // A group has no groups, and IPv6 no broadcast.
+        Some(Route::Blackhole | Route::Multipath { .. } | Route::Broadcast { .. }) => {
+            return Verdict::Drop(Drop::RouteBlackhole);
+        }
         Some(Route::Unreachable) => {
             return Verdict::Refuse(Drop::RouteUnreachable, icmp6::Error::NoRoute);
         }
@@ -134,7 +178,7 @@ pub fn route<'s>(header: &Header, cast: Cast, received: &Interface, snapshot: &'
         return Verdict::Refuse(Drop::TtlExpired, icmp6::Error::HopLimitExceeded);
     }
     match snapshot.interface(interface) {
-        Some(out) => Verdict::Forward { out, next },
+        Some(out) => Verdict::Forward { out, next, hop },
         None => Verdict::Drop(Drop::InterfaceUnconfigured),
     }
 }
@@ -179,11 +223,16 @@ fn special(
 /// RFC 3704 §2. Link-local sources are on the link by definition.
 #[cold]
 fn reverse_path(source: Ipv6Addr, kind: Kind, received: &Interface, snapshot: &Snapshot) -> bool {
-    match snapshot.fib6().lookup(source) {
-        _ if kind == Kind::LinkLocal => true,
-        Some(Route::Gateway { interface, .. } | Route::Connected { interface }) => {
+    let passes = |route: &Route<Ipv6Addr>| match route {
+        Route::Gateway { interface, .. } | Route::Connected { interface } => {
             received.reverse_path == ReversePath::Loose || *interface == received.index
         }
         _ => false,
+    };
+    match snapshot.fib6().lookup(source) {
+        _ if kind == Kind::LinkLocal => true,
+        Some(&Route::Multipath { group }) => snapshot.members6(group).any(passes),
+        Some(route) => passes(route),
+        None => false,
     }
 }

@@ -3,10 +3,12 @@
 //! `[C]` One table a family and CPU, of fixed size, in softint context. It never sends: it says what is owed. What
 //! one CPU learns is an [`Event`], to be applied to the tables of the others.
 
+mod adjacency;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use adjacency::NextHop;
 pub use table::Table;
 
 use arrayvec::ArrayVec;

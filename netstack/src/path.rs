@@ -2,8 +2,8 @@
 //!
 //! Stages return verdicts; what follows from them is done here. Runs in softint context, to completion.
 
-mod ahead;
 mod announce;
+mod batch;
 mod fragments;
 mod output;
 #[cfg(test)]
@@ -11,18 +11,20 @@ mod tests;
 mod vlan;
 
 pub(crate) use announce::Announced;
+pub(crate) use batch::Found;
 
 use crate::arp;
 use crate::ethernet::{self, Cast, HEADER, Payload};
+use crate::flow;
 use crate::icmp;
 use crate::icmp6;
 use crate::ipv4;
 use crate::ipv6;
 use crate::local;
 use crate::nd;
-use crate::neighbor::{self, Admission, Due, Solicit};
+use crate::neighbor::{self, Admission, Due, NextHop, Solicit};
 use crate::segment;
-use crate::snapshot::{Interface, Route, State};
+use crate::snapshot::{Interface, ReversePath, Route, Snapshot, State};
 use crate::stack::{Duty, Event, Stack, Turn};
 use crate::time::Instant;
 use crate::timers::Timed;
@@ -30,42 +32,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use output::source6;
 use weir_netif::{Batch, Drop, IfIndex, Packet};
 
-/// How many packets ahead headers are asked from memory.
-const AHEAD: usize = 2;
-
 impl Stack {
-    /// Takes what a device received, and leaves `batch` empty. All that goes out has been handed to
-    /// [`Turn::egress`] when it returns. Ask for [`deadline`](Self::deadline) afterwards.
-    pub fn input(&mut self, turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch) {
-        let snapshot = turn.snapshot;
-        let (packets, mut bytes) = (batch.len() as u64, 0);
-        ahead::look(snapshot, batch);
-        self.tagged = (0, 0);
-        // Taken from the end, so that it comes in order and the rest can be looked at.
-        batch.reverse();
-        for packet in batch.iter().rev().take(AHEAD) {
-            packet.prefetch_data();
-        }
-        while let Some(mut packet) = batch.pop() {
-            if let Some(packet) = batch.len().checked_sub(AHEAD).and_then(|n| batch.get(n)) {
-                packet.prefetch_data();
-            }
-            let meta = packet.meta_mut();
-            meta.received = received;
-            // A tag of VLAN 0 carries a priority, which ends here.
-            meta.vlan &= ethernet::VLAN_ID;
-            bytes += packet.len() as u64;
-            match snapshot.interface(received) {
-                Some(interface) if interface.state == State::Up => self.receive(turn, interface, packet),
-                Some(_) => discard(turn, packet, Drop::InterfaceDown),
-                None => discard(turn, packet, Drop::InterfaceUnconfigured),
-            }
-        }
-        let (tagged, tagged_bytes) = self.tagged;
-        snapshot.counters(received).received(turn.cx.cpu(), packets - tagged, bytes - tagged_bytes);
-        self.lanes.flush(turn);
-    }
-
     /// Transmits frames that another CPU's stack made ready for `interface`, and leaves `batch` empty.
     pub fn transmit(&mut self, turn: &mut Turn<'_>, interface: IfIndex, batch: &mut Batch) {
         self.lanes.carry(turn, interface, batch);
@@ -110,7 +77,7 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
-    /// To be called when [`Turn::snapshot`] is another one than before: forgets neighbours on links that are gone, even if
+    /// To be called when [`Turn::snapshot`] is another one than before: forgets what the old one numbered, and neighbours on links that are gone, even if
     /// another link has the index of one by now, and on the CPU that speaks for the router tells the links addresses that are new to them.
     pub fn reconfigured(&mut self, turn: &mut Turn<'_>) {
         let snapshot = turn.snapshot;
@@ -125,6 +92,8 @@ impl Stack {
         };
         self.neighbors4.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors6.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
+        self.neighbors4.renumber();
+        self.neighbors6.renumber();
         if self.duty == Duty::Speaker {
             self.advertiser.forget(&mut self.timers, |index| snapshot.interface(index).is_some_and(is_other));
             self.advertiser.follow(snapshot, turn.now, &mut self.timers);
@@ -137,26 +106,23 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
-    #[inline]
-    fn receive<'s>(&mut self, turn: &mut Turn<'s>, port: &'s Interface, mut packet: Packet) {
-        let (mut interface, mut found) = (port, ethernet::input(&packet, port.mac));
-        if let Ok((Payload::Tagged, cast)) = found {
-            match self.untag(turn, port, &mut packet) {
-                Ok((tagged, payload)) => (interface, found) = (tagged, Ok((payload, cast))),
-                Err(reason) => found = Err(reason),
-            }
-        }
-        match found {
-            Ok((Payload::Ipv4, cast)) => self.ipv4(turn, interface, packet, cast),
-            Ok((Payload::Ipv6, cast)) => self.ipv6(turn, interface, packet, cast),
+    /// The long way of a packet: whatever can be said of one is said here. If it is an IP packet, `hop` is the number of
+    /// what the table says of its destination.
+    #[cold]
+    fn receive(&mut self, turn: &mut Turn<'_>, packet: Packet, hop: u32) {
+        let Some(interface) = turn.snapshot.interface(packet.meta().received) else {
+            return discard(turn, packet, Drop::InterfaceUnconfigured);
+        };
+        match ethernet::input(&packet, interface.mac) {
+            Ok((Payload::Ipv4, cast)) => self.ipv4(turn, interface, packet, cast, hop),
+            Ok((Payload::Ipv6, cast)) => self.ipv6(turn, interface, packet, cast, hop),
             Ok((Payload::Arp, _)) => self.arp(turn, interface, packet),
             Ok((Payload::Tagged, _)) => discard(turn, packet, Drop::EthernetStackedVlan),
             Err(reason) => discard(turn, packet, reason),
         }
     }
 
-    #[inline]
-    fn ipv4(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast) {
+    fn ipv4(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast, hop: u32) {
         let (bytes, available) = below(&packet);
         let header = match ipv4::Header::parse(bytes, available) {
             Ok(header) => header,
@@ -166,9 +132,10 @@ impl Stack {
         if available > usize::from(header.total_len) {
             packet.truncate(turn.pool, HEADER + usize::from(header.total_len));
         }
-        match ipv4::route(&header, cast, interface, turn.snapshot) {
-            ipv4::Verdict::Forward { out, next } => {
-                self.forward4(turn, interface, packet, &header, (out, next))
+        let hop = turn.snapshot.settle4(hop, || hashed(&mut packet));
+        match ipv4::route(&header, cast, interface, turn.snapshot, hop) {
+            ipv4::Verdict::Forward { out, next, hop } => {
+                self.route4(turn, interface, packet, &header, (out, next, hop))
             }
             ipv4::Verdict::Deliver(cast) => self.local4(turn, interface, packet, &header, cast),
             ipv4::Verdict::Drop(reason) => discard(turn, packet, reason),
@@ -178,14 +145,13 @@ impl Stack {
         }
     }
 
-    #[inline]
-    fn forward4(
+    fn route4(
         &mut self,
         turn: &mut Turn<'_>,
         interface: &Interface,
         mut packet: Packet,
         header: &ipv4::Header,
-        (out, next): (&Interface, Ipv4Addr),
+        (out, next, hop): (&Interface, Ipv4Addr, NextHop),
     ) {
         if header.total_len > out.mtu
             && let Some(refusal) = too_big4(&packet, header, out)
@@ -200,13 +166,19 @@ impl Stack {
         if let Some(header) = packet.data_mut().get_mut(HEADER..).and_then(|bytes| bytes.first_chunk_mut()) {
             ipv4::decrement_ttl(header);
         }
-        self.hop4(turn, packet, out, next);
+        self.hop4(turn, packet, out, next, hop);
     }
 
     /// Sends an IPv4 frame to a neighbour, or has it wait for its address.
-    #[inline]
-    fn hop4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, out: &Interface, next: Ipv4Addr) {
-        match self.neighbors4.hop(out.index, next, turn.now, &mut self.timers) {
+    fn hop4(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut packet: Packet,
+        out: &Interface,
+        next: Ipv4Addr,
+        hop: NextHop,
+    ) {
+        match self.neighbors4.hop(out, next, hop, turn.now, &mut self.timers) {
             Some(mac) => {
                 ethernet::readdress(&mut packet, mac, out.mac);
                 self.lanes.send(turn, out, packet);
@@ -221,8 +193,7 @@ impl Stack {
         }
     }
 
-    #[inline]
-    fn ipv6(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast) {
+    fn ipv6(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast, hop: u32) {
         let (bytes, available) = below(&packet);
         let header = match ipv6::Header::parse(bytes, available) {
             Ok(header) => header,
@@ -231,9 +202,10 @@ impl Stack {
         if available > header.total_len() {
             packet.truncate(turn.pool, HEADER + header.total_len());
         }
-        match ipv6::route(&header, cast, interface, turn.snapshot) {
-            ipv6::Verdict::Forward { out, next } => {
-                self.forward6(turn, interface, packet, &header, (out, next))
+        let hop = turn.snapshot.settle6(hop, || hashed(&mut packet));
+        match ipv6::route(&header, cast, interface, turn.snapshot, hop) {
+            ipv6::Verdict::Forward { out, next, hop } => {
+                self.route6(turn, interface, packet, &header, (out, next, hop))
             }
             ipv6::Verdict::Deliver(cast) => {
                 self.local6(turn, interface, packet, &header, (cast, local::Came::Whole));
@@ -245,14 +217,13 @@ impl Stack {
         }
     }
 
-    #[inline]
-    fn forward6(
+    fn route6(
         &mut self,
         turn: &mut Turn<'_>,
         interface: &Interface,
         mut packet: Packet,
         header: &ipv6::Header,
-        (out, next): (&Interface, Ipv6Addr),
+        (out, next, hop): (&Interface, Ipv6Addr, NextHop),
     ) {
         if header.total_len() > usize::from(out.mtu)
             && let Some(refusal) = too_big6(&packet, out)
@@ -267,13 +238,19 @@ impl Stack {
         if let Some(header) = packet.data_mut().get_mut(HEADER..).and_then(|bytes| bytes.first_chunk_mut()) {
             ipv6::decrement_hop_limit(header);
         }
-        self.hop6(turn, packet, out, next);
+        self.hop6(turn, packet, out, next, hop);
     }
 
     /// Sends an IPv6 frame to a neighbour, or has it wait for its address.
-    #[inline]
-    fn hop6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, out: &Interface, next: Ipv6Addr) {
-        match self.neighbors6.hop(out.index, next, turn.now, &mut self.timers) {
+    fn hop6(
+        &mut self,
+        turn: &mut Turn<'_>,
+        mut packet: Packet,
+        out: &Interface,
+        next: Ipv6Addr,
+        hop: NextHop,
+    ) {
+        match self.neighbors6.hop(out, next, hop, turn.now, &mut self.timers) {
             Some(mac) => {
                 ethernet::readdress(&mut packet, mac, out.mac);
                 self.lanes.send(turn, out, packet);
@@ -473,6 +450,11 @@ fn admitted(turn: &mut Turn<'_>, admission: Admission) -> Solicit {
 #[inline]
 fn below(packet: &Packet) -> (&[u8], usize) {
     (packet.data().get(HEADER..).unwrap_or(&[]), packet.len().saturating_sub(HEADER))
+}
+
+/// The flow hash; packets without one are all of one flow.
+fn hashed(packet: &mut Packet) -> u32 {
+    flow::hash(packet).unwrap_or_default()
 }
 
 /// The interface at `index`, if it takes part.

@@ -4,16 +4,21 @@
 //! address, its local route and its connected route appear together, or says what contradicts.
 
 mod build;
+mod cover;
+mod group;
 mod plan;
+mod routes;
 #[cfg(test)]
 mod tests;
 
+pub use cover::{Cover, Flaw, MAX_DEPTH};
+pub use group::{BUCKETS, MAX_GROUPS, MAX_MEMBERS};
 pub use plan::{
-    Advertise, Advertisement, Conflict, InterfacePlan, MAX_VLAN, MIN_MTU4, MIN_MTU6, Plan, ReversePath,
-    RoutePlan, RouteTarget, State, VlanPlan,
+    Advertise, Advertisement, Conflict, InterfacePlan, MAX_VLAN, MIN_MTU4, MIN_MTU6, NextHop, Plan,
+    ReversePath, RoutePlan, RouteTarget, State, VlanPlan, Weighted,
 };
 
-use crate::address::{Prefix, Set, group_mac, solicited_node};
+use crate::address::{Address, Prefix, Set, group_mac, solicited_node};
 use crate::ethernet;
 use crate::fib::Fib;
 use alloc::boxed::Box;
@@ -21,6 +26,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use group::Group;
 use weir_netif::{IfCounters, IfIndex, Offloads, Packet};
 
 /// What becomes of packets that a route matches.
@@ -37,6 +43,11 @@ pub enum Route<A> {
     Connected {
         /// By this interface.
         interface: IfIndex,
+    },
+    /// One of several [`Gateway`](Self::Gateway) and [`Connected`](Self::Connected) routes, by flow.
+    Multipath {
+        /// Which of them: see [`Snapshot::member4`] and [`Snapshot::member6`].
+        group: u32,
     },
     /// It is addressed to this router.
     Local {
@@ -178,6 +189,10 @@ pub struct Snapshot {
     fib4: Arc<Fib<Ipv4Addr, Route<Ipv4Addr>>>,
     /// As `fib4`.
     fib6: Arc<Fib<Ipv6Addr, Route<Ipv6Addr>>>,
+    /// By number; their hops are those of `fib4`.
+    groups4: Arc<[Group]>,
+    /// As `groups4`.
+    groups6: Arc<[Group]>,
     /// Our own and broadcast addresses: no packet comes from them.
     own4: Set<Ipv4Addr>,
     /// Our own and subnet-router anycast addresses.
@@ -192,6 +207,8 @@ impl Snapshot {
             interfaces: Box::default(),
             fib4: Arc::new(Fib::new(Vec::new())),
             fib6: Arc::new(Fib::new(Vec::new())),
+            groups4: Arc::default(),
+            groups6: Arc::default(),
             own4: Set::new(Vec::new()),
             own6: Set::new(Vec::new()),
             unconfigured: Arc::default(),
@@ -221,16 +238,82 @@ impl Snapshot {
         &self.fib6
     }
 
+    /// The number of the hop in [`fib4`](Self::fib4) that packets with the flow hash `flow` take of a
+    /// [`Route::Multipath`]: always the same, as long as it is there. 0 if there is no such group.
+    #[inline]
+    pub fn member4(&self, group: u32, flow: u32) -> u32 {
+        self.groups4.get(group as usize).map_or(0, |group| group.member(flow))
+    }
+
+    /// As [`member4`](Self::member4), in [`fib6`](Self::fib6).
+    #[inline]
+    pub fn member6(&self, group: u32, flow: u32) -> u32 {
+        self.groups6.get(group as usize).map_or(0, |group| group.member(flow))
+    }
+
+    /// All routes that a [`Route::Multipath`] of [`fib4`](Self::fib4) stands for.
+    pub fn members4(&self, group: u32) -> impl Iterator<Item = &Route<Ipv4Addr>> {
+        members(&self.groups4, &self.fib4, group)
+    }
+
+    /// As [`members4`](Self::members4), of [`fib6`](Self::fib6).
+    pub fn members6(&self, group: u32) -> impl Iterator<Item = &Route<Ipv6Addr>> {
+        members(&self.groups6, &self.fib6, group)
+    }
+
+    /// The number of the hop that packets with the flow hash `flow` take where the look-up found `hop`, both in
+    /// [`fib4`](Self::fib4): another one only if `hop` is a [`Route::Multipath`].
+    #[inline]
+    pub fn settle4(&self, hop: u32, flow: impl FnOnce() -> u32) -> u32 {
+        match self.fib4.hop(hop) {
+            Some(&Route::Multipath { group }) => self.member4(group, flow()),
+            _ => hop,
+        }
+    }
+
+    /// As [`settle4`](Self::settle4), in [`fib6`](Self::fib6).
+    #[inline]
+    pub fn settle6(&self, hop: u32, flow: impl FnOnce() -> u32) -> u32 {
+        match self.fib6.hop(hop) {
+            Some(&Route::Multipath { group }) => self.member6(group, flow()),
+            _ => hop,
+        }
+    }
+
+    /// The route to `destination`; of several next hops the one for packets with the flow hash `flow`.
+    #[inline]
+    pub fn route4(&self, destination: Ipv4Addr, flow: impl FnOnce() -> u32) -> Option<&Route<Ipv4Addr>> {
+        self.fib4.hop(self.settle4(self.fib4.lookup_number(destination), flow))
+    }
+
+    /// As [`route4`](Self::route4).
+    #[inline]
+    pub fn route6(&self, destination: Ipv6Addr, flow: impl FnOnce() -> u32) -> Option<&Route<Ipv6Addr>> {
+        self.fib6.hop(self.settle6(self.fib6.lookup_number(destination), flow))
+    }
+
     /// Whether `address` is our own or the broadcast address of a connected network: never a valid source.
     #[inline]
     pub fn owns4(&self, address: Ipv4Addr) -> bool {
         self.own4.contains(address)
     }
 
+    /// `false` only if [`owns4`](Self::owns4) says so too.
+    #[inline(always)]
+    pub fn may_own4(&self, address: Ipv4Addr) -> bool {
+        self.own4.may_contain(address)
+    }
+
     /// Whether `address` is one of our own, link-local ones excepted: never a valid source.
     #[inline]
     pub fn owns6(&self, address: Ipv6Addr) -> bool {
         self.own6.contains(address)
+    }
+
+    /// `false` only if [`owns6`](Self::owns6) says so too.
+    #[inline(always)]
+    pub fn may_own6(&self, address: Ipv6Addr) -> bool {
+        self.own6.may_contain(address)
     }
 
     /// Counts packets whose interface is not in the table.
@@ -251,4 +334,13 @@ impl Snapshot {
     pub fn counters(&self, index: IfIndex) -> &IfCounters {
         self.interface(index).map_or(&*self.unconfigured, |interface| &*interface.counters)
     }
+}
+
+fn members<'s, A: Address>(
+    groups: &'s [Group],
+    fib: &'s Fib<A, Route<A>>,
+    group: u32,
+) -> impl Iterator<Item = &'s Route<A>> {
+    let hops = groups.get(group as usize).into_iter().flat_map(|group| &group.hops);
+    hops.filter_map(|&number| fib.hop(number.into()))
 }

@@ -5,7 +5,7 @@ use crate::fragment::Identification;
 use crate::limit::{Limiter, Rate};
 use crate::nd::Advertiser;
 use crate::neighbor;
-use crate::path::Announced;
+use crate::path::{Announced, Found};
 use crate::reassembly::{self, Reassembly};
 use crate::snapshot::{LinkId, Snapshot};
 use crate::time::Instant;
@@ -101,6 +101,8 @@ pub struct Stack {
     pub(crate) tagged: (u64, u64),
     pub(crate) reassembly: Reassembly,
     pub(crate) fragments: Identification,
+    /// Of the batch at hand, outside of it nothing.
+    pub(crate) found: Option<Box<Found>>,
 }
 
 impl Stack {
@@ -131,6 +133,7 @@ impl Stack {
             tagged: (0, 0),
             reassembly: Reassembly::new(reassembly),
             fragments: Identification::new(seed.rotate_left(7)),
+            found: Some(Found::new()),
         }
     }
 

@@ -267,7 +267,7 @@ impl Parts {
             }
             core::hint::spin_loop();
         }
-        let used = self.queue.entry(0).ok_or(Violation::UsedIndexRunaway)?;
+        let used = self.queue.entry().ok_or(Violation::UsedIndexRunaway)?;
         self.queue.redeem(used)?;
         if used.len > len + 1 {
             return Err(Violation::UsedLengthBeyondBuffer);

@@ -51,7 +51,7 @@ struct Slot<T> {
     token: Option<T>,
     /// The next free descriptor, or the next of the chain.
     next: u16,
-    /// Of a head: the chain's last descriptor, and how many there are.
+    /// Of a chain's head: its last descriptor, and how many there are. Of any other: itself, and 1.
     last: u16,
     count: u16,
 }
@@ -87,7 +87,7 @@ impl<T> SplitQueue<T> {
     /// Starts disarmed.
     pub(crate) fn new(size: u16, events: Events) -> Option<Self> {
         let rings = Rings::new(size)?;
-        let slots = (1..=size).map(|next| Slot { token: None, next, last: 0, count: 0 }).collect();
+        let slots = (0..size).map(|last| Slot { token: None, next: last + 1, last, count: 1 }).collect();
         let queue = Self {
             rings,
             slots,
@@ -132,10 +132,27 @@ impl<T> SplitQueue<T> {
         self.seen.wrapping_sub(self.consumed)
     }
 
+    /// Lends a buffer of one segment; the device hears of it at the next [`publish`](Self::publish). Gives `token` back if
+    /// no descriptor is free.
+    #[inline]
+    pub(crate) fn lend_one(&mut self, segment: Segment, token: T) -> Result<(), T> {
+        let head = self.free_head;
+        let Some(slot) = self.slots.get_mut(usize::from(head)).filter(|_| self.free != 0) else {
+            return Err(token);
+        };
+        let access = if segment.access == Access::Write { WRITE } else { 0 };
+        self.rings.write_descriptor(head, segment.addr, segment.len, access, 0);
+        slot.token = Some(token);
+        self.free_head = slot.next;
+        self.free -= 1;
+        self.rings.write_avail(self.avail, head);
+        self.avail = self.avail.wrapping_add(1);
+        Ok(())
+    }
+
     /// Lends a buffer (§2.7.13.1, §2.7.13.2); the device hears of it at the next [`publish`](Self::publish). Segments
     /// it reads must precede those it writes. Gives `token` back if there is no segment or fewer free descriptors
     /// than segments.
-    #[inline]
     pub(crate) fn lend(&mut self, segments: impl IntoIterator<Item = Segment>, token: T) -> Result<(), T> {
         let mut segments = segments.into_iter();
         let Some(mut segment) = segments.next() else { return Err(token) };
@@ -171,7 +188,9 @@ impl<T> SplitQueue<T> {
     }
 
     /// Tells the device about everything lent since the last time. Returns whether it must be notified.
-    #[inline]
+    ///
+    /// Once a batch; with its fence it stays a function that can be found in the image.
+    #[inline(never)]
     pub(crate) fn publish(&mut self) -> bool {
         let old = self.published;
         if self.avail == old {
@@ -201,20 +220,21 @@ impl<T> SplitQueue<T> {
         Ok(self.ready())
     }
 
-    /// Reads the `nth` entry that waits, once; `None` from [`ready`](Self::ready) on.
+    /// Reads the oldest entry that waits, once.
     #[inline]
-    pub(crate) fn entry(&self, nth: u16) -> Option<Used> {
-        if nth >= self.ready() {
+    pub(crate) fn entry(&self) -> Option<Used> {
+        if self.ready() == 0 {
             return None;
         }
-        let (id, len) = self.rings.read_used(self.consumed.wrapping_add(nth));
+        let (id, len) = self.rings.read_used(self.consumed);
         Some(Used { id, len })
     }
 
-    /// What `used` seems to give back, to prefetch.
+    /// What the `nth` entry that waits seems to give back, to prefetch; anything from [`ready`](Self::ready) on.
     #[inline]
-    pub(crate) fn peek(&self, used: Used) -> Option<&T> {
-        self.slots.get(used.id as usize)?.token.as_ref()
+    pub(crate) fn peek(&self, nth: u16) -> Option<&T> {
+        let (id, _) = self.rings.read_used(self.consumed.wrapping_add(nth));
+        self.slots.get(id as usize)?.token.as_ref()
     }
 
     /// Takes back what the oldest entry that waits returns; `used` is that entry.
@@ -223,16 +243,26 @@ impl<T> SplitQueue<T> {
         let head = used.id as usize;
         let slot = self.slots.get_mut(head).ok_or(Violation::UsedIdOutOfRange)?;
         let token = slot.token.take().ok_or(Violation::UsedIdNotLent)?;
-        let (last, count) = (usize::from(slot.last), slot.count);
-        if last == head {
+        if slot.count == 1 {
             slot.next = self.free_head;
-        } else if let Some(last) = self.slots.get_mut(last) {
-            last.next = self.free_head;
+            self.free += 1;
+        } else {
+            self.free_chain(head);
         }
         self.free_head = head as u16;
-        self.free += count;
         self.consumed = self.consumed.wrapping_add(1);
         Ok(token)
+    }
+
+    /// Puts what the chain of `head` took in front of the free list, but for the list's head.
+    #[cold]
+    fn free_chain(&mut self, head: usize) {
+        let Some(slot) = self.slots.get_mut(head) else { return };
+        let last = usize::from(core::mem::replace(&mut slot.last, head as u16));
+        self.free += core::mem::replace(&mut slot.count, 1);
+        if let Some(last) = self.slots.get_mut(last) {
+            last.next = self.free_head;
+        }
     }
 
     /// Asks for no interrupts.

@@ -242,7 +242,7 @@ impl Queues<'_> {
             mark,
             self.features.offers,
         );
-        Ok(Halves { receiver, transmitter, events: Events { receive, transmit, target } })
+        Ok(Halves { receiver, transmitter, events: Events { receive, transmit, target, notifications: 0 } })
     }
 
     fn channel(&self, target: &Source) -> Result<Channel, Error> {

@@ -27,6 +27,8 @@ pub(crate) struct Events {
     /// `None`: the same for both directions.
     pub(crate) transmit: Option<Channel>,
     pub(crate) target: Source,
+    /// Notifications of packets and buffers sent.
+    pub(crate) notifications: u64,
 }
 
 /// An interrupt source, given back on drop.
@@ -84,7 +86,13 @@ impl Halves {
 }
 
 impl Events {
-    fn notify_transmit(&self) {
+    fn notify_receive(&mut self) {
+        self.notifications += 1;
+        self.receive.notify();
+    }
+
+    fn notify_transmit(&mut self) {
+        self.notifications += 1;
         self.transmit.as_ref().unwrap_or(&self.receive).notify();
     }
 
@@ -101,7 +109,7 @@ impl Queue for Pair {
         self.step(pool, |halves, pool| {
             let (more, notify) = halves.receiver.receive(pool, into)?;
             if notify {
-                halves.events.receive.notify();
+                halves.events.notify_receive();
             }
             if halves.transmitter.is_crowded() {
                 let _ = halves.transmitter.reap(pool)?;
@@ -124,7 +132,7 @@ impl Queue for Pair {
         let more = self.step(pool, |halves, pool| {
             let more = halves.transmitter.reap(pool)?;
             if halves.receiver.refill(pool) {
-                halves.events.receive.notify();
+                halves.events.notify_receive();
             }
             Ok(more)
         })?;
@@ -132,6 +140,10 @@ impl Queue for Pair {
             self.halves.events.unmask();
         }
         Ok(more)
+    }
+
+    fn notifications(&self) -> u64 {
+        self.halves.events.notifications
     }
 
     /// Nothing: an event masks its own port.

@@ -4,7 +4,6 @@
 
 mod devices;
 
-use arrayvec::ArrayVec;
 use devices::{Ends, Kind, SOURCE};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +19,7 @@ use weir_netif::{Arena, BATCH, BUFFER, Totals};
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::cpu::{claim, claim_any};
-use weir_sync::{CpuId, Softint, ring};
+use weir_sync::{CpuId, Softint};
 
 const FOR: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 5;
@@ -64,17 +63,16 @@ fn steering() {
 /// Each figure's rounds alternate, so that what disturbs one disturbs the other.
 fn handing_over(gigahertz: f64) {
     println!("handing a packet to the CPU that transmits it, cycles a packet over both CPUs");
-    println!("  {:<6} {:>10} {:>10} {:>10} {:>10}", "batch", "stays", "handed", "costs", "bare ring");
+    println!("  {:<6} {:>10} {:>10} {:>10}", "batch", "stays", "handed", "costs");
     for batch in [1, 8, BATCH] {
-        let (mut stays, mut handed, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut stays, mut handed) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             stays.push(path(2, batch) * gigahertz);
             handed.push(path(1, batch) * gigahertz);
-            bare.push(bare_ring(batch) * gigahertz);
         }
         let (stays, handed) = (median(&mut stays), median(&mut handed));
         let costs = handed - stays;
-        println!("  {batch:<6} {stays:>10.0} {handed:>10.0} {costs:>10.0} {:>10.1}", median(&mut bare));
+        println!("  {batch:<6} {stays:>10.0} {handed:>10.0} {costs:>10.0}");
     }
 }
 
@@ -144,43 +142,6 @@ fn work_done(ends: &Ends, cx: &Softint) -> u64 {
         true => ends.sent_by_boot.load(Ordering::Relaxed),
         false => ends.made.load(Ordering::Relaxed),
     }
-}
-
-/// Nanoseconds a word from thread to thread through a ring, `batch` at a time; both ends' work overlaps.
-fn bare_ring(batch: usize) -> f64 {
-    const WORDS: u64 = 4_000_000;
-    let (mut producer, mut consumer) = ring::new::<u64>(1024);
-    let start = Barrier::new(2);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            start.wait();
-            let mut words = ArrayVec::<u64, BATCH>::new();
-            let mut next = 0;
-            while next < WORDS || !words.is_empty() {
-                while words.len() < batch && next < WORDS {
-                    words.push(next);
-                    next += 1;
-                }
-                if producer.push_many(&mut words) == 0 {
-                    core::hint::spin_loop();
-                }
-            }
-        });
-        start.wait();
-        let began = Clock::now();
-        let (mut words, mut expected) = (ArrayVec::<u64, BATCH>::new(), 0);
-        while expected < WORDS {
-            consumer.pop_many(&mut words);
-            if words.is_empty() {
-                core::hint::spin_loop();
-            }
-            for word in words.drain(..) {
-                assert_eq!(word, expected);
-                expected += 1;
-            }
-        }
-        began.elapsed().as_nanos() as f64 / WORDS as f64
-    })
 }
 
 struct Rig {
@@ -265,9 +226,9 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The processor's nominal rate; its time-stamp counter runs at that.
+/// The time-stamp counter's rate: Linux derives BogoMIPS from it, twice it.
 fn gigahertz() -> f64 {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = info.lines().find(|line| line.starts_with("cpu MHz")).and_then(|line| line.split(':').nth(1));
-    line.and_then(|mhz| mhz.trim().parse::<f64>().ok()).unwrap_or(1000.0) / 1000.0
+    let line = info.lines().find(|line| line.starts_with("bogomips")).and_then(|line| line.split(':').nth(1));
+    line.and_then(|mips| mips.trim().parse::<f64>().ok()).expect("BogoMIPS in /proc/cpuinfo") / 2000.0
 }

@@ -101,10 +101,13 @@ fn summary(config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "interface  {}", describe(config, interface));
     }
-    let gateways =
-        config.routes.iter().filter(|route| matches!(route.target, Target::Gateway { .. })).count();
-    let rejects = config.routes.len() - gateways;
-    let _ = writeln!(text, "routes     {gateways} by a gateway, {rejects} rejecting");
+    let count = |forwards: bool| -> usize {
+        let alike =
+            config.routes.iter().filter(|route| matches!(route.target, Target::Forward(_)) == forwards);
+        alike.map(|route| route.to.len()).sum()
+    };
+    let (forwarding, rejecting) = (count(true), count(false));
+    let _ = writeln!(text, "routes     {forwarding} forwarding, {rejecting} rejecting");
     text
 }
 

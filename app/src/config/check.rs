@@ -1,4 +1,4 @@
-//! What sections say about each other: devices, addresses and networks used twice, routes that lead nowhere.
+//! What sections say about each other: devices, addresses and networks used twice; routes in [`super::gateways`].
 //! Turns a [`Draft`] into a [`Config`]. Disabled interfaces obey the same rules, so that enabling one cannot
 //! fail.
 
@@ -14,12 +14,12 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::errors::{Finding, Path, Report, quoted};
-use super::read::{AddressDraft, Draft, InterfaceDraft, RouteDraft, TargetDraft};
-use super::types::{Attachment, Config, Interface, Route, Target};
+use super::gateways::Gateways;
+use super::read::{AddressDraft, Draft, InterfaceDraft};
+use super::types::{Attachment, Config, Interface};
 use super::{MAX_DEVICES, keys, value};
 
 static INTERFACES: Path = Path::Key(&Path::Root, "interface");
-static ROUTES: Path = Path::Key(&Path::Root, "route");
 
 /// RFC 8200 §5: "IPv6 requires that every link in the Internet have an MTU of 1280 octets or greater."
 const IPV6_MIN_MTU: u16 = 1280;
@@ -44,7 +44,7 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
         links: &links,
         certain: complete && apart,
     };
-    let routes = check_routes(draft.routes, &gateways, report);
+    let routes = gateways.check(draft.routes, report);
 
     let interfaces = draft.interfaces.into_iter().zip(parents);
     let interfaces: Option<Vec<Interface>> =
@@ -200,12 +200,12 @@ fn check_advertisement(interface: &InterfaceDraft, report: &mut Report) {
 
 /// An address and, if it is link-local, the link that makes it unique (RFC 4291 §2.5.6): an interface's
 /// place.
-type Scoped = (IpAddr, Option<usize>);
+pub(super) type Scoped = (IpAddr, Option<usize>);
 
 /// Owner and place of each address.
-type Addresses<'a> = BTreeMap<Scoped, (&'a InterfaceDraft, &'a AddressDraft)>;
+pub(super) type Addresses<'a> = BTreeMap<Scoped, (&'a InterfaceDraft, &'a AddressDraft)>;
 
-fn scoped(address: IpAddr, interface: usize) -> Scoped {
+pub(super) fn scoped(address: IpAddr, interface: usize) -> Scoped {
     (address, is_link_local(address).then_some(interface))
 }
 
@@ -232,9 +232,9 @@ fn check_addresses<'a>(interfaces: &'a [InterfaceDraft], report: &mut Report) ->
 }
 
 /// A connected network and its interface's place; what it contains belongs to the same interface.
-struct Link {
-    net: IpNet,
-    interface: usize,
+pub(super) struct Link {
+    pub(super) net: IpNet,
+    pub(super) interface: usize,
 }
 
 /// The connected networks in order, none within another, and whether those of different interfaces are apart.
@@ -285,151 +285,6 @@ fn report_overlap(
     report.add(finding.related(first.1.span.clone(), "the other network"));
 }
 
-/// The routes, unless one is incomplete.
-fn check_routes(drafts: Vec<RouteDraft>, gateways: &Gateways, report: &mut Report) -> Option<Vec<Route>> {
-    let addresses = gateways.addresses.values();
-    let connected: BTreeMap<IpNet, _> = addresses.rev().map(|owner| (owner.1.net.trunc(), owner)).collect();
-    let mut given: BTreeMap<(IpNet, u32), Range<usize>> = BTreeMap::new();
-    let mut routes = Vec::with_capacity(drafts.len());
-    let mut complete = true;
-    for draft in drafts {
-        let path = Path::Index(&ROUTES, draft.index);
-        if let Some(to) = &draft.to {
-            let net = *to.get_ref();
-            if let Some((interface, address)) = connected.get(&net) {
-                let name = &interface.name;
-                let message =
-                    format!("{net} is the network of interface {name}: the route would never be used");
-                let finding = Finding::at(to.span(), path.key("to"), message);
-                report.add(finding.related(address.span.clone(), "the interface's address"));
-            }
-            match given.entry((net, draft.metric)) {
-                Entry::Vacant(entry) => drop(entry.insert(to.span())),
-                Entry::Occupied(entry) => {
-                    let message = format!("there is a route to {net} with metric {} already", draft.metric);
-                    let finding = Finding::at(to.span(), path.key("to"), message);
-                    let finding = finding.related(entry.get().clone(), "first given here");
-                    report.add(finding.help("give one of them another metric: the lowest wins"));
-                }
-            }
-        }
-        let target = draft.target.and_then(|target| match target {
-            TargetDraft::Reject(reject) => Some(Target::Reject(reject)),
-            TargetDraft::Gateway { via, interface } => {
-                gateways.resolve(&path, draft.to.as_ref(), &via, interface.as_ref(), report)
-            }
-        });
-        match (draft.to, target) {
-            (Some(to), Some(target)) => {
-                routes.push(Route { to: to.into_inner(), target, metric: draft.metric });
-            }
-            _ => complete = false,
-        }
-    }
-    complete.then_some(routes)
-}
-
-/// What the next routers of routes are checked against.
-struct Gateways<'a> {
-    interfaces: &'a [InterfaceDraft],
-    /// The interfaces' places by name.
-    names: BTreeMap<&'a str, usize>,
-    addresses: &'a Addresses<'a>,
-    links: &'a [Link],
-    /// Whether addresses and links are all there and without conflict: else a gateway that seems off its
-    /// link may be right.
-    certain: bool,
-}
-
-impl Gateways<'_> {
-    /// The gateway with its interface; `None` after a report.
-    fn resolve(
-        &self,
-        route: &Path,
-        to: Option<&Spanned<IpNet>>,
-        via: &Spanned<IpAddr>,
-        interface: Option<&Spanned<String>>,
-        report: &mut Report,
-    ) -> Option<Target> {
-        let address = *via.get_ref();
-        let bad_via = |message| Finding::at(via.span(), route.key("via"), message);
-        if let Some(to) = to.filter(|to| to.get_ref().addr().is_ipv4() != address.is_ipv4()) {
-            let (net, family) = (to.get_ref(), if address.is_ipv4() { "IPv6" } else { "IPv4" });
-            let message =
-                format!("{address} cannot be the next router to {net}, expected an {family} address");
-            report.add(bad_via(message));
-            return None;
-        }
-        let named = match interface {
-            Some(name) => Some((name, self.named(route, name, report)?)),
-            None => None,
-        };
-        let index = match named {
-            Some((_, index)) if is_link_local(address) => index,
-            None if is_link_local(address) => {
-                let message = format!("{address} is link-local, expected the interface to reach it by");
-                report.add(bad_via(message).help("name it with interface = \"NAME\""));
-                return None;
-            }
-            _ => self.link_of(address, &bad_via, report)?,
-        };
-        if let Some((owner, own)) = self.addresses.get(&scoped(address, index)) {
-            let message = format!("{address} is this router's own address, on interface {}", owner.name);
-            report.add(bad_via(message).related(own.span.clone(), "given here"));
-            return None;
-        }
-        if let Some((name, other)) = named.filter(|&(_, other)| other != index && self.certain) {
-            let (found, right) = (&self.interfaces[other].name, &self.interfaces[index].name);
-            let message =
-                format!("found {}, but {address} is on the network of interface {right}", quoted(found));
-            let finding = Finding::at(name.span(), route.key("interface"), message);
-            report.add(finding.help(format!("write interface = \"{right}\", or leave it out")));
-            return None;
-        }
-        Some(Target::Gateway { via: address, interface: index })
-    }
-
-    /// The place of the interface whose network has `address`.
-    fn link_of(
-        &self,
-        address: IpAddr,
-        bad_via: &dyn Fn(String) -> Finding,
-        report: &mut Report,
-    ) -> Option<usize> {
-        let after = self.links.partition_point(|link| link.net.network() <= address);
-        let Some(link) = self.links[..after].last().filter(|link| link.net.contains(&address)) else {
-            if self.certain {
-                let message =
-                    format!("{address} is on no interface's network, expected a neighbour's address");
-                report.add(bad_via(message));
-            }
-            return None;
-        };
-        let within = IpNet::new_assert(address, link.net.prefix_len());
-        if let Some(kind) = value::no_host_within(&within) {
-            report.add(bad_via(format!("{within} is {kind}, expected a router's address")));
-            return None;
-        }
-        Some(link.interface)
-    }
-
-    /// The place of the interface a route names.
-    fn named(&self, route: &Path, name: &Spanned<String>, report: &mut Report) -> Option<usize> {
-        let found = name.get_ref().as_str();
-        if let Some(&index) = self.names.get(found) {
-            return Some(index);
-        }
-        let message = format!("found {}, expected the name of an interface", quoted(found));
-        let finding = Finding::at(name.span(), route.key("interface"), message);
-        let names = self.names.keys().copied();
-        report.add(match keys::nearest(found, names.clone()) {
-            Some(name) => finding.help(value::did_you_mean(&quoted(name))),
-            None => finding.help(format!("there are {}", names.collect::<Vec<_>>().join(", "))),
-        });
-        None
-    }
-}
-
 fn address_finding(
     interface: &InterfaceDraft,
     address: &AddressDraft,
@@ -442,6 +297,6 @@ fn address_finding(
 
 /// fe80::/10 (RFC 4291 §2.5.6). IPv4's 169.254.0.0/16 gets no special treatment: it is configured by hand
 /// here.
-fn is_link_local(address: IpAddr) -> bool {
+pub(super) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

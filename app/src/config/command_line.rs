@@ -16,7 +16,7 @@ pub const NAME: &str = "command line";
 /// How a router with one interface is written, for who wrote none of it.
 pub const EXAMPLE: &str = "weir.interface.lan.match.port=0 weir.interface.lan.addresses=10.0.0.1/24";
 
-const NUMBERS: [&str; 4] = ["mtu", "port", "metric", "vlan"];
+const NUMBERS: [&str; 5] = ["mtu", "port", "metric", "vlan", "weight"];
 const SWITCHES: [&str; 2] = ["router-advertisement", "enabled"];
 const LISTS: [&str; 1] = ["addresses"];
 

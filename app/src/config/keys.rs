@@ -42,7 +42,13 @@ pub(super) const ROUTE: &[Key] = &[
     key("metric", &["preference", "distance", "priority"]),
 ];
 
-/// Every section with where its keys stand in the file.
+pub(super) const NEXT_HOP: &[Key] = &[
+    key("address", &["via", "gateway", "gw", "next-hop", "nexthop"]),
+    key("interface", &["dev", "device", "if", "oif"]),
+    key("weight", &["metric", "share", "ratio"]),
+];
+
+/// Every section with where its keys stand in the file, but for next hops: what they are called means something else elsewhere.
 pub(super) const SECTIONS: [(&[Key], &str); 4] = [
     (ROOT, "at the top of the file, before the first [section]"),
     (INTERFACE, "in an [interface.NAME] section"),

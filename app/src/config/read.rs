@@ -4,7 +4,6 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::net::IpAddr;
 use core::ops::Range;
 
 use ipnet::IpNet;
@@ -13,9 +12,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::errors::{Finding, Path, Report, quoted};
 use super::keys::{self, Key};
-use super::types::{Match, Reject, ReversePathFilter, Steering};
+use super::routes::{self, RouteDraft};
+use super::types::{Match, ReversePathFilter, Steering};
 use super::value::{self, Parsed, Problem};
-use super::{MAX_ADDRESSES, MAX_INTERFACES, MAX_ROUTES};
+use super::{MAX_ADDRESSES, MAX_INTERFACES};
 
 /// A configuration as far as it could be read. What is missing in it has been reported.
 pub(super) struct Draft {
@@ -52,19 +52,6 @@ pub(super) struct AddressDraft {
     pub(super) span: Range<usize>,
 }
 
-pub(super) struct RouteDraft {
-    /// Place among the routes in the file.
-    pub(super) index: usize,
-    pub(super) to: Option<Spanned<IpNet>>,
-    pub(super) target: Option<TargetDraft>,
-    pub(super) metric: u32,
-}
-
-pub(super) enum TargetDraft {
-    Gateway { via: Spanned<IpAddr>, interface: Option<Spanned<String>> },
-    Reject(Reject),
-}
-
 pub(super) fn read(root: &DeTable, report: &mut Report) -> Draft {
     let root = Section { path: &Path::Root, span: 0..0, table: root };
     root.report_unknown(keys::ROOT, report);
@@ -72,7 +59,7 @@ pub(super) fn read(root: &DeTable, report: &mut Report) -> Draft {
         hostname: root.read("hostname", report, value::hostname).map(Spanned::into_inner),
         steering: root.read("steering", report, value::steering).map(Spanned::into_inner).unwrap_or_default(),
         interfaces: read_interfaces(&root, report),
-        routes: read_routes(&root, report),
+        routes: routes::read(&root, report),
     }
 }
 
@@ -249,92 +236,16 @@ fn read_addresses(interface: &Section, report: &mut Report) -> (Vec<AddressDraft
     (addresses, complete)
 }
 
-fn read_routes(root: &Section, report: &mut Report) -> Vec<RouteDraft> {
-    let path = root.path.key("route");
-    let Some(value) = root.table.get("route") else {
-        return Vec::new();
-    };
-    let DeValue::Array(array) = value.get_ref() else {
-        let problem = Problem::expected(value.get_ref(), "a section for each route");
-        add(report, value.span(), &path, problem.help("write [[route]], in double brackets"));
-        return Vec::new();
-    };
-    if let Some(value) = array.get(MAX_ROUTES) {
-        let message = format!("found {} routes, expected at most {MAX_ROUTES}", array.len());
-        report.add(Finding::at(value.span(), &path, message));
-    }
-    let entries = array.iter().enumerate().take(MAX_ROUTES);
-    entries
-        .filter_map(|(index, value)| read_route(&Path::Index(&path, index), index, value, report))
-        .collect()
-}
-
-fn read_route(
-    path: &Path,
-    index: usize,
-    value: &Spanned<DeValue>,
-    report: &mut Report,
-) -> Option<RouteDraft> {
-    let DeValue::Table(table) = value.get_ref() else {
-        let problem = Problem::expected(value.get_ref(), "a route's section");
-        add(report, value.span(), path, problem.help("write [[route]] and the route's keys below it"));
-        return None;
-    };
-    let section = Section { path, span: value.span(), table };
-    section.report_unknown(keys::ROUTE, report);
-    let to = section.read("to", report, value::destination);
-    if !section.intends("to", keys::ROUTE) {
-        let message = "missing, expected the destination network";
-        report.add(
-            Finding::at(value.span(), path.key("to"), message)
-                .help("the default route is to = \"0.0.0.0/0\""),
-        );
-    }
-    let target = read_target(&section, report);
-    let metric = section.read("metric", report, value::metric).map_or(0, Spanned::into_inner);
-    Some(RouteDraft { index, to, target, metric })
-}
-
-fn read_target(route: &Section, report: &mut Report) -> Option<TargetDraft> {
-    const EXPECTED: &str = "expected via or reject";
-    let via = route.read("via", report, value::gateway);
-    let reject = route.read("reject", report, value::reject);
-    let interface = route
-        .read("interface", report, |value| value::string(value, "an interface's name").map(str::to_string));
-    match (route.intends("via", keys::ROUTE), route.intends("reject", keys::ROUTE)) {
-        (true, true) => {
-            let message = format!("found both via and reject, {EXPECTED}");
-            report.add(Finding::at(route.span.clone(), route.path, message));
-            None
-        }
-        (false, false) => {
-            let message = format!("found neither, {EXPECTED}");
-            let help =
-                "write via = \"192.0.2.254\" to forward, or reject = \"unreachable\" to turn packets away";
-            report.add(Finding::at(route.span.clone(), route.path, message).help(help));
-            None
-        }
-        (true, false) => via.map(|via| TargetDraft::Gateway { via, interface }),
-        (false, true) => {
-            if let Some(interface) = interface {
-                let message = "found an interface beside reject, expected it only beside via";
-                report.add(Finding::at(interface.span(), route.path.key("interface"), message));
-            }
-            reject.map(|reject| TargetDraft::Reject(reject.into_inner()))
-        }
-    }
-}
-
 /// One table of the file.
-struct Section<'a, 'i> {
-    path: &'a Path<'a>,
-    span: Range<usize>,
-    table: &'a DeTable<'i>,
+pub(super) struct Section<'a, 'i> {
+    pub(super) path: &'a Path<'a>,
+    pub(super) span: Range<usize>,
+    pub(super) table: &'a DeTable<'i>,
 }
 
 impl Section<'_, '_> {
     /// The value of `key`; `None` if it is absent, or wrong and reported.
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         key: &str,
         report: &mut Report,
@@ -351,7 +262,7 @@ impl Section<'_, '_> {
     }
 
     /// Whether `key` is there, if misspelt: then it is reported as unknown and not missing as well.
-    fn intends(&self, key: &str, known: &[Key]) -> bool {
+    pub(super) fn intends(&self, key: &str, known: &[Key]) -> bool {
         self.table.contains_key(key)
             || self.table.keys().any(|found| {
                 !known.iter().any(|key| key.name == found.get_ref())
@@ -359,7 +270,7 @@ impl Section<'_, '_> {
             })
     }
 
-    fn report_unknown(&self, known: &[Key], report: &mut Report) {
+    pub(super) fn report_unknown(&self, known: &[Key], report: &mut Report) {
         for (key, value) in self.table {
             let name: &str = key.get_ref();
             if known.iter().any(|key| key.name == name) {
@@ -393,7 +304,7 @@ impl Section<'_, '_> {
     }
 }
 
-fn add(report: &mut Report, span: Range<usize>, path: &Path, problem: Problem) {
+pub(super) fn add(report: &mut Report, span: Range<usize>, path: &Path, problem: Problem) {
     let finding = Finding::at(span, path, problem.message);
     report.add(match problem.help {
         Some(help) => finding.help(help),

@@ -15,6 +15,7 @@ mod manual;
 mod properties;
 mod reading;
 mod reports;
+mod routes;
 mod rules;
 mod values;
 mod vlans;

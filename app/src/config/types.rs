@@ -17,7 +17,8 @@ pub struct Config {
     pub steering: Steering,
     /// In the order of the text; at least one, at most [`MAX_INTERFACES`](super::MAX_INTERFACES).
     pub interfaces: Vec<Interface>,
-    /// In the order of the text, at most [`MAX_ROUTES`](super::MAX_ROUTES); prefix and metric together are unique.
+    /// In the order of the text, with at most [`MAX_ROUTES`](super::MAX_ROUTES) destinations; prefix and metric together are
+    /// unique.
     pub routes: Vec<Route>,
 }
 
@@ -87,29 +88,37 @@ pub enum ReversePathFilter {
     Loose,
 }
 
-/// One static route.
+/// Static routes that are alike but for their destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Destination; host bits are zero.
-    pub to: IpNet,
-    /// What becomes of packets to it.
+    /// Destinations, at least one; host bits are zero.
+    pub to: Vec<IpNet>,
+    /// What becomes of packets to them.
     pub target: Target,
     /// Of routes with the same prefix the lowest metric wins; 0 unless given.
     pub metric: u32,
 }
 
 /// Where a route leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// To the next router, of the same family as the route's prefix.
-    Gateway {
-        /// The next router: on a network of `interface`, never an address of our own.
-        via: IpAddr,
-        /// Index into [`Config::interfaces`].
-        interface: usize,
-    },
+    /// On, by one of these; at least one, at most [`MAX_NEXT_HOPS`](super::MAX_NEXT_HOPS), none twice.
+    Forward(Vec<NextHop>),
     /// Nowhere.
     Reject(Reject),
+}
+
+/// Where a packet is sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// The next router: of the same family as the destination, never an address of our own. `None`: the hosts on the link of
+    /// `interface` themselves.
+    pub via: Option<IpAddr>,
+    /// Index into [`Config::interfaces`]: who has `via` on one of its networks, or as link-local neighbour. `None`: other
+    /// routes lead to `via`.
+    pub interface: Option<usize>,
+    /// What share of the flows it gets, in proportion to the others' weights; 1 unless given.
+    pub weight: u8,
 }
 
 /// How a packet is turned away.

@@ -109,6 +109,10 @@ pub(super) fn metric(value: &DeValue) -> Parsed<u32> {
     number(value, 0, u32::MAX, "a number")
 }
 
+pub(super) fn weight(value: &DeValue) -> Parsed<u8> {
+    number(value, 1, u8::MAX.into(), "a weight").map(|weight| weight as u8)
+}
+
 pub(super) fn reverse_path_filter(value: &DeValue) -> Parsed<ReversePathFilter> {
     use ReversePathFilter::{Loose, Off, Strict};
     one_of(value, &[("off", Off), ("strict", Strict), ("loose", Loose)])

@@ -135,7 +135,7 @@ impl<'a> Volume<'a> {
     fn read_file(&mut self, name: &str, limit: usize) -> Result<Vec<u8>, Missing> {
         let (first, len) = self.find(name)?;
         if len as usize > limit {
-            return Err(Missing::Broken(format!("{name} takes {len} bytes; {limit} are the most")));
+            return Err(Missing::Broken(format!("{name} takes {len} bytes, and there is room for {limit}")));
         }
         let mut content = Vec::new();
         let no_memory = |_| Missing::Broken(format!("no memory for its {len} bytes: give the machine more"));

@@ -149,7 +149,7 @@ fn says_what_is_broken() {
 #[test]
 fn says_of_a_file_that_it_is_too_large_or_a_folder() {
     let bytes = volume(FatType::Fat16, 4 << 20, 512, &[(FILE, &text(LIMIT + 1))]);
-    let large = Missing::Broken("weir.toml takes 1048577 bytes; 1048576 are the most".into());
+    let large = Missing::Broken("weir.toml takes 1048577 bytes, and there is room for 1048576".into());
     assert_eq!(whole(bytes).unwrap_err(), large);
     let mut bytes = volume(FatType::Fat16, 4 << 20, 512, &[]);
     let system = FileSystem::new(Cursor::new(&mut bytes), FsOptions::new()).unwrap();

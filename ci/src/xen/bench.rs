@@ -10,7 +10,7 @@ use super::dom0::Dom0;
 use super::flood::frame_bytes;
 use super::guest::{Guest, Hosts, Plan, TOOLSTACK};
 use super::traffic::{self, Bulk};
-use crate::bench::{median, name};
+use crate::bench::median;
 use crate::router::Image;
 
 /// What to measure.
@@ -63,13 +63,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         options.cpus, options.rounds, options.seconds
     );
     for image in &options.images {
-        let hosts = Hosts::make(&mut dom0, name(*image))?;
-        let mut plan = Plan::new(*image, name(*image));
+        let hosts = Hosts::make(&mut dom0, image.name())?;
+        let mut plan = Plan::new(*image, image.name());
         plan.cpus = options.cpus;
         plan.memory_mib = options.memory_mib.unwrap_or(plan.memory_mib);
         let guest = Guest::create(&mut dom0, &plan, &hosts)?;
         let (seconds, _) = guest.ready(&mut dom0)?;
-        println!("{}: {} MiB, ready {seconds:.1} s after its start", name(*image), plan.memory_mib);
+        println!("{}: {} MiB, ready {seconds:.1} s after its start", image.name(), plan.memory_mib);
         for port in 0..2 {
             guest.connected(&mut dom0, port, TOOLSTACK)?;
         }
@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         dom0.check(&format!("xl pause {}", guest.id), TOOLSTACK)?;
         guests.push(guest);
     }
-    let heads: String = options.images.iter().map(|image| format!("{:>10}", name(*image))).collect();
+    let heads: String = options.images.iter().map(|image| format!("{:>10}", image.name())).collect();
     println!("\n{:<44}{heads}  ratio", "");
     for load in LOADS {
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); guests.len()];

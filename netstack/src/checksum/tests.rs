@@ -171,6 +171,17 @@ fn split(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
 
 proptest! {
     #[test]
+    fn the_sum_of_twenty_bytes_is_their_sum(bytes: [u8; 20], heavy: bool) {
+        let bytes = if heavy { bytes.map(|byte| byte | 0xfe) } else { bytes };
+        let (words, _) = bytes.as_chunks::<8>();
+        let last = u32::from_ne_bytes(*bytes.last_chunk().unwrap());
+        let sum = sum20(u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1]), last);
+        prop_assert_eq!(sum.to_ne_bytes(), (!internet(&bytes)).to_be_bytes());
+    }
+}
+
+proptest! {
+    #[test]
     fn sums_as_the_text_of_the_rfc(bytes: Vec<u8>) {
         let mut sum = Sum::new();
         sum.add(&bytes);

@@ -16,6 +16,9 @@ const MANY: usize = 4096;
 /// Leading bits that the table in front of a small one has.
 pub(super) const SMALL: u8 = 12;
 
+/// Nodes up to which a table that stays as it is has blocks instead: 128 KiB at most.
+const BLOCKS: usize = 512;
+
 /// Hops, with the one that is none, that sixteen bits can number.
 const NARROW: usize = 1 << 16;
 
@@ -174,29 +177,27 @@ impl<B: Bits> Built<B> {
         });
         let room = |used: usize| used + spare(used);
         let places = room(self.leaves.len());
+        // With the one that is none.
+        let numbered = hops.len() + 1;
         Fib {
             direct: direct.map(AtomicU32::new).collect(),
             direct_bits: self.direct_bits,
             nodes: filled(nodes, room(self.nodes.len()), Node::default),
-            leaves: match room(self.hops()) {
+            leaves: match room(numbered) {
                 0..=NARROW => {
                     let leaves = leaves.map(|hop| AtomicU16::new(hop as u16));
                     Leaves::Narrow(filled(leaves, places, AtomicU16::default))
                 }
                 _ => Leaves::Wide(filled(leaves.map(AtomicU32::new), places, AtomicU32::default)),
             },
+            blocks: Box::default(),
             hops: filled(
                 core::iter::once(Once::new()).chain(hops.into_iter().map(Once::initialized)),
-                room(self.hops()),
+                room(numbered),
                 Once::new,
             ),
             family: core::marker::PhantomData,
         }
-    }
-
-    /// Hops, with the one that is none.
-    fn hops(&self) -> usize {
-        self.routes.iter().map(|route| route.hop as usize + 1).max().unwrap_or(1)
     }
 }
 
@@ -229,14 +230,18 @@ impl<R: Ord> Numbers<R> {
     }
 }
 
-/// Sorts `routes` behind [`ROOT`], drops all but the first with the same prefix, and numbers their hops.
+/// Sorts `routes` behind [`ROOT`], drops all but the first with the same prefix, and numbers `hops` first and then theirs.
 pub(super) fn sorted<A: Address, R: Ord>(
+    hops: Vec<R>,
     mut routes: Vec<(Prefix<A>, R)>,
 ) -> (Vec<Kept<A::Bits>>, Numbers<R>) {
     // Stable: equal prefixes stay in order. A prefix comes before those within it.
     routes.sort_by_key(|(prefix, _)| (prefix.first(), prefix.len()));
     routes.dedup_by_key(|(prefix, _)| *prefix);
     let mut numbers = Numbers(BTreeMap::new());
+    for hop in hops {
+        numbers.number(hop);
+    }
     let kept = routes.into_iter().map(|(prefix, hop)| Kept {
         bits: prefix.first().bits(),
         len: prefix.len(),
@@ -250,10 +255,24 @@ pub(super) fn sorted<A: Address, R: Ord>(
 }
 
 /// A table that nobody will change.
-pub(super) fn fixed<A: Address, R: Ord>(routes: Vec<(Prefix<A>, R)>) -> Fib<A, R> {
-    let (kept, numbers) = sorted(routes);
+pub(super) fn fixed<A: Address, R: Ord>(hops: Vec<R>, routes: Vec<(Prefix<A>, R)>) -> Fib<A, R> {
+    let (kept, numbers) = sorted(hops, routes);
     let mut hops: Vec<(R, u32)> = numbers.0.into_iter().collect();
     hops.sort_by_key(|(_, number)| *number);
     let direct_bits = direct_bits(kept.len());
-    Built::new(kept, direct_bits).fib(hops.into_iter().map(|(hop, _)| hop).collect(), |_| 0)
+    let fib = Built::new(kept, direct_bits).fib(hops.into_iter().map(|(hop, _)| hop).collect(), |_| 0);
+    if fib.nodes.len() <= BLOCKS { unfolded(fib) } else { fib }
+}
+
+/// The same table with a block in the place of each node.
+fn unfolded<A: Address, R>(fib: Fib<A, R>) -> Fib<A, R> {
+    let block = |node: &Node| {
+        let fields = node.fields();
+        core::array::from_fn(|value| match fields.follow(value) {
+            (true, node) => node | NODE,
+            (false, leaf) => fib.leaves.get(leaf).unwrap_or(NO_HOP),
+        })
+    };
+    let blocks = fib.nodes.iter().map(block).collect();
+    Fib { blocks, nodes: Box::default(), leaves: Leaves::Narrow(Box::default()), ..fib }
 }

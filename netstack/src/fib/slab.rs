@@ -32,6 +32,8 @@ pub(super) struct Slab {
     gone: Vec<Run>,
     /// Runs that readers find until the change at hand is stored.
     doomed: Vec<Run>,
+    #[cfg(test)]
+    pub(super) retired: u64,
 }
 
 impl Slab {
@@ -44,6 +46,8 @@ impl Slab {
             waiting: VecDeque::new(),
             gone: Vec::new(),
             doomed: Vec::new(),
+            #[cfg(test)]
+            retired: 0,
         }
     }
 
@@ -87,6 +91,10 @@ impl Slab {
     pub(super) fn retire(&mut self, run: Run) {
         if run.len != 0 {
             self.doomed.push(run);
+            #[cfg(test)]
+            {
+                self.retired += 1;
+            }
         }
     }
 

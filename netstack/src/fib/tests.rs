@@ -205,14 +205,64 @@ fn a_table_that_is_outgrown_is_another_one_with_all_routes() {
     }
 }
 
-/// A reader sees for each address one of the routes it had since the turn began, and never one of other addresses.
+/// In each six bits few values, so that routes meet and nest.
+fn crowded(random: &mut u32) -> Ipv4Addr {
+    *random = random.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
+    Ipv4Addr::from_bits(*random >> 8 & 0b1101_0000_1101_0010_0101)
+}
+
+/// Within one value of the leading bits: a route for each /18, whose hop all routes within it have.
+fn crowd(spare: usize) -> Writer<Ipv4Addr, u32> {
+    let start = (0..64).map(|n| (Prefix::new(Ipv4Addr::from_bits(n << 14), 18).unwrap(), n)).collect();
+    Writer::with(start, 12, spare)
+}
+
+fn hop_of(address: Ipv4Addr) -> u32 {
+    address.to_bits() >> 14
+}
+
+/// Adds or removes a route within one of the crowd's.
+fn change(writer: &mut Writer<Ipv4Addr, u32>, cx: &weir_sync::Control, random: &mut u32) -> Placed {
+    let address = crowded(random);
+    let within = Prefix::new(address, 19 + (*random >> 28) as u8 % 14).unwrap();
+    match *random >> 27 & 1 {
+        0 => writer.insert(cx, within, hop_of(address)),
+        _ => writer.remove(cx, within).unwrap_or(Placed::InPlace),
+    }
+}
+
+/// Nothing that a turn has found is used for anything else until it ends, however much changes.
+#[test]
+fn a_slow_reader_finds_what_was() {
+    let (mut reader, mut control) = (cpu::claim_any().unwrap(), cpu::claim_any().unwrap());
+    let (mut writer, mut random) = (crowd(1 << 16), 3u32);
+    for _ in 0..200 {
+        reader.softint(|_| {
+            // Half-way: what the leading bits lead to.
+            let fib = writer.fib().clone();
+            let found: Vec<_> = (0..256).map(|_| crowded(&mut random)).collect();
+            let entries = found.iter().map(|a| fib.direct[fib.slot(a.bits())].load(Ordering::Acquire));
+            let found: Vec<_> = found.iter().zip(entries).collect();
+            for _ in 0..60 {
+                let placed = control.control(|cx| change(&mut writer, cx, &mut random));
+                assert_eq!(placed, Placed::InPlace);
+            }
+            for (address, entry) in found {
+                let number = fib.walk(address.bits(), entry).unwrap();
+                assert_eq!(fib.hop(number), Some(&hop_of(*address)), "{address}");
+            }
+        });
+    }
+    assert!(writer.retired() > 60 * 200 * 5, "{} runs let go", writer.retired());
+}
+
+/// A reader sees for each address one of the routes it had since the turn began, and never one of other addresses. There is
+/// little room, and a change replaces nodes and leaves all the way to it: places go from one part of the table to another
+/// all the time.
 #[test]
 fn readers_see_what_was_or_what_is() {
-    const CHANGES: u32 = 100_000;
-    let prefix = |n: u32, len| Prefix::new(Ipv4Addr::from_bits(n << 8), len).unwrap();
-    // The hop tells which /20 the route is in.
-    let start = (0..512).map(|n| (prefix(n << 4, 20), n)).collect();
-    let mut writer = Writer::new(start);
+    const CHANGES: u32 = 60_000;
+    let mut writer = crowd(4096);
     let published = Published::new(std::boxed::Box::new(writer.fib().clone()));
     let (stop, looked_up) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -221,18 +271,14 @@ fn readers_see_what_was_or_what_is() {
             scope.spawn(move || {
                 let (mut cpu, mut random) = (cpu::claim_any().unwrap(), seed);
                 while !stop.load(Ordering::Relaxed) {
-                    let addresses: Vec<_> = (0..256)
-                        .map(|_| {
-                            random = random.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
-                            Ipv4Addr::from_bits(random >> 8 & 0x1f_ffff)
-                        })
-                        .collect();
+                    let addresses: Vec<_> = (0..256).map(|_| crowded(&mut random)).collect();
                     let mut hops = vec![0; addresses.len()];
                     cpu.softint(|cx| {
                         let fib = published.read(cx);
                         fib.lookup_batch(&addresses, &mut hops);
-                        for (address, hop) in addresses.iter().zip(&hops) {
-                            assert_eq!(fib.hop(*hop), Some(&(address.to_bits() >> 12)), "{address}");
+                        for (address, number) in addresses.iter().zip(&hops) {
+                            assert_eq!(fib.hop(*number), Some(&hop_of(*address)), "{address}");
+                            assert_eq!(fib.lookup(*address), Some(&hop_of(*address)), "{address} alone");
                         }
                     });
                     looked_up.fetch_add(addresses.len(), Ordering::Relaxed);
@@ -241,16 +287,10 @@ fn readers_see_what_was_or_what_is() {
             });
         }
         let mut cpu = cpu::claim_any().unwrap();
-        let mut random = 7u32;
+        let (mut random, mut outgrown) = (7u32, 0);
         for n in 0..CHANGES {
-            random = random.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
-            let len = 21 + (random >> 29) as u8 % 4;
-            let within = Prefix::new(Ipv4Addr::from_bits(random >> 8 & 0x1f_ffff), len).unwrap();
-            let placed = match random >> 24 & 1 {
-                0 => Some(cpu.control(|cx| writer.insert(cx, within, within.first().to_bits() >> 12))),
-                _ => cpu.control(|cx| writer.remove(cx, within)),
-            };
-            if placed == Some(Placed::Outgrown) {
+            if cpu.control(|cx| change(&mut writer, cx, &mut random)) == Placed::Outgrown {
+                outgrown += 1;
                 cpu.control(|cx| drop(published.publish(cx, std::boxed::Box::new(writer.fib().clone()))));
             }
             if n % 1000 == 0 {
@@ -258,6 +298,7 @@ fn readers_see_what_was_or_what_is() {
             }
         }
         stop.store(true, Ordering::Relaxed);
+        assert!(outgrown < 20, "{outgrown} times");
     });
     assert!(looked_up.load(Ordering::Relaxed) > 1000, "the readers got no turn");
 }

@@ -64,7 +64,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     }
 
     pub(super) fn with(routes: Vec<(Prefix<A>, R)>, direct_bits: u8, spare: usize) -> Self {
-        let (kept, numbers) = sorted(routes);
+        let (kept, numbers) = sorted(Vec::new(), routes);
         let built = Built::new(kept, direct_bits);
         let mut hops: Vec<(&R, &u32)> = numbers.0.iter().collect();
         hops.sort_by_key(|(_, number)| **number);
@@ -156,6 +156,12 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
         self.routes.get_mut(from as usize)?.len = UNUSED;
         self.unused.push(from);
         Some(self.placed(changed))
+    }
+
+    /// Runs that were let go since the table was laid out.
+    #[cfg(test)]
+    pub(super) fn retired(&self) -> u64 {
+        self.nodes.retired + self.leaves.retired
     }
 
     fn placed(&mut self, changed: Result<(), Full>) -> Placed {

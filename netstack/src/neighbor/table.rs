@@ -1,8 +1,10 @@
 //! The table: a hash from address to entry, a timer for each entry, and places for packets to wait.
 
+use super::adjacency::{Adjacencies, Adjacency, NextHop, Place};
 use super::{Admission, Discards, Due, Event, Evidence, Override, Solicit, State, Waiting};
 use crate::address::{Address, Bits};
 use crate::limit::Bucket;
+use crate::snapshot::Interface;
 use crate::time::Instant;
 use crate::timers::{Timed, Timers};
 use alloc::boxed::Box;
@@ -39,6 +41,8 @@ struct Entry<A> {
     probes: u8,
     /// Its place in `waiting` while `Incomplete`.
     waiting: u32,
+    /// Where frames to it find their addresses, while that is so.
+    adjacency: Option<Place>,
     /// When its state ends.
     due: Instant,
     /// Set for then: each entry has one.
@@ -80,6 +84,7 @@ pub struct Table<A> {
     /// Entries not in use.
     free: Box<[u32]>,
     free_len: usize,
+    adjacencies: Adjacencies<A>,
     /// Used as a ring: who comes when it is full takes the place of the oldest.
     waiting: Box<[Line]>,
     waiting_hand: usize,
@@ -103,6 +108,7 @@ impl<A: Address> Table<A> {
             entries: vec![None; capacity].into(),
             free: entry_numbers.collect(),
             free_len: capacity,
+            adjacencies: Adjacencies::new(),
             waiting: core::iter::repeat_with(Line::default).take(capacity / 4).collect(),
             waiting_hand: 0,
             evict_hand: 0,
@@ -143,26 +149,42 @@ impl<A: Address> Table<A> {
         self.entries.iter().flatten().map(|e| (e.interface, e.address, e.state, e.mac))
     }
 
-    /// The station to send a packet for `address` to. `None`: it has to [`wait`](Self::wait).
+    /// What a frame gets that takes the routing table's next hop `hop` to `destination`. `None`: ask
+    /// [`hop`](Self::hop).
     #[inline]
+    pub(crate) fn adjacency(&self, hop: u32, destination: A) -> Option<&Adjacency<A>> {
+        self.adjacencies.get(hop, destination)
+    }
+
+    /// Forgets all adjacencies: the routing table numbers its hops anew.
+    pub(crate) fn renumber(&mut self) {
+        self.adjacencies.clear();
+    }
+
+    /// The station to send a packet for `address` on `out` to, found as `next`. `None`: it has to [`wait`](Self::wait).
+    /// The next packet that takes `next` finds an [`adjacency`](Self::adjacency).
     pub(crate) fn hop(
         &mut self,
-        interface: IfIndex,
+        out: &Interface,
         address: A,
+        next: NextHop,
         now: Instant,
         timers: &mut Timers,
     ) -> Option<[u8; 6]> {
-        let (_, number) = self.find(interface, address)?;
-        let entry = self.entry(number)?;
-        match entry.state {
-            State::Reachable | State::Delay | State::Probe => Some(entry.mac),
-            State::Incomplete => None,
-            State::Stale => {
-                let mac = entry.mac;
-                self.enter(number, State::Delay, DELAY_FIRST_PROBE, now, timers);
-                Some(mac)
-            }
+        let (_, number) = self.find(out.index, address)?;
+        match self.entry(number)?.state {
+            State::Reachable | State::Delay | State::Probe => {}
+            State::Incomplete => return None,
+            State::Stale => self.enter(number, State::Delay, DELAY_FIRST_PROBE, now, timers),
         }
+        let entry = self.entries.get_mut(number as usize)?.as_mut()?;
+        // One each: it has to be found when the neighbour changes.
+        let place = self.adjacencies.put(next, address, number, entry.mac, out);
+        if let Some(former) = entry.adjacency.filter(|&former| place.is_some_and(|place| place != former)) {
+            self.adjacencies.forget(former, number);
+        }
+        entry.adjacency = place.or(entry.adjacency);
+        Some(entry.mac)
     }
 
     /// Keeps a packet for an unresolved neighbour until it answers.
@@ -376,8 +398,17 @@ impl<A: Address> Table<A> {
         *self.slots.get_mut(vacant)? = Slot { tag: (hash >> 32) as u32, entry: number };
         let due = now + lasts;
         let timer = timers.set((self.timed)(number), due, now);
-        *self.entries.get_mut(number as usize)? =
-            Some(Entry { address, interface, mac, state, probes: 0, waiting: NONE, due, timer });
+        *self.entries.get_mut(number as usize)? = Some(Entry {
+            address,
+            interface,
+            mac,
+            state,
+            probes: 0,
+            waiting: NONE,
+            adjacency: None,
+            due,
+            timer,
+        });
         self.free_len -= 1;
         Some(number)
     }
@@ -403,6 +434,9 @@ impl<A: Address> Table<A> {
     fn remove(&mut self, number: u32, timers: &mut Timers) -> Waiting {
         let Some(entry) = self.entry(number).copied() else { return Waiting::new() };
         timers.cancel(entry.timer);
+        if let Some(place) = entry.adjacency {
+            self.adjacencies.forget(place, number);
+        }
         if let Some((at, _)) = self.find(entry.interface, entry.address) {
             self.vacate(at);
         }
@@ -479,15 +513,20 @@ impl<A: Address> Table<A> {
         self.entries.get_mut(number as usize)?.as_mut()
     }
 
-    /// Changes an entry's state, for as long as that `lasts`.
+    /// Changes an entry's state, for as long as that `lasts`. Whatever else changes, changes before: what frames find
+    /// ready made is forgotten here.
     fn enter(&mut self, number: u32, state: State, lasts: Duration, now: Instant, timers: &mut Timers) {
         let what = (self.timed)(number);
         if let Some(entry) = self.entry_mut(number) {
+            let adjacency = entry.adjacency.take();
             entry.state = state;
             entry.probes = 0;
             entry.due = now + lasts;
             timers.cancel(entry.timer);
             entry.timer = timers.set(what, entry.due, now);
+            if let Some(place) = adjacency {
+                self.adjacencies.forget(place, number);
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::frames;
+use crate::sim::plan;
+use crate::snapshot::{Interface, Snapshot};
 use crate::time::Instant;
 use crate::timers::{Timed, Timers};
 use core::net::Ipv4Addr;
@@ -16,20 +18,30 @@ const LINK: IfIndex = IfIndex(3);
 struct Known {
     table: Table<Ipv4Addr>,
     timers: Timers,
+    links: Vec<Interface>,
 }
 
 impl Known {
     fn new(capacity: usize, seed: u64) -> Known {
         let table = Table::new(capacity, seed, Timed::Neighbor4);
-        Known { timers: Timers::new(table.capacity()), table }
+        let plan = plan(&[&[], &[], &[], &[], &[], &[]]);
+        let links = Snapshot::build(&plan).unwrap().interfaces().cloned().collect();
+        Known { timers: Timers::new(table.capacity()), table, links }
     }
 
     fn learn(&mut self, event: &Event<Ipv4Addr>, now: Instant) -> Option<([u8; 6], Waiting)> {
         self.table.learn(event, now, &mut self.timers)
     }
 
+    /// As packets do whose route has the hop 7: what is ready made, otherwise by the table. Both say the same.
     fn hop(&mut self, interface: IfIndex, address: Ipv4Addr, now: Instant) -> Option<[u8; 6]> {
-        self.table.hop(interface, address, now, &mut self.timers)
+        let next = NextHop::Host(7 + u32::from(interface.0));
+        let ready = self.table.adjacency(7 + u32::from(interface.0), address).map(|line| line.stations);
+        let found = self.table.hop(&self.links[interface.index()], address, next, now, &mut self.timers);
+        if let Some(ready) = ready {
+            assert_eq!(found.as_ref(), ready.first_chunk(), "{address}");
+        }
+        found
     }
 
     fn wait(&mut self, interface: IfIndex, address: Ipv4Addr, packet: Packet, now: Instant) -> Admission {

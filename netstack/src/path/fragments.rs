@@ -1,7 +1,6 @@
 //! Fragments of packets for the router itself, until their datagram is whole.
 
 use super::*;
-use crate::flow;
 use crate::reassembly::{Fragment, Whole};
 
 impl Stack {
@@ -9,10 +8,14 @@ impl Stack {
     /// [`Meta::received`](weir_netif::Meta::received), and have been counted. Leaves `batch` empty.
     pub fn resume(&mut self, turn: &mut Turn<'_>, batch: &mut Batch) {
         for packet in batch.drain(..) {
-            match up(turn, packet.meta().received) {
-                Some(interface) => self.receive(turn, interface, packet),
-                None => discard(turn, packet, Drop::InterfaceDown),
-            }
+            let hop = match up(turn, packet.meta().received) {
+                Some(_) => hop(turn.snapshot, &packet),
+                None => {
+                    discard(turn, packet, Drop::InterfaceDown);
+                    continue;
+                }
+            };
+            self.receive(turn, packet, hop);
         }
         self.lanes.flush(turn);
     }
@@ -88,5 +91,17 @@ impl Stack {
             let error = icmp6::Error::ReassemblyTimeExceeded;
             self.refuse6(turn, interface, first, Cast::Unicast, (reason, error));
         }
+    }
+}
+
+/// The number of what the table says of a packet's destination; 0 if it has none.
+fn hop(snapshot: &Snapshot, packet: &Packet) -> u32 {
+    let (bytes, available) = below(packet);
+    match ethernet::kind(packet.data()) {
+        Some(ethernet::IPV4) => ipv4::Header::parse(bytes, available)
+            .map_or(0, |header| snapshot.fib4().lookup_number(header.destination)),
+        Some(ethernet::IPV6) => ipv6::Header::parse(bytes, available)
+            .map_or(0, |header| snapshot.fib6().lookup_number(header.destination)),
+        _ => 0,
     }
 }

@@ -193,9 +193,9 @@ impl Stack {
     }
 
     /// Routes an IPv4 frame of the router's own.
-    pub(super) fn output4(&mut self, turn: &mut Turn<'_>, packet: Packet, destination: Ipv4Addr) {
+    pub(super) fn output4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, destination: Ipv4Addr) {
         let snapshot = turn.snapshot;
-        let hop = match snapshot.fib4().lookup(destination) {
+        let hop = match snapshot.route4(destination, || hashed(&mut packet)) {
             Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
             Some(&Route::Connected { interface }) => snapshot.interface(interface).zip(Some(destination)),
             _ => None,
@@ -205,9 +205,11 @@ impl Stack {
                 let cut = |pool: &mut Pool, packet, each: &mut dyn FnMut(&mut Pool, Packet)| {
                     fragment4(packet, HEADER, out.mtu.into(), pool, each)
                 };
-                self.in_pieces(turn, packet, cut, |stack, turn, piece| stack.hop4(turn, piece, out, next));
+                self.in_pieces(turn, packet, cut, |stack, turn, piece| {
+                    stack.hop4(turn, piece, out, next, NextHop::Unnumbered)
+                });
             }
-            Some((out, next)) => self.hop4(turn, packet, out, next),
+            Some((out, next)) => self.hop4(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
     }
@@ -216,12 +218,12 @@ impl Stack {
     pub(super) fn output6(
         &mut self,
         turn: &mut Turn<'_>,
-        packet: Packet,
+        mut packet: Packet,
         destination: Ipv6Addr,
         link: &Interface,
     ) {
         let snapshot = turn.snapshot;
-        let hop = match snapshot.fib6().lookup(destination) {
+        let hop = match snapshot.route6(destination, || hashed(&mut packet)) {
             _ if destination.is_unicast_link_local() => Some((link, destination)),
             Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
             Some(&Route::Connected { interface }) => snapshot.interface(interface).zip(Some(destination)),
@@ -233,9 +235,11 @@ impl Stack {
                 let cut = |pool: &mut Pool, packet, each: &mut dyn FnMut(&mut Pool, Packet)| {
                     fragment6(packet, HEADER, MIN_MTU6, id, pool, each)
                 };
-                self.in_pieces(turn, packet, cut, |stack, turn, piece| stack.hop6(turn, piece, out, next));
+                self.in_pieces(turn, packet, cut, |stack, turn, piece| {
+                    stack.hop6(turn, piece, out, next, NextHop::Unnumbered)
+                });
             }
-            Some((out, next)) => self.hop6(turn, packet, out, next),
+            Some((out, next)) => self.hop6(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
     }

@@ -1,5 +1,6 @@
 //! From a plan to a snapshot, whole or not at all. At task level.
 
+use super::routes::Table;
 use super::*;
 use crate::address::{Address, Kind, kind4, kind6, link_local};
 use core::net::IpAddr;
@@ -19,22 +20,28 @@ impl Snapshot {
         check_names(&present)?;
         check_networks(&present)?;
 
-        let (mut routes4, mut routes6) = (Vec::new(), Vec::new());
+        let (mut table4, mut table6) = (Table::new(&interfaces), Table::new(&interfaces));
         let (mut own4, mut own6) = (Vec::new(), Vec::new());
-        for interface in present.into_iter().filter(|interface| interface.state == State::Up) {
-            local4(interface, &mut routes4, &mut own4);
-            local6(interface, &mut routes6, &mut own6);
+        for interface in present {
+            own4.extend(table4.local(interface, &local4(interface)));
+            own6.extend(table6.local(interface, &local6(interface)));
         }
         // After the local routes, so that those count where both exist; the lowest metric first.
         let mut wishes: Vec<&RoutePlan> = plan.routes.iter().collect();
         wishes.sort_by_key(|route| route.metric);
         for wish in wishes {
-            static_route(wish, &interfaces, &mut routes4, &mut routes6)?;
+            match wish.to.0 {
+                IpAddr::V4(to) => table4.add(to, wish)?,
+                IpAddr::V6(to) => table6.add(to, wish)?,
+            }
         }
+        let ((fib4, groups4), (fib6, groups6)) = (table4.finish()?, table6.finish()?);
         Ok(Snapshot {
             interfaces,
-            fib4: Arc::new(Fib::new(routes4)),
-            fib6: Arc::new(Fib::new(routes6)),
+            fib4: Arc::new(fib4),
+            fib6: Arc::new(fib6),
+            groups4,
+            groups6,
             own4: Set::new(own4),
             own6: Set::new(own6),
             unconfigured: plan.unconfigured.clone(),
@@ -182,103 +189,35 @@ fn check_family<'a, A: Address>(
     Ok(())
 }
 
-fn local4(
-    interface: &Interface,
-    routes: &mut Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)>,
-    own: &mut Vec<Ipv4Addr>,
-) {
-    let index = interface.index;
+/// The routes that its IPv4 addresses bring; of those with the same prefix the first counts.
+fn local4(interface: &Interface) -> Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)> {
+    let (index, mut routes) = (interface.index, Vec::new());
     let host = |address| Prefix::new(address, 32);
     for Assigned { address, .. } in &interface.addresses4 {
         routes.extend(host(*address).map(|prefix| (prefix, Route::Local { interface: index })));
-        own.push(*address);
     }
     for Assigned { network, .. } in interface.addresses4.iter().filter(|own| own.network.len() < 31) {
         for edge in [network.first(), network.last()] {
             routes.extend(host(edge).map(|prefix| (prefix, Route::Broadcast { interface: index })));
-            own.push(edge);
         }
     }
     for Assigned { network, .. } in interface.addresses4.iter() {
         routes.push((*network, Route::Connected { interface: index }));
     }
+    routes
 }
 
-fn local6(
-    interface: &Interface,
-    routes: &mut Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)>,
-    own: &mut Vec<Ipv6Addr>,
-) {
-    let index = interface.index;
+/// As [`local4`].
+fn local6(interface: &Interface) -> Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)> {
+    let (index, mut routes) = (interface.index, Vec::new());
     for assigned in &interface.addresses6 {
         for address in [Some(assigned.address), subnet_router(assigned)].into_iter().flatten() {
             let prefix = Prefix::new(address, 128);
             routes.extend(prefix.map(|prefix| (prefix, Route::Local { interface: index })));
-            own.push(address);
         }
     }
     for Assigned { network, .. } in &interface.addresses6 {
         routes.push((*network, Route::Connected { interface: index }));
     }
-}
-
-fn static_route(
-    wish: &RoutePlan,
-    interfaces: &[Option<Interface>],
-    routes4: &mut Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)>,
-    routes6: &mut Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)>,
-) -> Result<(), Conflict> {
-    let (to, len) = wish.to;
-    let named = match wish.target {
-        RouteTarget::Via { interface, .. } | RouteTarget::OnLink { interface } => {
-            let named = interfaces.get(interface.index()).and_then(Option::as_ref);
-            Some(named.ok_or(Conflict::UnknownInterface(to, len))?)
-        }
-        _ => None,
-    };
-    if to.is_ipv6()
-        && matches!(wish.target, RouteTarget::OnLink { .. })
-        && named.is_some_and(|interface| interface.link_local.is_empty())
-    {
-        return Err(Conflict::Gateway(to, len));
-    }
-    let up = named.is_none_or(|interface| interface.state == State::Up);
-    match to {
-        IpAddr::V4(to4) => {
-            let prefix = Prefix::new(to4, len).ok_or(Conflict::NotANetwork(to, len))?;
-            let route = target(wish, |gateway| match (gateway, named) {
-                (IpAddr::V4(via), Some(interface)) => {
-                    let near = interface.addresses4.iter().any(|own| own.network.contains(via));
-                    (near && !interface.owns4(via)).then_some(via)
-                }
-                _ => None,
-            });
-            let route = route.ok_or(Conflict::Gateway(to, len))?;
-            routes4.extend(up.then_some((prefix, route)));
-        }
-        IpAddr::V6(to6) => {
-            let prefix = Prefix::new(to6, len).ok_or(Conflict::NotANetwork(to, len))?;
-            let route = target(wish, |gateway| match (gateway, named) {
-                (IpAddr::V6(via), Some(interface)) => {
-                    let near = interface.addresses6.iter().any(|own| own.network.contains(via));
-                    let local = kind6(via) == Kind::LinkLocal && !interface.link_local.is_empty();
-                    ((near || local) && !interface.owns6(via)).then_some(via)
-                }
-                _ => None,
-            });
-            let route = route.ok_or(Conflict::Gateway(to, len))?;
-            routes6.extend(up.then_some((prefix, route)));
-        }
-    }
-    Ok(())
-}
-
-fn target<A>(wish: &RoutePlan, gateway: impl FnOnce(IpAddr) -> Option<A>) -> Option<Route<A>> {
-    Some(match wish.target {
-        RouteTarget::Via { gateway: via, interface } => Route::Gateway { interface, via: gateway(via)? },
-        RouteTarget::OnLink { interface } => Route::Connected { interface },
-        RouteTarget::Blackhole => Route::Blackhole,
-        RouteTarget::Unreachable => Route::Unreachable,
-        RouteTarget::Prohibit => Route::Prohibit,
-    })
+    routes
 }

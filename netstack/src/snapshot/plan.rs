@@ -1,5 +1,6 @@
 //! What the control side wishes for, and what can be wrong with it.
 
+use super::{Flaw, MAX_DEPTH, MAX_GROUPS, MAX_MEMBERS};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -158,8 +159,39 @@ pub struct RoutePlan {
     pub metric: u32,
 }
 
-/// Where a static route leads.
+/// A next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// As [`RouteTarget::Via`].
+    Via {
+        /// Its address.
+        gateway: IpAddr,
+        /// The interface whose link it is on.
+        interface: IfIndex,
+    },
+    /// As [`RouteTarget::Through`].
+    Through {
+        /// Its address.
+        gateway: IpAddr,
+    },
+    /// As [`RouteTarget::OnLink`].
+    OnLink {
+        /// The interface with that link.
+        interface: IfIndex,
+    },
+}
+
+/// A next hop of a route with several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighted {
+    /// Where it leads.
+    pub hop: NextHop,
+    /// What share of the flows it gets, in proportion to the others' weights; not 0.
+    pub weight: u8,
+}
+
+/// Where a static route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteTarget {
     /// To the next router, on a network of `interface` or link-local there.
     Via {
@@ -168,11 +200,23 @@ pub enum RouteTarget {
         /// The interface whose link it is on.
         interface: IfIndex,
     },
+    /// To a router that is no neighbour: where the other routes lead to it at present, to several next hops if they do. If
+    /// that is nowhere because interfaces are down, the route is left out; if they turn packets to it away, so does this
+    /// one (RFC 5635 §3: a next hop that is routed to a discard interface).
+    Through {
+        /// Its address.
+        gateway: IpAddr,
+    },
     /// To hosts on the link itself.
     OnLink {
         /// The interface with that link.
         interface: IfIndex,
     },
+    /// By an interface that this plan does not have, or to a network of one. Left out, but what is to be reached through it
+    /// waits for it.
+    Absent,
+    /// To several, by flow; in no order that matters.
+    Multipath(Arc<[Weighted]>),
     /// Dropped in silence.
     Blackhole,
     /// Dropped, with an unreachable error.
@@ -204,9 +248,15 @@ pub enum Conflict {
     Overlap(IpAddr, u8),
     /// The route to this network names an interface that does not exist.
     UnknownInterface(IpAddr, u8),
-    /// The route to this network has a gateway of the other family, off the interface's networks, or our own address; or
-    /// leads to a link without IPv6.
+    /// The route to this network has a gateway of the other family, off the interface's networks, our own address or no
+    /// host's.
     Gateway(IpAddr, u8),
+    /// No other route will ever lead to this gateway of the route to this network.
+    Through(IpAddr, u8, IpAddr, Flaw),
+    /// The route to this network has no next hop, more than [`MAX_MEMBERS`](super::MAX_MEMBERS), one twice or one of weight 0.
+    NextHops(IpAddr, u8),
+    /// Routes have more than [`MAX_GROUPS`](super::MAX_GROUPS) different lists of next hops.
+    TooManyGroups,
     /// Not a network.
     NotANetwork(IpAddr, u8),
 }
@@ -229,7 +279,25 @@ impl core::fmt::Display for Conflict {
                 write!(f, "the route to {to}/{len} leaves by an unknown interface")
             }
             Self::Gateway(to, len) => {
-                write!(f, "the gateway of the route to {to}/{len} is no neighbour on its interface")
+                write!(
+                    f,
+                    "the gateway of the route to {to}/{len} is no neighbour on its interface, or no router's address"
+                )
+            }
+            Self::Through(to, len, gateway, flaw) => {
+                write!(f, "the route to {to}/{len}: its gateway {gateway} ")?;
+                match flaw {
+                    Flaw::Unreached => write!(f, "is on no network, and no other route leads to it"),
+                    Flaw::Loop => write!(f, "is reached through the route itself"),
+                    Flaw::Depth => write!(f, "is reached through more than {MAX_DEPTH} others"),
+                }
+            }
+            Self::NextHops(to, len) => write!(
+                f,
+                "the route to {to}/{len} has no next hop, more than {MAX_MEMBERS}, one twice or one of weight 0"
+            ),
+            Self::TooManyGroups => {
+                write!(f, "routes have more than {MAX_GROUPS} different lists of next hops")
             }
             Self::NotANetwork(to, len) => write!(f, "{to}/{len} is not a network"),
         }

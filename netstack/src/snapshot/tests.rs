@@ -112,17 +112,16 @@ fn gateways_must_be_neighbors() {
             "{to} via {gateway} by {interface}"
         );
     }
-    let on_link = RoutePlan { target: RouteTarget::OnLink { interface: IfIndex(2) }, ..via("::/0", "::", 2) };
+    // A link without IPv6 is one that is down.
     let mut narrow = crate::snapshot::InterfacePlan::new("narrow", [2, 0, 0, 0, 0, 9]);
     narrow.mtu = 576;
-    let (net, len) = prefix("::/0");
-    assert_eq!(
-        conflict(|plan| {
-            plan.interfaces.push(narrow);
-            plan.routes.push(on_link);
-        }),
-        Some(Conflict::Gateway(net, len))
-    );
+    let on_link = RoutePlan { target: RouteTarget::OnLink { interface: IfIndex(2) }, ..via("::/0", "::", 2) };
+    for route in [on_link, via("::/0", "fe80::9", 2)] {
+        let mut plan = plan(&[&["10.0.1.1/24"], &["192.0.2.1/24"]]);
+        plan.interfaces.push(narrow.clone());
+        plan.routes.push(route);
+        assert_eq!(Snapshot::build(&plan).unwrap().fib6().lookup(a6("2001:db8::1")), None);
+    }
     let (net, len) = prefix("0.0.0.0/0");
     assert_eq!(
         conflict(|plan| plan.routes.push(via("0.0.0.0/0", "192.0.2.254", 9))),

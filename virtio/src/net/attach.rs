@@ -158,7 +158,7 @@ impl Attach {
             let (queue, notify) = self.set_up_queue(2 * pair, MIN_QUEUE_SIZE..=share, Some(vector))?;
             let receiver = Receiver::new(queue, notify, features);
             let (queue, notify) = self.set_up_queue(2 * pair + 1, MIN_QUEUE_SIZE..=MAX_QUEUE_SIZE, None)?;
-            let transmitter = Transmitter { queue, notify, features };
+            let transmitter = Transmitter { queue, notify, features, notifications: 0 };
             let queue = Pair::new(Halves { receiver, transmitter, line }, self.net.health.clone());
             self.net.pairs.push(QueuePair {
                 cpu: interrupt.cpu,

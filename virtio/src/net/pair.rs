@@ -74,6 +74,11 @@ impl Queue for Pair {
         })
     }
 
+    fn notifications(&self) -> u64 {
+        let of = |halves: &Halves| halves.receiver.notifications + halves.transmitter.notifications;
+        self.halves.as_deref().map_or(0, of)
+    }
+
     fn disarm(&mut self, _cx: &Softint) {
         if let (Some(halves), Ok(())) = (&self.halves, self.health.check()) {
             halves.receiver.queue.disarm();

@@ -7,7 +7,7 @@ use crate::violation::Violation;
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
 use virtio_spec::net::F;
-use weir_netif::{BATCH, Batch, MIN_CAPACITY, More, Packet, Pool};
+use weir_netif::{Batch, MIN_CAPACITY, More, Packet, Pool};
 
 /// Longest frame: the longest IP packet behind an Ethernet header with two VLAN tags. IPv6 counts its 40-byte header
 /// beside the 65535.
@@ -27,30 +27,31 @@ pub(super) struct Receiver {
     parts: ArrayVec<Packet, MAX_BUFFERS>,
     /// Whether [`remind`](Self::remind) is due.
     remind: bool,
+    /// Notifications sent.
+    pub(super) notifications: u64,
 }
 
 impl Receiver {
     pub(super) fn new(queue: SplitQueue<Packet>, notify: Box<dyn Notify>, features: F) -> Self {
-        Self { queue, notify, features, parts: ArrayVec::new(), remind: true }
+        Self { queue, notify, features, parts: ArrayVec::new(), remind: true, notifications: 0 }
     }
 
     /// Takes frames until `into` is full or none is left, then refills.
     pub(super) fn receive(&mut self, pool: &mut Pool, into: &mut Batch) -> Result<More, Violation> {
-        self.queue.poll()?;
-        // A frame takes at least one buffer: whatever begins among these fits.
-        let mut entries: ArrayVec<Used, BATCH> = ArrayVec::new();
-        for used in (0..into.remaining_capacity() as u16).map_while(|nth| self.queue.entry(nth)) {
-            if let Some(packet) = self.queue.peek(used) {
-                packet.prefetch_meta();
-            }
-            entries.push(used);
+        let ready = self.queue.poll()?;
+        // A frame takes at least one buffer.
+        let most = ready.min(into.remaining_capacity() as u16);
+        // What is read here is a hint: each entry counts as it is read when its buffer is taken back.
+        for nth in 0..most {
+            self.queue.peek(nth).inspect(|packet| packet.prefetch_meta());
         }
-        for packet in entries.iter().filter_map(|&used| self.queue.peek(used)) {
-            packet.prefetch_data();
+        for nth in 0..most {
+            self.queue.peek(nth).inspect(|packet| packet.prefetch_data());
         }
-        let mut entries = entries.into_iter();
-        while let Some(used) = entries.next() {
-            let packet = self.frame(used, &mut entries)?;
+        while !into.is_full()
+            && let Some(used) = self.queue.entry()
+        {
+            let packet = self.frame(used)?;
             into.push(packet);
         }
         self.refill(pool);
@@ -65,12 +66,13 @@ impl Receiver {
         while self.queue.free() != 0 {
             let Some(packet) = pool.alloc() else { break };
             let (addr, len) = packet.room();
-            if let Err(packet) = self.queue.lend([Segment { addr, len, access: Access::Write }], packet) {
+            if let Err(packet) = self.queue.lend_one(Segment { addr, len, access: Access::Write }, packet) {
                 pool.free(packet);
                 break;
             }
         }
         if self.queue.publish() {
+            self.notifications += 1;
             self.notify.notify();
         }
     }
@@ -80,6 +82,7 @@ impl Receiver {
     /// that follow it, until the first one is notified; which it was when it lent its own.
     pub(super) fn remind(&mut self) {
         if core::mem::take(&mut self.remind) && self.queue.lent() != 0 {
+            self.notifications += 1;
             self.notify.notify();
         }
     }
@@ -89,13 +92,13 @@ impl Receiver {
         self.parts.drain(..).chain(self.queue.reclaim())
     }
 
-    /// The frame that begins with `used`; more of it comes from `entries`, then from the ring.
+    /// The frame that begins with `used`, the oldest entry.
     #[inline]
-    fn frame(&mut self, used: Used, entries: &mut impl Iterator<Item = Used>) -> Result<Packet, Violation> {
+    fn frame(&mut self, used: Used) -> Result<Packet, Violation> {
         let mut packet = self.queue.redeem(used)?;
         match self.open(&mut packet, used) {
             Ok(1) => Ok(packet),
-            Ok(buffers) => self.merge(packet, buffers, entries),
+            Ok(buffers) => self.merge(packet, buffers),
             Err(violation) => {
                 self.parts.push(packet);
                 Err(violation)
@@ -130,17 +133,11 @@ impl Receiver {
 
     /// Chains the other buffers of a frame behind its first. The device returns all of a frame's buffers at once
     /// (§5.1.6.4.1), so they are here.
-    fn merge(
-        &mut self,
-        first: Packet,
-        buffers: u16,
-        entries: &mut impl Iterator<Item = Used>,
-    ) -> Result<Packet, Violation> {
+    fn merge(&mut self, first: Packet, buffers: u16) -> Result<Packet, Violation> {
         let mut len = first.data().len();
         self.parts.push(first);
         for _ in 1..buffers {
-            let used =
-                entries.next().or_else(|| self.queue.entry(0)).ok_or(Violation::RxNumBuffersBeyondUsed)?;
+            let used = self.queue.entry().ok_or(Violation::RxNumBuffersBeyondUsed)?;
             let mut part = self.queue.redeem(used)?;
             let filled = fill(&mut part, used);
             len += part.data().len();

@@ -2,16 +2,19 @@
 //! (virtio 1.2 §5.1.6.2).
 
 use super::header::{self, Header};
-use crate::queue::{Access, Segment, SplitQueue, Used};
+use crate::queue::{Access, Segment, SplitQueue};
 use crate::transport::Notify;
 use crate::violation::Violation;
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
 use virtio_spec::net::F;
-use weir_netif::{BATCH, Batch, More, Packet, Pool};
+use weir_netif::{Batch, More, Packet, Pool};
 
 /// Segments of the longest packet that is sent: 64 KiB in buffers as they come, and some to spare.
 const MAX_SEGMENTS: usize = 64;
+
+/// Packets that are taken back are asked for so many before.
+const AHEAD: u16 = 4;
 
 /// `[C]` Transmit half of a queue pair. Runs without interrupts: what is sent is taken back at the next
 /// transmission or by `reap`.
@@ -19,6 +22,8 @@ pub(super) struct Transmitter {
     pub(super) queue: SplitQueue<Packet>,
     pub(super) notify: Box<dyn Notify>,
     pub(super) features: F,
+    /// Notifications sent.
+    pub(super) notifications: u64,
 }
 
 /// Why a packet stays.
@@ -48,6 +53,7 @@ impl Transmitter {
             *batch = left;
         }
         if self.queue.publish() {
+            self.notifications += 1;
             self.notify.notify();
         }
         Ok(())
@@ -55,19 +61,15 @@ impl Transmitter {
 
     /// Frees what the device has sent.
     pub(super) fn reap(&mut self, pool: &mut Pool) -> Result<More, Violation> {
-        self.queue.poll()?;
-        while self.queue.ready() != 0 {
-            let mut entries: ArrayVec<Used, BATCH> = ArrayVec::new();
-            for used in (0..BATCH as u16).map_while(|nth| self.queue.entry(nth)) {
-                if let Some(packet) = self.queue.peek(used) {
-                    packet.prefetch_meta();
-                }
-                entries.push(used);
+        let ready = self.queue.poll()?;
+        for nth in 0..ready {
+            // A hint: the entry counts as it is read below.
+            if let Some(ahead) = self.queue.peek(nth.wrapping_add(AHEAD)) {
+                ahead.prefetch_meta();
             }
-            for used in entries {
-                // The length says nothing: the device wrote to none of it (§2.7.8.2).
-                pool.free(self.queue.redeem(used)?);
-            }
+            let Some(used) = self.queue.entry() else { break };
+            // The length says nothing: the device wrote to none of it (§2.7.8.2).
+            pool.free(self.queue.redeem(used)?);
         }
         Ok(if self.queue.lent() == 0 { More::No } else { More::Yes })
     }
@@ -105,7 +107,7 @@ impl Transmitter {
     #[inline]
     fn lend_single(&mut self, packet: Packet) -> Result<(), Packet> {
         let segment = segment(packet.data());
-        self.queue.lend([segment], packet)
+        self.queue.lend_one(segment, packet)
     }
 
     fn lend_chain(&mut self, packet: Packet) -> Result<(), Packet> {

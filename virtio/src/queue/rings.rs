@@ -1,6 +1,8 @@
 //! The memory of a split virtqueue that the device sees, and each access to it (virtio 1.2 §2.7.5, §2.7.6, §2.7.8).
 
-use weir_machine::dma::Region;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU16, AtomicU64};
+use weir_machine::dma::{Region, Shared, Words};
 
 /// Largest queue size (§2.7).
 const MAX_SIZE: u16 = 32768;
@@ -15,11 +17,22 @@ const ENTRIES: usize = 4;
 /// Descriptor table, available ring and used ring, in one block.
 #[derive(Debug)]
 pub(crate) struct Rings {
-    memory: Region,
+    memory: Shared,
     size: u16,
     /// Offsets of the two rings; the table is at 0.
     avail: usize,
     used: usize,
+    /// Two words a descriptor: address; length, flags and next.
+    descriptors: Words<AtomicU64>,
+    avail_flags: Words<AtomicU16>,
+    avail_idx: Words<AtomicU16>,
+    avail_ring: Words<AtomicU16>,
+    used_event: Words<AtomicU16>,
+    used_flags: Words<AtomicU16>,
+    used_idx: Words<AtomicU16>,
+    /// A word an entry: id and length.
+    used_ring: Words<AtomicU64>,
+    avail_event: Words<AtomicU16>,
 }
 
 impl Rings {
@@ -37,7 +50,22 @@ impl Rings {
         let used = (avail_end + ENTRIES).next_multiple_of(LINE) - ENTRIES;
         // flags, idx, entries, avail_event.
         let end = used + ENTRIES + USED * entries + 2;
-        Some(Self { memory: Region::new(end, LINE)?, size, avail, used })
+        let memory = Region::new(end, LINE)?.share();
+        Some(Self {
+            size,
+            avail,
+            used,
+            descriptors: memory.words(0, 2 * entries),
+            avail_flags: memory.words(avail, 1),
+            avail_idx: memory.words(avail + IDX, 1),
+            avail_ring: memory.words(avail + ENTRIES, entries),
+            used_event: memory.words(avail + ENTRIES + 2 * entries, 1),
+            used_flags: memory.words(used, 1),
+            used_idx: memory.words(used + IDX, 1),
+            used_ring: memory.words(used + ENTRIES, entries),
+            avail_event: memory.words(used + ENTRIES + USED * entries, 1),
+            memory,
+        })
     }
 
     /// Descriptors.
@@ -64,61 +92,57 @@ impl Rings {
     /// Writes descriptor `at`, whole. `at` is below the size.
     #[inline]
     pub(super) fn write_descriptor(&self, at: u16, addr: u64, len: u32, flags: u16, next: u16) {
-        let offset = DESCRIPTOR * self.place(at);
-        self.memory.write_u64(offset, addr);
-        self.memory.write_u64(offset + 8, u64::from(len) | u64::from(flags) << 32 | u64::from(next) << 48);
+        let first = 2 * usize::from(at);
+        self.descriptors.at(first).store(addr, Relaxed);
+        let rest = u64::from(len) | u64::from(flags) << 32 | u64::from(next) << 48;
+        self.descriptors.at(first + 1).store(rest, Relaxed);
     }
 
     /// Writes the available entry of index `idx`.
     #[inline]
     pub(super) fn write_avail(&self, idx: u16, head: u16) {
-        self.memory.write_u16(self.avail + ENTRIES + 2 * self.place(idx), head);
+        self.avail_ring.at(idx.into()).store(head, Relaxed);
     }
 
     /// Publishes the available index: what was written before is visible before.
     #[inline]
     pub(super) fn store_avail_idx(&self, idx: u16) {
-        self.memory.store_release_u16(self.avail + IDX, idx);
+        self.avail_idx.at(0).store(idx, Release);
     }
 
     #[inline]
     pub(super) fn write_avail_flags(&self, flags: u16) {
-        self.memory.write_u16(self.avail, flags);
+        self.avail_flags.at(0).store(flags, Relaxed);
     }
 
     /// Writes the used index after which the driver wants an interrupt.
     #[inline]
     pub(super) fn write_used_event(&self, idx: u16) {
-        self.memory.write_u16(self.avail + ENTRIES + 2 * usize::from(self.size), idx);
+        self.used_event.at(0).store(idx, Relaxed);
     }
 
     /// Reads the used index: what is read later is not older.
     #[inline]
     pub(super) fn load_used_idx(&self) -> u16 {
-        self.memory.load_acquire_u16(self.used + IDX)
+        self.used_idx.at(0).load(Acquire)
     }
 
     /// Reads id and length of the used entry of index `idx`, once.
     #[inline]
     pub(super) fn read_used(&self, idx: u16) -> (u32, u32) {
-        let entry = self.memory.read_u64(self.used + ENTRIES + USED * self.place(idx));
+        let entry = self.used_ring.at(idx.into()).load(Relaxed);
         (entry as u32, (entry >> 32) as u32)
     }
 
     #[inline]
     pub(super) fn read_used_flags(&self) -> u16 {
-        self.memory.read_u16(self.used)
+        self.used_flags.at(0).load(Relaxed)
     }
 
     /// Reads the available index after which the device wants a notification.
     #[inline]
     pub(super) fn read_avail_event(&self) -> u16 {
-        self.memory.read_u16(self.used + ENTRIES + USED * usize::from(self.size))
-    }
-
-    #[inline]
-    fn place(&self, idx: u16) -> usize {
-        usize::from(idx & (self.size - 1))
+        self.avail_event.at(0).load(Relaxed)
     }
 }
 
@@ -126,11 +150,10 @@ impl Rings {
 #[cfg(test)]
 impl Rings {
     pub(super) fn forge_used(&self, idx: u16, id: u32, len: u32) {
-        let at = self.used + ENTRIES + USED * self.place(idx);
-        self.memory.write_u64(at, u64::from(id) | u64::from(len) << 32);
+        self.used_ring.at(idx.into()).store(u64::from(id) | u64::from(len) << 32, Relaxed);
     }
 
     pub(super) fn forge_used_idx(&self, idx: u16) {
-        self.memory.write_u16(self.used + IDX, idx);
+        self.used_idx.at(0).store(idx, Relaxed);
     }
 }

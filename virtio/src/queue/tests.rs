@@ -63,11 +63,11 @@ fn returns_what_was_lent_and_nothing_else() {
     queue.publish();
     give(&queue, &mut used, &[3, 1]);
     assert_eq!(queue.poll(), Ok(2));
-    let first = queue.entry(0).unwrap();
-    assert_eq!(queue.peek(first), Some(&"single"));
+    let first = queue.entry().unwrap();
+    assert_eq!(queue.peek(0), Some(&"single"));
     assert_eq!(queue.redeem(first), Ok("single"));
     assert_eq!(queue.redeem(first), Err(Violation::UsedIdNotLent), "replayed");
-    let second = queue.entry(0).unwrap();
+    let second = queue.entry().unwrap();
     assert_eq!(queue.redeem(second), Err(Violation::UsedIdNotLent), "the middle of a chain");
     assert_eq!(queue.redeem(Used { id: 8, len: 0 }), Err(Violation::UsedIdOutOfRange));
     assert_eq!(queue.redeem(Used { id: u32::MAX, len: 0 }), Err(Violation::UsedIdOutOfRange));
@@ -110,7 +110,7 @@ fn bursts_write_neighbouring_descriptors() {
         queue.publish();
         give(&queue, &mut used, &heads.iter().map(|&head| head.into()).collect::<Vec<_>>());
         queue.poll().unwrap();
-        while let Some(entry) = queue.entry(0) {
+        while let Some(entry) = queue.entry() {
             queue.redeem(entry).unwrap();
         }
     }
@@ -151,7 +151,7 @@ proptest! {
             give(&queue, &mut used, &ids);
             prop_assert_eq!(queue.poll(), Ok(ids.len() as u16));
             for (_, _, token) in expected {
-                let entry = queue.entry(0).unwrap();
+                let entry = queue.entry().unwrap();
                 prop_assert_eq!(queue.redeem(entry), Ok(token));
             }
             prop_assert_eq!(queue.ready(), 0);

@@ -144,7 +144,7 @@ fn errors_name_the_word() {
         ),
         (
             "weir.route=0.0.0.0/0",
-            "command line: weir.route=0.0.0.0/0: error: route[0]: found neither, expected via or reject\n1 error\n",
+            "command line: weir.route=0.0.0.0/0: error: route[0]: found none of these, expected via, interface or reject\n1 error\n",
         ),
         (
             "weir.route=0.0.0.0/0,10.0.0.254",
@@ -154,7 +154,8 @@ fn errors_name_the_word() {
         (
             "weir.route=0.0.0.0/0,via=10.9.9.9",
             "command line: weir.route=0.0.0.0/0,via=10.9.9.9: error: route[0].via: 10.9.9.9 is on no interface's \
-             network, expected a neighbour's address\n1 error\n",
+             network, and the way to it leads through itself\n  = help: name a neighbour, or add a route to the next \
+             router\n1 error\n",
         ),
     ];
     for (word, expected) in cases {

@@ -10,7 +10,9 @@ fn manual_describes_exactly_the_keys_there_are() {
         .collect();
     let known: BTreeSet<&str> = SECTIONS
         .iter()
-        .flat_map(|(keys, _)| keys.iter().map(|key| key.name))
+        .flat_map(|(keys, _)| keys.iter())
+        .chain(keys::NEXT_HOP)
+        .map(|key| key.name)
         .filter(|&key| key != "route")
         .collect();
     assert_eq!(described, known);

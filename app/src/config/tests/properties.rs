@@ -73,7 +73,9 @@ fn config() -> impl Strategy<Value = Config> {
         (any::<bool>(), any::<bool>()),
         prop::sample::select(vec![Off, Strict, Loose]),
     );
-    let route = (any::<u32>(), 8..33u8, prop::option::of(any::<prop::sample::Index>()), any::<u32>());
+    let hops = prop::collection::vec((any::<prop::sample::Index>(), 2..250u8, 1..=255u8), 0..4);
+    let nets = prop::collection::vec((any::<u32>(), 8..33u8), 1..4);
+    let route = (nets, hops, any::<u32>());
     let parts = (
         "[A-Za-z0-9]{1,9}(-[a-z]{1,5})?",
         prop::collection::vec(interface, 1..9),
@@ -108,17 +110,32 @@ fn config() -> impl Strategy<Value = Config> {
         let mut seen = BTreeSet::new();
         let routes = routes
             .into_iter()
-            .filter_map(|(bits, length, gateway, metric)| {
-                let to = IpNet::new_assert((bits | 0x4000_0000 & 0x5fff_ffff).to_be_bytes().into(), length)
-                    .trunc();
-                let target = match gateway.map(|gateway| gateway.index(interfaces.len())) {
-                    Some(index) if !interfaces[index].addresses.is_empty() => {
-                        Target::Gateway { via: [10, 0, index as u8, 254].into(), interface: index }
-                    }
-                    _ => Target::Reject(Reject::Prohibit),
+            .filter_map(|(nets, hops, metric)| {
+                let net = |(bits, length): (u32, u8)| {
+                    IpNet::new_assert((bits | 0x4000_0000 & 0x5fff_ffff).to_be_bytes().into(), length).trunc()
                 };
-                let unicast = to.addr() < core::net::IpAddr::from([224, 0, 0, 0]) && !to.addr().is_loopback();
-                (unicast && seen.insert((to, metric))).then_some(Route { to, target, metric })
+                let unicast = |to: &IpNet| {
+                    to.addr() < core::net::IpAddr::from([224, 0, 0, 0]) && !to.addr().is_loopback()
+                };
+                let nets = nets.into_iter().map(net).filter(unicast);
+                let to: Vec<IpNet> = nets.filter(|to| seen.insert((*to, metric))).collect();
+                let mut known = BTreeSet::new();
+                let hops = hops.into_iter().filter_map(|(index, host, weight)| {
+                    let index = index.index(interfaces.len());
+                    let own = super::net(&format!("10.0.{index}.{host}/24"));
+                    let addresses = &interfaces[index].addresses;
+                    let via = (!addresses.is_empty() && !addresses.contains(&own)).then(|| own.addr());
+                    known.insert((index, via)).then_some(NextHop { via, interface: Some(index), weight })
+                });
+                let mut hops: Vec<NextHop> = hops.collect();
+                if let [only] = &mut hops[..] {
+                    only.weight = 1;
+                }
+                let target = match hops.is_empty() {
+                    true => Target::Reject(Reject::Prohibit),
+                    false => Target::Forward(hops),
+                };
+                (!to.is_empty()).then_some(Route { to, target, metric })
             })
             .collect();
         Config { hostname, steering: Steering::Off, interfaces, routes }
@@ -164,10 +181,24 @@ fn emit(config: &Config) -> String {
         let _ = writeln!(text, "reverse-path-filter = \"{filter}\"\nenabled = {}", interface.enabled);
     }
     for route in &config.routes {
-        let _ = writeln!(text, "[[route]]\nto = \"{}\"\nmetric = {}", route.to, route.metric);
-        let _ = match route.target {
-            Target::Gateway { via, interface } => {
-                writeln!(text, "via = \"{via}\"\ninterface = \"{}\"", config.interfaces[interface].name)
+        let nets: Vec<String> = route.to.iter().map(IpNet::to_string).collect();
+        let to = match nets.len() {
+            2 => format!("[\"{}\"]", nets.join("\", \"")),
+            _ => format!("\"\"\"\n{} # some\n\"\"\"", nets.join(" ")),
+        };
+        let _ = writeln!(text, "[[route]]\nto = {to}\nmetric = {}", route.metric);
+        let name = |hop: &NextHop| &config.interfaces[hop.interface.unwrap()].name;
+        let _ = match &route.target {
+            Target::Forward(hops) if hops.len() == 1 => {
+                let via = hops[0].via.map(|via| format!("via = \"{via}\"\n")).unwrap_or_default();
+                writeln!(text, "{via}interface = \"{}\"", name(&hops[0]))
+            }
+            Target::Forward(hops) => {
+                let hops = hops.iter().map(|hop| {
+                    let via = hop.via.map(|via| format!("address = \"{via}\", ")).unwrap_or_default();
+                    format!("{{ {via}interface = \"{}\", weight = {} }}", name(hop), hop.weight)
+                });
+                writeln!(text, "via = [{}]", hops.collect::<Vec<_>>().join(", "))
             }
             Target::Reject(reject) => writeln!(text, "reject = \"{}\"", format!("{reject:?}").to_lowercase()),
         };

@@ -21,20 +21,14 @@ fn reads_the_example() {
     );
     let port = Attachment::Device(Match::Port(1));
     assert_eq!((lan.attachment, lan.mtu, lan.router_advertisement), (port, None, true));
+    let by =
+        |via: &str| Target::Forward(vec![NextHop { via: via.parse().ok(), interface: Some(0), weight: 1 }]);
     assert_eq!(
         config.routes,
         [
-            Route {
-                to: net("0.0.0.0/0"),
-                target: Target::Gateway { via: [192, 0, 2, 254].into(), interface: 0 },
-                metric: 0,
-            },
-            Route {
-                to: net("::/0"),
-                target: Target::Gateway { via: "fe80::1".parse().unwrap(), interface: 0 },
-                metric: 0,
-            },
-            Route { to: net("10.0.0.0/8"), target: Target::Reject(Reject::Unreachable), metric: 0 },
+            Route { to: vec![net("0.0.0.0/0")], target: by("192.0.2.254"), metric: 0 },
+            Route { to: vec![net("::/0")], target: by("fe80::1"), metric: 0 },
+            Route { to: vec![net("10.0.0.0/8")], target: Target::Reject(Reject::Unreachable), metric: 0 },
         ]
     );
 }

@@ -134,10 +134,7 @@ fn suggests_what_was_meant() {
             "write \"10.0.0.0/8\", or \"10.1.2.3/32\" for this host alone",
         ),
         (with_route("to = \"0.0.0.0/0\"\ngateway = \"192.0.2.2\""), "did you mean via?"),
-        (
-            with_route("to = \"0.0.0.0/0\"\nvia = [\"192.0.2.2\"]"),
-            "leave the brackets out: this key takes one value",
-        ),
+        (with_route("to = \"0.0.0.0/0\"\nvia = { address = \"192.0.2.2\" }"), "put it in brackets"),
         (with_route("to = \"0.0.0.0/0\"\nvia = \"192.0.2.2/24\""), "without prefix length: \"192.0.2.2\""),
         (
             with_route("to = \"::/0\"\nvia = \"fe80::1%wan\""),

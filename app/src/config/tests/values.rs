@@ -277,12 +277,17 @@ fn rejects_bad_routes() {
             "192.0.2.0/24 is the network of interface wan: the route would never be used".to_owned(),
         ),
         (via.to_owned(), 4, "to", "missing, expected the destination network".to_owned()),
-        ("to = \"::/0\"".to_owned(), 4, "", "found neither, expected via or reject".to_owned()),
+        (
+            "to = \"::/0\"".to_owned(),
+            4,
+            "",
+            "found none of these, expected via, interface or reject".to_owned(),
+        ),
         (
             format!("to = \"0.0.0.0/0\"\nreject = \"blackhole\"\n{via}"),
             4,
             "",
-            "found both via and reject, expected via or reject".to_owned(),
+            "found both via and reject, expected one of them".to_owned(),
         ),
         (
             "to = \"0.0.0.0/0\"\nreject = \"drop\"".to_owned(),
@@ -294,7 +299,7 @@ fn rejects_bad_routes() {
             "to = \"0.0.0.0/0\"\nreject = \"blackhole\"\ninterface = \"wan\"".to_owned(),
             7,
             "interface",
-            "found an interface beside reject, expected it only beside via".to_owned(),
+            "found an interface beside reject, expected one of them".to_owned(),
         ),
         (
             format!("to = \"0.0.0.0/0\"\n{via}\nmetric = -1"),
@@ -325,7 +330,7 @@ fn rejects_bad_routes() {
             "to = \"0.0.0.0/0\"\nvia = \"192.0.3.1\"".to_owned(),
             6,
             "via",
-            "192.0.3.1 is on no interface's network, expected a neighbour's address".to_owned(),
+            "192.0.3.1 is on no interface's network, and the way to it leads through itself".to_owned(),
         ),
         (
             "to = \"0.0.0.0/0\"\nvia = \"2001:db8:1::2\"".to_owned(),

@@ -113,6 +113,10 @@ impl Queue for Stamped {
         self.0.reap(cx, pool)
     }
 
+    fn notifications(&self) -> u64 {
+        self.0.notifications()
+    }
+
     fn disarm(&mut self, cx: &Softint) {
         self.0.disarm(cx);
     }

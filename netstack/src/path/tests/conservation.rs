@@ -11,7 +11,7 @@ use crate::snapshot::{
 use core::time::Duration;
 use proptest::prelude::*;
 use std::vec::Vec;
-use weir_netif::{Checksum, Gso, GsoKind, IfIndex, Offloads};
+use weir_netif::{BATCH, Checksum, Gso, GsoKind, IfIndex, Offloads};
 
 /// A router of many kinds of links and routes.
 fn motley() -> Rig {
@@ -90,16 +90,22 @@ fn transport() -> impl Strategy<Value = (u8, Vec<u8>)> {
     ]
 }
 
-/// A packet that is whole, as far as its header goes.
+/// Hops left: often the fewest.
+fn hops() -> impl Strategy<Value = u8> {
+    prop_oneof![2 => Just(64), 1 => 0u8..4, 1 => any::<u8>()]
+}
+
+/// A packet that is whole, as far as its header goes; a few have a wrong checksum.
 fn whole4() -> impl Strategy<Value = Vec<u8>> {
-    (some4(), some4(), any::<u8>(), any::<u16>(), transport()).prop_map(
-        |(from, to, ttl, flags, (protocol, data))| {
+    (some4(), some4(), hops(), any::<u16>(), transport(), prop::bool::weighted(0.05)).prop_map(
+        |(from, to, ttl, flags, (protocol, data), wrong)| {
             let flags = if flags % 3 == 0 { flags } else { flags & 0x4000 };
             let mut packet = frames::ipv4(protocol, &[], flags, &data);
             packet[8] = ttl;
             packet[12..16].copy_from_slice(&from);
             packet[16..20].copy_from_slice(&to);
             frames::seal_ipv4(&mut packet[..20]);
+            packet[11] ^= u8::from(wrong);
             packet
         },
     )
@@ -112,22 +118,20 @@ fn whole6() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(|(kind, rest)| (58, [&[kind, 0, 0, 0][..], &rest].concat())),
         (prop::sample::select(&[0u8, 43, 44, 60][..]), prop::collection::vec(any::<u8>(), 0..60)),
     ];
-    (some6(), some6(), any::<bool>(), any::<u8>(), data).prop_map(
-        |(from, to, discovery, hops, (next, data))| {
-            let mut packet = frames::ipv6(next, &data);
-            packet[7] = if discovery { 255 } else { hops };
-            packet[8..24].copy_from_slice(&from);
-            packet[24..40].copy_from_slice(&to);
-            if next == 58 && data.len() >= 4 {
-                packet[42..44].fill(0);
-                let mut all = frames::pseudo(&packet, 58, data.len());
-                all.extend(&packet[40..]);
-                let sum = !frames::naive_sum(&all);
-                packet[42..44].copy_from_slice(&sum.to_be_bytes());
-            }
-            packet
-        },
-    )
+    (some6(), some6(), any::<bool>(), hops(), data).prop_map(|(from, to, discovery, hops, (next, data))| {
+        let mut packet = frames::ipv6(next, &data);
+        packet[7] = if discovery { 255 } else { hops };
+        packet[8..24].copy_from_slice(&from);
+        packet[24..40].copy_from_slice(&to);
+        if next == 58 && data.len() >= 4 {
+            packet[42..44].fill(0);
+            let mut all = frames::pseudo(&packet, 58, data.len());
+            all.extend(&packet[40..]);
+            let sum = !frames::naive_sum(&all);
+            packet[42..44].copy_from_slice(&sum.to_be_bytes());
+        }
+        packet
+    })
 }
 
 fn arp_message() -> impl Strategy<Value = Vec<u8>> {
@@ -202,6 +206,41 @@ proptest! {
                 prop_assert!(![3, 7].contains(&sent.out), "a down interface sends nothing");
             }
             rig.run(Duration::from_millis(*pause));
+        }
+    }
+
+    /// What is ready made for a next hop makes the same of a packet as the long way, and a batch the same as its packets
+    /// one by one.
+    #[test]
+    fn the_short_way_is_the_long_one(
+        arrivals in prop::collection::vec((0u16..3, prop::collection::vec((frame_bytes(), offloads()), 1..64)), 1..6),
+    ) {
+        let (mut short, mut long) = (motley().with_room(BATCH), motley().with_room(BATCH));
+        let packet = |rig: &mut Rig, (bytes, (checksum, gso)): &(Vec<u8>, (Checksum, Option<Gso>))| {
+            let mut packet = rig.pool.alloc_from(bytes).unwrap();
+            packet.meta_mut().checksum = *checksum;
+            packet.meta_mut().gso = *gso;
+            packet
+        };
+        for (index, frames) in &arrivals {
+            let batch = frames.iter().map(|frame| packet(&mut short, frame)).collect();
+            short.input(*index, batch);
+            for frame in frames {
+                // Nothing is ready made.
+                long.stack.neighbors4.renumber();
+                long.stack.neighbors6.renumber();
+                let packet = packet(&mut long, frame);
+                long.input(*index, [packet].into());
+            }
+            let (mut short, mut long) = (short.sent(), long.sent());
+            // In order on each link.
+            short.sort_by_key(|sent| sent.out);
+            long.sort_by_key(|sent| sent.out);
+            prop_assert_eq!(short, long);
+        }
+        for index in 0..8 {
+            let (short, long) = (short.totals(index), long.totals(index));
+            prop_assert_eq!(std::format!("{short:?}"), std::format!("{long:?}"));
         }
     }
 }

@@ -207,9 +207,9 @@ fn rejecting_routes_drop_with_their_own_reason_and_answer() {
         ("2", RouteTarget::Unreachable, Drop::RouteUnreachable, Some([3, 1]), Some([1, 0])),
         ("3", RouteTarget::Prohibit, Drop::RouteProhibited, Some([3, 13]), Some([1, 1])),
     ];
-    for (n, target, ..) in targets {
-        plan.routes.push(reject(&std::format!("198.18.{n}.0/24"), target));
-        plan.routes.push(reject(&std::format!("2001:db8:f{n}::/48"), target));
+    for (n, target, ..) in targets.clone() {
+        plan.routes.push(reject(&std::format!("198.18.{n}.0/24"), target.clone()));
+        plan.routes.push(reject(&std::format!("2001:db8:f{n}::/48"), target.clone()));
     }
     let mut rig = acquainted_first(&plan);
     let mut expected = Vec::new();
@@ -308,4 +308,15 @@ fn counters_count_frames_and_bytes() {
     assert_eq!(after.0.rx_bytes - before.0.rx_bytes, 134);
     assert_eq!(after.1.tx_packets - before.1.tx_packets, 1);
     assert_eq!(after.1.tx_bytes - before.1.tx_bytes, 134);
+}
+
+#[test]
+fn the_last_hop_is_noticed_behind_a_packet_that_passed() {
+    let mut rig = rig();
+    for ttl in [64, 1] {
+        let frame = V4 { ttl, ..v4("10.0.1.10", "192.0.2.20") }.frame(0, b"");
+        rig.receive(0, std::slice::from_ref(&frame));
+    }
+    assert_eq!(rig.sent().iter().map(|sent| sent.out).collect::<Vec<_>>(), [1, 0]);
+    rig.assert_drops(0, &[(Drop::TtlExpired, 1)]);
 }

@@ -1,12 +1,16 @@
 //! Routing tables as large as the Internet's, from a seed, with its share of prefix lengths.
-#![allow(missing_docs, dead_code, unreachable_pub)]
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use weir_netstack::address::{Address, Prefix};
+use std::path::Path;
+use weir_netstack::address::{Address, Kind, Prefix, kind4, kind6};
 
 /// Next hops the routes are spread over.
-pub const HOPS: u32 = 64;
+pub(crate) const HOPS: u32 = 64;
+/// Addresses that are looked up.
+pub(crate) const ADDRESSES: usize = 1 << 20;
+pub(crate) const SEED: u64 = 20_261_121;
 
 /// Routes in 100 000 of each length, as route collectors saw the IPv4 table in 2024; lengths over 24 are a provider's own.
 const LENGTHS4: [(u8, u32); 20] = [
@@ -55,10 +59,10 @@ const BLOCKS6: [(u128, u8); 6] =
     [(0x2001, 16), (0x2400, 12), (0x2600, 12), (0x2800, 12), (0x2a00, 12), (0x2c00, 12)];
 
 /// Sebastiano Vigna's SplitMix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -66,7 +70,7 @@ impl Random {
         z ^ z >> 31
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 }
@@ -83,7 +87,7 @@ fn length(lengths: &[(u8, u32)], random: &mut Random) -> u8 {
 }
 
 /// A unicast address.
-pub fn unicast4(random: &mut Random) -> Ipv4Addr {
+fn unicast4(random: &mut Random) -> Ipv4Addr {
     let [a, rest @ ..] = random.next().to_be_bytes();
     Ipv4Addr::new(1 + (u32::from(a) * 223 / 256) as u8, rest[0], rest[1], rest[2])
 }
@@ -105,14 +109,14 @@ fn distinct<A: Address + std::hash::Hash>(
 }
 
 /// Spread evenly over the unicast addresses: a table has fewer neighbours that share memory than the Internet's.
-pub fn ipv4(count: usize, seed: u64) -> Vec<(Prefix<Ipv4Addr>, u32)> {
+pub(crate) fn ipv4(count: usize, seed: u64) -> Vec<(Prefix<Ipv4Addr>, u32)> {
     distinct(count, &mut Random(seed), |random| {
         Prefix::new(unicast4(random), length(&LENGTHS4, random)).unwrap()
     })
 }
 
 /// Within the registries' blocks: an eighth as many holders of a /32 as routes, whose addresses the longer ones are.
-pub fn ipv6(count: usize, seed: u64) -> Vec<(Prefix<Ipv6Addr>, u32)> {
+pub(crate) fn ipv6(count: usize, seed: u64) -> Vec<(Prefix<Ipv6Addr>, u32)> {
     let mut random = Random(seed);
     let holders: Vec<u32> = (0..count / 8 + 1)
         .map(|_| {
@@ -129,7 +133,7 @@ pub fn ipv6(count: usize, seed: u64) -> Vec<(Prefix<Ipv6Addr>, u32)> {
 }
 
 /// Addresses within routes, each as likely.
-pub fn routed4(routes: &[(Prefix<Ipv4Addr>, u32)], count: usize, seed: u64) -> Vec<Ipv4Addr> {
+pub(crate) fn routed4(routes: &[(Prefix<Ipv4Addr>, u32)], count: usize, seed: u64) -> Vec<Ipv4Addr> {
     let mut random = Random(seed);
     let mut one = || {
         let (prefix, _) = routes[random.below(routes.len() as u64) as usize];
@@ -140,7 +144,7 @@ pub fn routed4(routes: &[(Prefix<Ipv4Addr>, u32)], count: usize, seed: u64) -> V
 }
 
 /// Addresses within routes, each as likely.
-pub fn routed6(routes: &[(Prefix<Ipv6Addr>, u32)], count: usize, seed: u64) -> Vec<Ipv6Addr> {
+pub(crate) fn routed6(routes: &[(Prefix<Ipv6Addr>, u32)], count: usize, seed: u64) -> Vec<Ipv6Addr> {
     let mut random = Random(seed);
     let mut one = || {
         let (prefix, _) = routes[random.below(routes.len() as u64) as usize];
@@ -148,4 +152,32 @@ pub fn routed6(routes: &[(Prefix<Ipv6Addr>, u32)], count: usize, seed: u64) -> V
         Ipv6Addr::from_bits(prefix.first().to_bits() | host.checked_shr(prefix.len().into()).unwrap_or(0))
     };
     (0..count).map(|_| one()).collect()
+}
+
+/// Destinations of packets that a router with the addresses of [`crate::forward`] forwards.
+pub(crate) fn forwarded4(routes: &[(Prefix<Ipv4Addr>, u32)]) -> Vec<Ipv4Addr> {
+    let forwarded = |to: &Ipv4Addr| kind4(*to) == Kind::Unicast && ![10, 192].contains(&to.octets()[0]);
+    let many = routed4(routes, 2 * ADDRESSES, SEED + 3);
+    many.into_iter().filter(forwarded).take(ADDRESSES).collect()
+}
+
+/// As [`forwarded4`].
+pub(crate) fn forwarded6(routes: &[(Prefix<Ipv6Addr>, u32)]) -> Vec<Ipv6Addr> {
+    let forwarded = |to: &Ipv6Addr| kind6(*to) == Kind::Unicast && to.segments()[..2] != [0x2001, 0xdb8];
+    let many = routed6(routes, 2 * ADDRESSES, SEED + 3);
+    many.into_iter().filter(forwarded).take(ADDRESSES).collect()
+}
+
+/// Writes both as `peers/peer.h` and `dpdk-test-fib` read them; hops count from 1.
+pub(crate) fn export<A: Address>(folder: &Path, routes: &[(Prefix<A>, u32)], addresses: &[A]) {
+    let (mut list, mut lines) = (String::new(), String::new());
+    for (prefix, hop) in routes {
+        writeln!(list, "{prefix} {}", hop + 1).expect("memory");
+    }
+    for address in addresses {
+        writeln!(lines, "{address}").expect("memory");
+    }
+    for (name, text) in [("routes", list), ("addresses", lines)] {
+        std::fs::write(folder.join(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
