@@ -235,7 +235,7 @@ impl Stack {
     fn plain4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
         if let Some((stations, header)) = headers(packet.data_mut())
             && let Some(line) = self.neighbors4.adjacency(hop, ipv4::destination(header))
-            && ipv4::total_len(header) <= line.untagged.into()
+            && ipv4::total_len(header) <= line.untagged
         {
             ipv4::decrement_ttl(header);
             *stations = line.stations;
@@ -253,7 +253,7 @@ impl Stack {
         let hop = turn.snapshot.settle4(hop, || hashed(&mut packet));
         if let Some((stations, header)) = headers(packet.data_mut())
             && let Some(line) = self.neighbors4.adjacency(hop, ipv4::destination(header))
-            && ipv4::total_len(header) <= line.mtu.into()
+            && ipv4::total_len(header) <= line.mtu
             && let Some(out) = turn.snapshot.interface(line.out)
         {
             ipv4::decrement_ttl(header);
