@@ -130,6 +130,22 @@ bench-xen: image doctor ## both routers as guests of one Xen: packets a second, 
 mutate: image doctor ## a million broken frames into a running router, then a ping
 	@$(lab) mutate --frames 1000000
 
+# What libFuzzer wants to know of a program; no unstable option is among it.
+coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 --cfg fuzzing \
+            -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+            -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+SECONDS_EACH ?= 60
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for SECONDS_EACH=60, from fuzz/regressions on (wants g++)
+	@cd fuzz && RUSTFLAGS='$(coverage)' cargo build --release --locked --quiet --target x86_64-unknown-linux-gnu
+	@cd fuzz && for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+		mkdir -p corpus/$$target artifacts/$$target; \
+		echo "fuzz $$target, $(SECONDS_EACH) s"; \
+		target/x86_64-unknown-linux-gnu/release/$$target -max_total_time=$(SECONDS_EACH) -print_final_stats=1 \
+			-verbosity=0 -artifact_prefix=artifacts/$$target/ corpus/$$target regressions/$$target; \
+	done
+
 .PHONY: loom
 loom: ## models of the memory orderings in sync
 	RUSTFLAGS='--cfg loom' cargo test --package weir-sync --lib --release --target-dir target/loom

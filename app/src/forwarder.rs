@@ -217,14 +217,21 @@ impl Forwarder {
             }
         }
         self.batch = own;
+        self.send_staged(cx, running);
+    }
+
+    /// Sends each CPU what is staged for it; what finds no room ends here.
+    fn send_staged(&mut self, cx: &Softint, running: &Running) {
         let mut sent = 0;
         for (number, staged) in self.staged.iter_mut().enumerate().filter(|(_, staged)| !staged.is_empty()) {
             sent += CpuId::new(number).map_or(0, |cpu| self.exchange.send(cpu, staged));
-            for Parcel { packet, .. } in staged.drain(..) {
-                let owner = running.snapshot.owner(interface, &packet).unwrap_or(interface);
-                let counters = running.snapshot.counters(owner);
-                counters.received(cx.cpu(), 1, packet.len() as u64);
-                counters.dropped(cx.cpu(), Drop::HandoffFull);
+            for Parcel { packet, errand } in staged.drain(..) {
+                let mut owner = packet.meta().received;
+                if let Errand::Receive(interface) = errand {
+                    owner = running.snapshot.owner(interface, &packet).unwrap_or(interface);
+                    running.snapshot.counters(owner).received(cx.cpu(), 1, packet.len() as u64);
+                }
+                running.snapshot.counters(owner).dropped(cx.cpu(), Drop::HandoffFull);
                 self.pool.free(packet);
             }
         }
@@ -274,6 +281,7 @@ impl Forwarder {
     fn run_errand(&mut self, cx: &Softint, running: &Running, now: Instant, errand: Option<Errand>) {
         self.with_turn(cx, running, now, |stack, turn, batch| match errand {
             Some(Errand::Receive(interface)) => stack.input(turn, interface, batch),
+            Some(Errand::Resume) => stack.resume(turn, batch),
             Some(Errand::Transmit(interface)) => stack.transmit(turn, interface, batch),
             None => {}
         });
@@ -326,10 +334,14 @@ impl Forwarder {
         now: Instant,
         work: impl FnOnce(&mut Stack, &mut Turn<'_>, &mut Batch) -> R,
     ) -> R {
-        let Self { shared, stack, pool, ports, exchange, batch, .. } = self;
-        let mut out = Out { cx, shared, running, ports, exchange };
+        let Self { shared, stack, pool, ports, exchange, batch, staged, .. } = self;
+        let mut out = Out { cx, shared, running, ports, exchange, staged, brought: 0 };
         let mut turn = Turn { cx, snapshot: &running.snapshot, now, pool, egress: &mut out };
-        work(stack, &mut turn, batch)
+        let result = work(stack, &mut turn, batch);
+        if out.brought > 0 {
+            self.send_staged(cx, running);
+        }
+        result
     }
 }
 
@@ -340,6 +352,9 @@ struct Out<'a> {
     running: &'a Running,
     ports: &'a mut [Port],
     exchange: &'a mut Exchange,
+    /// By CPU: packets that go on there, and how many in all.
+    staged: &'a mut [Parcels],
+    brought: usize,
 }
 
 impl Out<'_> {
@@ -378,6 +393,19 @@ impl Egress for Out<'_> {
                 Some(owner) if owner != self.cx.cpu() => Carrier::AnotherCpu,
                 _ => Carrier::Nobody(Drop::InterfaceDown),
             },
+        }
+    }
+
+    fn bring_home(&mut self, packet: Packet, hash: u32) -> Option<Packet> {
+        let home = self.running.cpu_of(hash).filter(|&cpu| cpu != self.cx.cpu());
+        let Some(staged) = home.and_then(|cpu| self.staged.get_mut(cpu.index())) else { return Some(packet) };
+        match staged.try_push(Parcel { packet, errand: Errand::Resume }) {
+            Ok(()) => {
+                self.brought += 1;
+                None
+            }
+            // Never: it holds a batch.
+            Err(full) => Some(full.element().packet),
         }
     }
 }

@@ -92,7 +92,10 @@ impl Queue for MemoryQueue {
     fn transmit(&mut self, _: &Softint, pool: &mut Pool, batch: &mut Batch) -> Result<(), Fault> {
         assert_eq!(self.stopped.load(Ordering::SeqCst), 0, "a queue was used after its device was stopped");
         for packet in batch.drain(..) {
-            self.link.took(self.number, packet.data());
+            match packet.is_chain() {
+                false => self.link.took(self.number, packet.data()),
+                true => self.link.took(self.number, &packet.segments().collect::<Vec<_>>().concat()),
+            }
             pool.free(packet);
         }
         Ok(())
@@ -181,9 +184,30 @@ pub(crate) fn echo(port: usize, from: [u8; 4], to: [u8; 4], number: u64) -> Vec<
     packet(port, from, to, 1, &message)
 }
 
+/// An echo request in two fragments; its number is its identification too.
+pub(crate) fn echo_fragments(port: usize, from: [u8; 4], to: [u8; 4], number: u64) -> [Vec<u8>; 2] {
+    let mut message = [&[8, 0, 0, 0, 0, 1, 0, 1][..], &number.to_be_bytes(), &[7; 8]].concat();
+    let sum = !sum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    [(0x2000, &message[..16]), (2, &message[16..])]
+        .map(|(flags, bytes)| fragment(port, from, to, 1, (number as u16, flags), bytes))
+}
+
 fn packet(port: usize, from: [u8; 4], to: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut header =
-        [&[0x45, 0, 0, 20 + payload.len() as u8, 0, 1, 0, 0, 64, protocol, 0, 0], &from[..], &to].concat();
+    fragment(port, from, to, protocol, (1, 0), payload)
+}
+
+fn fragment(
+    port: usize,
+    from: [u8; 4],
+    to: [u8; 4],
+    protocol: u8,
+    (id, flags): (u16, u16),
+    payload: &[u8],
+) -> Vec<u8> {
+    let [id, flags] = [id, flags].map(u16::to_be_bytes);
+    let lengths = [0x45, 0, 0, 20 + payload.len() as u8];
+    let mut header = [&lengths[..], &id, &flags, &[64, protocol, 0, 0], &from, &to].concat();
     let sum = !sum(&header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
     [&router_mac(port)[..], &[2, 0, 0, 0, 0, port as u8], &[8, 0], &header, payload].concat()

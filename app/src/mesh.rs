@@ -33,6 +33,8 @@ pub struct Parcel {
 pub enum Errand {
     /// Its flow belongs to the receiver: take it through the stack, as received on this interface.
     Receive(IfIndex),
+    /// The sender has received it, and what it is a part of belongs to the receiver: go on with it in the stack.
+    Resume,
     /// It is ready to go out by this interface, whose queue the receiver owns.
     Transmit(IfIndex),
 }

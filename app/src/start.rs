@@ -23,6 +23,7 @@ use weir_machine::{
     clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, xen,
 };
 use weir_netif::{Arena, BUFFER, Device, DeviceInfo, PAGE_BUFFER, Queue};
+use weir_netstack::reassembly;
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::{Control, Cpu, CpuId, PerCpu};
@@ -40,6 +41,8 @@ struct Crew {
     shared: &'static Shared,
     /// Each CPU's ends of the rings between all, until it takes them.
     exchanges: PerCpu<ArrayQueue<Exchange>>,
+    /// Bytes of buffers that fragments may hold on each CPU.
+    reassembly: usize,
 }
 
 impl Crew {
@@ -51,6 +54,7 @@ impl Crew {
             interfaces: vlans::MAX_INDICES,
             seed: random::seed(),
             duty,
+            reassembly: self.reassembly,
             ..Settings::default()
         });
         Forwarder::new(self.shared, stack, exchange)
@@ -80,7 +84,9 @@ pub fn start(
         for (queue, exchange) in exchanges.iter().zip(mesh(boot.cpus)) {
             let _ = queue.push(exchange);
         }
-        Crew { shared, exchanges }
+        // An eighth of all buffers, however small the machine.
+        let share = shared.arena.slots() * shared.arena.slot_size() / 8 / boot.cpus.max(1);
+        Crew { shared, exchanges, reassembly: share.min(reassembly::BYTES) }
     });
     let cpus = smp::start_others(other);
     let bays = bays(cpus, shared.arena.slots());

@@ -241,8 +241,8 @@ pub(crate) fn storm(rig: &mut FrameRig, frames: usize, seed: u64) -> Result<Repo
         after.text
     );
     let ping = refresh(rig).context("right after the storm")?;
-    // Packets that wait for a neighbour are given up within seconds.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    // Packets that wait for a neighbour are given up within seconds, fragments that wait for others within a minute.
+    let deadline = Instant::now() + Duration::from_secs(70);
     let mut after = table::read(&mut rig.router)?;
     while leaked(before.memory, after.memory) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(500));

@@ -4,11 +4,13 @@ mod configuration;
 mod disks;
 mod errors;
 mod forwarding;
+mod fragments;
 mod hardware;
 mod linux_hosts;
 pub(crate) mod multicore;
 mod neighbours;
 mod next_hops;
+mod offloads;
 mod operation;
 mod own;
 mod policy;
@@ -84,6 +86,7 @@ fn table() -> Vec<Test> {
     let mut all = Vec::new();
     // Own tests first: one of them mostly waits.
     all.extend(own::tests());
+    all.extend(fragments::tests());
     all.extend(forwarding::tests());
     all.extend(errors::tests());
     all.extend(refusals::tests());
@@ -100,6 +103,7 @@ fn table() -> Vec<Test> {
     all.extend(tracing::tests());
     all.extend(preempt::tests());
     all.extend(linux_hosts::tests());
+    all.extend(offloads::tests());
     all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
     all

@@ -146,7 +146,8 @@ impl<'a> Rig<'a> {
         let snapshots = [plan, &other].map(|plan| Snapshot::build(plan).unwrap());
         let mut input = Input(data);
         let duty = input.pick(&[Duty::Speaker, Duty::Worker]);
-        let settings = Settings { interfaces: 8, neighbors: 16, seed: input.word().into(), duty };
+        let (seed, reassembly) = (input.word().into(), 16 * BUFFER);
+        let settings = Settings { interfaces: 8, neighbors: 16, seed, duty, reassembly };
         let wire = Wire { room: usize::MAX, interfaces: snapshots[0].interfaces().cloned().collect() };
         let mut rig = Self {
             input,

@@ -5,3 +5,4 @@ pub mod config;
 pub mod frames;
 pub mod input;
 pub mod packets;
+pub mod reassembly;

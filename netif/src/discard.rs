@@ -102,8 +102,18 @@ reasons! {
     IcmpRateLimited = "icmp-rate-limited",
     /// For the router itself, but a protocol or port nobody listens on.
     LocalProtocol = "local-protocol",
-    /// A fragment for the router itself; reassembly has no room or no use for it.
+    /// A fragment for the router itself that it has no use for: to a group, or the device did not finish it.
     LocalFragment = "local-fragment",
+    /// A fragment for the router itself whose length or offset cannot be, or too short for the header it should have.
+    FragmentMalformed = "fragment-malformed",
+    /// A fragment that overlaps another, or disagrees with it about the end: all of its datagram goes (RFC 5722).
+    FragmentOverlap = "fragment-overlap",
+    /// A fragment that is there already.
+    FragmentDuplicate = "fragment-duplicate",
+    /// Reassembly had no room for it: the oldest go first; or its datagram has too many.
+    FragmentLimit = "fragment-limit",
+    /// The rest of its datagram did not come within a minute.
+    FragmentTimeout = "fragment-timeout",
     /// The interface is administratively or physically down.
     InterfaceDown = "interface-down",
     /// The interface is not configured.

@@ -22,6 +22,12 @@ pub trait Egress {
     fn carrier(&self, _interface: IfIndex) -> Carrier {
         Carrier::ThisCpu
     }
+
+    /// Takes a packet whose flow's state is another CPU's there, to go on in [`Stack::resume`](crate::Stack::resume).
+    /// It comes back where it is this CPU's to go on with. `hash` is its flow's ([`flow::hash`](crate::flow::hash)).
+    fn bring_home(&mut self, packet: Packet, _hash: u32) -> Option<Packet> {
+        Some(packet)
+    }
 }
 
 /// Who transmits on an interface.

@@ -196,7 +196,8 @@ impl<A: Address, R> Fib<A, R> {
             // All of it is in the nearest cache: nothing to wait for.
             for (address, hop) in addresses.iter().zip(hops) {
                 let bits = address.bits();
-                let entry = self.direct.get(self.slot(bits)).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
+                let entry =
+                    self.direct.get(self.slot(bits)).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
                 *hop = self.descend(bits, entry).unwrap_or(NO_HOP);
             }
             return;

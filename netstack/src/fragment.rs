@@ -1,6 +1,12 @@
-//! Fragments IPv4 packets that are too big for their egress (RFC 791 §3.2, RFC 1812 §5.3.1.2).
+//! Fragments packets that are too big for their egress: IPv4 ones (RFC 791 §3.2, RFC 1812 §5.3.1.2), and IPv6 ones of the
+//! router's own (RFC 8200 §4.5).
 //!
-//! Called by the egress stage, in softint context, once it has seen that DF is clear. Copies.
+//! Called by the egress stage, once it has seen that DF is clear, and by the path for what the router sends, in softint
+//! context. Copies.
+
+mod v6;
+
+pub use v6::{Identification, fragment6};
 
 use crate::checksum::{self, internet};
 use crate::datagram::{self, IPV4_HEADER, field};
@@ -25,22 +31,46 @@ const COPIED: u8 = 0x80;
 /// is not owed soundly, [`Drop::FragmentFailed`] for broken options or lengths, an `mtu` without room for eight
 /// bytes of data or more than 1024 fragments, [`Drop::NoBuffer`] when the pool ran dry.
 pub fn fragment4(
-    mut packet: Packet,
+    packet: Packet,
     l3_offset: usize,
     mtu: usize,
     pool: &mut Pool,
-    mut out: impl FnMut(&mut Pool, Packet),
+    out: impl FnMut(&mut Pool, Packet),
 ) -> Result<usize, Drop> {
     let fits = datagram::Ipv4::parse(&packet, l3_offset).is_some_and(|ip| ip.total <= mtu);
+    send(packet, l3_offset, fits, |packet| Plan::new(packet, l3_offset, mtu), pool, out)
+}
+
+/// How a packet is cut.
+trait Cut {
+    /// Into how many fragments.
+    fn count(&self) -> usize;
+    /// Where in the packet the data begin that are cut.
+    fn cut_from(&self) -> usize;
+    /// Where in them the data of a fragment begin, and their length.
+    fn piece(&self, index: usize) -> (usize, usize);
+    /// Writes what goes before the data of a fragment. `None` if the pool ran dry.
+    fn headers(&self, packet: &Packet, index: usize, fragment: &mut Packet, pool: &mut Pool) -> Option<()>;
+}
+
+/// Hands `packet` out as it is if it fits, else in fragments; frees it.
+fn send<P: Cut>(
+    mut packet: Packet,
+    l3: usize,
+    fits: bool,
+    plan: impl FnOnce(&Packet) -> Option<P>,
+    pool: &mut Pool,
+    mut out: impl FnMut(&mut Pool, Packet),
+) -> Result<usize, Drop> {
     let result = if packet.meta().gso.is_some() {
         Err(Drop::OffloadMalformed)
     } else if fits {
         out(pool, packet);
         return Ok(1);
-    } else if checksum::finish_at(&mut packet, l3_offset).is_err() {
+    } else if checksum::finish_at(&mut packet, l3).is_err() {
         Err(Drop::OffloadMalformed)
     } else {
-        cut(&packet, l3_offset, mtu, pool, out)
+        plan(&packet).ok_or(Drop::FragmentFailed).and_then(|plan| cut(&packet, &plan, pool, out))
     };
     pool.free(packet);
     result
@@ -48,24 +78,23 @@ pub fn fragment4(
 
 fn cut(
     packet: &Packet,
-    l3: usize,
-    mtu: usize,
+    plan: &impl Cut,
     pool: &mut Pool,
     out: impl FnMut(&mut Pool, Packet),
 ) -> Result<usize, Drop> {
-    let plan = Plan::new(packet, l3, mtu).ok_or(Drop::FragmentFailed)?;
     let count = plan.count();
     if count > MAX_PIECES {
         return Err(Drop::FragmentFailed);
     }
-    let mut data = cursor(packet, l3 + plan.header);
+    let mut data = cursor(packet, plan.cut_from());
     let make = |index, pool: &mut Pool| {
         let mut fragment = pool.alloc()?;
-        let (offset, len) = plan.piece(index);
-        let made = cursor(packet, 0)
-            .copy(l3 + IPV4_HEADER, &mut fragment, pool)
-            .filter(|()| fragment.extend(plan.options(index, packet)))
-            .and_then(|()| plan.adjust(packet, &mut fragment, offset, len))
+        *fragment.meta_mut() = *packet.meta();
+        // A transport checksum covers the whole datagram: of a fragment nothing is known.
+        fragment.meta_mut().checksum = Checksum::Unknown;
+        let (_, len) = plan.piece(index);
+        let made = plan
+            .headers(packet, index, &mut fragment, pool)
             .and_then(|()| data.copy(len, &mut fragment, pool));
         if made.is_none() {
             pool.free(fragment);
@@ -118,11 +147,24 @@ impl Plan {
         })
     }
 
+    fn options<'a>(&'a self, index: usize, packet: &'a Packet) -> &'a [u8] {
+        let options = match index {
+            0 => packet.data().get(self.l3 + IPV4_HEADER..self.l3 + self.header),
+            _ => self.copied.get(..self.copied_len),
+        };
+        options.unwrap_or(&[])
+    }
+}
+
+impl Cut for Plan {
     fn count(&self) -> usize {
         1 + self.data.saturating_sub(self.first).div_ceil(self.each)
     }
 
-    /// Where the data of fragment `index` begins, and its length.
+    fn cut_from(&self) -> usize {
+        self.l3 + self.header
+    }
+
     fn piece(&self, index: usize) -> (usize, usize) {
         let (offset, room) = match index.checked_sub(1) {
             None => (0, self.first),
@@ -131,20 +173,10 @@ impl Plan {
         (offset, room.min(self.data.saturating_sub(offset)))
     }
 
-    fn options<'a>(&'a self, index: usize, packet: &'a Packet) -> &'a [u8] {
-        let options = match index {
-            0 => packet.data().get(self.l3 + IPV4_HEADER..self.l3 + self.header),
-            _ => self.copied.get(..self.copied_len),
-        };
-        options.unwrap_or(&[])
-    }
-
-    /// Makes the copied header that of a fragment with `len` bytes of data from `offset` on. `None` never: the header
-    /// was copied whole.
-    fn adjust(&self, packet: &Packet, fragment: &mut Packet, offset: usize, len: usize) -> Option<()> {
-        *fragment.meta_mut() = *packet.meta();
-        // A transport checksum covers the whole datagram: of a fragment nothing is known.
-        fragment.meta_mut().checksum = Checksum::Unknown;
+    fn headers(&self, packet: &Packet, index: usize, fragment: &mut Packet, pool: &mut Pool) -> Option<()> {
+        cursor(packet, 0).copy(self.l3 + IPV4_HEADER, fragment, pool)?;
+        fragment.extend(self.options(index, packet)).then_some(())?;
+        let (offset, len) = self.piece(index);
         let header = fragment.len() - self.l3;
         let last = offset + len == self.data;
         let more = if last { self.flags_offset & MORE_FRAGMENTS } else { MORE_FRAGMENTS };

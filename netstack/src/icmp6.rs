@@ -78,6 +78,8 @@ pub enum Problem {
     NextHeader,
     /// An unrecognised option that asks for this answer (4/2).
     Option,
+    /// A first fragment without all headers (4/3; RFC 7112 §5).
+    FirstFragment,
 }
 
 /// An error the router sends.

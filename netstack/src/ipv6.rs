@@ -80,7 +80,8 @@ impl Header {
 #[inline(always)]
 pub fn is_plain(header: &[u8; HEADER], available: usize, snapshot: &Snapshot) -> bool {
     let &[first, _, _, _, l0, l1, next_header, hop_limit, ref addresses @ ..] = header;
-    let source = addresses.first_chunk().map_or(Ipv6Addr::UNSPECIFIED, |octets: &[u8; 16]| Ipv6Addr::from(*octets));
+    let source =
+        addresses.first_chunk().map_or(Ipv6Addr::UNSPECIFIED, |octets: &[u8; 16]| Ipv6Addr::from(*octets));
     // A jumbogram has no length (RFC 2675).
     let jumbo = ([l0, l1] == [0, 0]) & (next_header == HOP_BY_HOP);
     (first >> 4 == 6)

@@ -26,6 +26,8 @@ const FIXED: usize = 40;
 pub struct FragmentInfo {
     /// Bytes from the start of the packet buffer to the fragment header.
     pub header: usize,
+    /// Bytes from the start of the packet buffer to the next-header field that names it.
+    pub named_at: usize,
     /// Where this fragment's data belongs, in bytes.
     pub offset: u16,
     /// Whether more fragments follow.
@@ -81,18 +83,31 @@ impl Upper {
 /// options anywhere but first. A payload length of 0 stands for the rest of the packet (RFC 2675, super-packets).
 #[inline]
 pub fn upper_layer(packet: &Packet, l3_offset: usize) -> Result<Upper, Malformed> {
+    find(packet, l3_offset).and_then(|(upper, whole)| whole.map(|()| upper))
+}
+
+/// Whether this is the first fragment of a packet whose headers do not end in it, which [`upper_layer`] refuses.
+pub fn is_cut_first_fragment(packet: &Packet, l3_offset: usize) -> bool {
+    let first = |fragment: FragmentInfo| fragment.offset == 0 && fragment.more;
+    find(packet, l3_offset).is_ok_and(|(upper, whole)| whole.is_err() && upper.fragment.is_some_and(first))
+}
+
+/// How far the walk comes, and whether that is the upper layer.
+#[inline]
+fn find(packet: &Packet, l3_offset: usize) -> Result<(Upper, Result<(), Malformed>), Malformed> {
     let data = packet.data();
     let fixed = data.get(l3_offset..).and_then(|rest| rest.first_chunk::<FIXED>()).ok_or(Malformed)?;
     let [_, _, _, _, high, low, next, ..] = *fixed;
     let offset = l3_offset + FIXED;
-    let upper = Upper { protocol: next, offset, fragment: None, routing: None, hop_by_hop: false };
+    let mut upper = Upper { protocol: next, offset, fragment: None, routing: None, hop_by_hop: false };
     if !is_extension(next) {
-        return Ok(upper);
+        return Ok((upper, Ok(())));
     }
     let payload = usize::from(u16::from_be_bytes([high, low]));
     let headers = data.get(offset..).unwrap_or(&[]);
     let headers = if payload == 0 { headers } else { headers.get(..payload).unwrap_or(headers) };
-    walk(headers, upper)
+    let whole = walk(headers, &mut upper);
+    Ok((upper, whole))
 }
 
 /// Whether `next` is a header this walk passes over.
@@ -101,11 +116,11 @@ fn is_extension(next: u8) -> bool {
     matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
 }
 
-fn walk(headers: &[u8], mut upper: Upper) -> Result<Upper, Malformed> {
-    let mut rest = headers;
+fn walk(headers: &[u8], upper: &mut Upper) -> Result<(), Malformed> {
+    let (mut rest, mut named_at) = (headers, upper.offset - FIXED + 6);
     for passed in 0..=MAX_HEADERS {
         if !is_extension(upper.protocol) {
-            return Ok(upper);
+            return Ok(());
         }
         let &[next, length, byte2, byte3, byte4, byte5, byte6, byte7] =
             rest.first_chunk::<8>().ok_or(Malformed)?;
@@ -119,8 +134,8 @@ fn walk(headers: &[u8], mut upper: Upper) -> Result<Upper, Malformed> {
             FRAGMENT => {
                 let field = u16::from_be_bytes([byte2, byte3]);
                 let id = u32::from_be_bytes([byte4, byte5, byte6, byte7]);
-                let fragment =
-                    FragmentInfo { header: upper.offset, offset: field & !7, more: field & 1 != 0, id };
+                let (offset, more) = (field & !7, field & 1 != 0);
+                let fragment = FragmentInfo { header: upper.offset, named_at, offset, more, id };
                 // A fragment of a fragment cannot be: only the source fragments (RFC 8200 §4.5).
                 if upper.fragment.replace(fragment).is_some() {
                     return Err(Malformed);
@@ -132,10 +147,11 @@ fn walk(headers: &[u8], mut upper: Upper) -> Result<Upper, Malformed> {
             _ => {}
         }
         rest = rest.get(bytes..).ok_or(Malformed)?;
+        named_at = upper.offset;
         upper.protocol = next;
         upper.offset += bytes;
         if upper.is_later_fragment() {
-            return Ok(upper);
+            return Ok(());
         }
     }
     Err(Malformed)
@@ -193,7 +209,8 @@ mod tests {
         assert_eq!((upper.protocol, upper.offset), (6, FIRST + 8 + 24 + 24 + 24 + 8));
         assert!(upper.hop_by_hop && !upper.is_later_fragment() && !upper.has_routing_type0());
         assert_eq!(upper.routing, Some(Routing { header: FIRST + 32, kind: 4, segments_left: 1 }));
-        let fragment = FragmentInfo { header: FIRST + 80, offset: 0, more: true, id: 0x0102_0304 };
+        let (header, named_at, id) = (FIRST + 80, FIRST + 56, 0x0102_0304);
+        let fragment = FragmentInfo { header, named_at, offset: 0, more: true, id };
         assert_eq!(upper.fragment, Some(fragment));
     }
 

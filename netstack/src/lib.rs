@@ -32,6 +32,7 @@ pub mod nd;
 pub mod neighbor;
 mod path;
 mod pieces;
+pub mod reassembly;
 pub mod segment;
 #[cfg(test)]
 mod sim;

@@ -1,4 +1,4 @@
-//! What is addressed to the router itself: echo, neighbour discovery, and polite refusals of the rest.
+//! What is addressed to the router itself: echo, neighbour discovery, fragments of them, and polite refusals of the rest.
 
 use crate::address::{Kind, kind6};
 use crate::checksum::{ICMP, ICMPV6, TCP, UDP};
@@ -8,10 +8,12 @@ use crate::icmp6::{self, Problem};
 use crate::ipv4;
 use crate::ipv6;
 use crate::ipv6ext::{
-    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, NO_NEXT_HEADER, ROUTING, Upper, upper_layer,
+    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, NO_NEXT_HEADER, ROUTING, Upper,
+    is_cut_first_fragment, upper_layer,
 };
 use crate::nd;
-use weir_netif::{Drop, Packet};
+use crate::reassembly::{Flaw, Fragment};
+use weir_netif::{Checksum, Drop, Packet};
 
 /// IGMP's protocol number: spoken to groups, never refused.
 const IGMP: u8 = 2;
@@ -23,6 +25,8 @@ const KNOWN_OPTIONS: [u8; 3] = [0, 1, 5];
 pub enum Verdict4 {
     /// Answer the echo request.
     Echo,
+    /// Put it together with the rest of its datagram.
+    Reassemble(Fragment),
     /// Forget it.
     Drop(Drop),
     /// Forget it and tell its sender.
@@ -32,7 +36,11 @@ pub enum Verdict4 {
 /// Judges the IPv4 packet of a frame.
 pub fn input4(packet: &Packet, header: &ipv4::Header, cast: Cast) -> Verdict4 {
     if header.is_fragment() {
-        return Verdict4::Drop(Drop::LocalFragment);
+        // Nothing that is sent to a group is answered, and what a device still owes would be owed by the whole.
+        if cast == Cast::Group || is_unfinished(packet) {
+            return Verdict4::Drop(Drop::LocalFragment);
+        }
+        return Fragment::parse4(packet).map_or_else(Verdict4::Drop, Verdict4::Reassemble);
     }
     match header.protocol {
         ICMP => match icmp::parse(packet, ethernet::HEADER) {
@@ -52,6 +60,8 @@ pub fn input4(packet: &Packet, header: &ipv4::Header, cast: Cast) -> Verdict4 {
 pub enum Verdict6 {
     /// Answer the echo request.
     Echo,
+    /// Put it together with the rest of its packet.
+    Reassemble(Fragment),
     /// Neighbour discovery says this.
     Discovery(nd::Message),
     /// Forget it.
@@ -60,9 +70,21 @@ pub enum Verdict6 {
     Refuse(Drop, icmp6::Error),
 }
 
+/// How a packet came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Came {
+    /// As it is.
+    Whole,
+    /// In fragments.
+    InFragments,
+}
+
 /// Judges the IPv6 packet of a frame.
-pub fn input6(packet: &Packet, header: &ipv6::Header) -> Verdict6 {
+pub fn input6(packet: &Packet, header: &ipv6::Header, came: Came) -> Verdict6 {
     let Ok(upper) = upper_layer(packet, ethernet::HEADER) else {
+        if is_cut_first_fragment(packet, ethernet::HEADER) {
+            return flawed(Flaw::HeadersCut, 0);
+        }
         return Verdict6::Drop(Drop::Ipv6Extension);
     };
     let named_at = match extensions(packet, header, &upper) {
@@ -74,11 +96,18 @@ pub fn input6(packet: &Packet, header: &ipv6::Header) -> Verdict6 {
         return problem(Problem::Header, routing.header + 2);
     }
     // One that is the whole packet is none (RFC 6946).
-    if upper.fragment.is_some_and(|fragment| fragment.offset != 0 || fragment.more) {
-        return Verdict6::Drop(Drop::LocalFragment);
+    let fragmented = upper.fragment.is_some() || came == Came::InFragments;
+    if let Some(fragment) = upper.fragment.filter(|fragment| fragment.offset != 0 || fragment.more) {
+        if is_unfinished(packet) {
+            return Verdict6::Drop(Drop::LocalFragment);
+        }
+        return match Fragment::parse6(packet, &fragment, upper.protocol) {
+            Ok(fragment) => Verdict6::Reassemble(fragment),
+            Err(flaw) => flawed(flaw, fragment.header),
+        };
     }
     match upper.protocol {
-        ICMPV6 => icmp6(packet, header, upper.fragment.is_some()),
+        ICMPV6 => icmp6(packet, header, fragmented),
         UDP => Verdict6::Refuse(Drop::LocalProtocol, icmp6::Error::PortUnreachable),
         TCP | NO_NEXT_HEADER => Verdict6::Drop(Drop::LocalProtocol),
         _ => match problem(Problem::NextHeader, named_at) {
@@ -101,6 +130,26 @@ fn icmp6(packet: &Packet, header: &ipv6::Header, fragmented: bool) -> Verdict6 {
             }
         }
         Ok(_) => Verdict6::Drop(Drop::IcmpUnhandled),
+    }
+}
+
+/// Whether a device has left a part of the packet's making to us.
+fn is_unfinished(packet: &Packet) -> bool {
+    packet.meta().gso.is_some() || matches!(packet.meta().checksum, Checksum::Partial { .. })
+}
+
+/// What a fragment's sender hears of what is wrong with it (RFC 8200 §4.5); its fragment header stands at `header`.
+fn flawed(flaw: Flaw, header: usize) -> Verdict6 {
+    let told = match flaw {
+        Flaw::Empty => Verdict6::Drop(Drop::FragmentMalformed),
+        // The payload length is what is wrong.
+        Flaw::PartialUnit => problem(Problem::Header, ethernet::HEADER + 4),
+        Flaw::TooLong => problem(Problem::Header, header + 2),
+        Flaw::HeadersCut => problem(Problem::FirstFragment, ethernet::HEADER),
+    };
+    match told {
+        Verdict6::Refuse(_, error) => Verdict6::Refuse(Drop::FragmentMalformed, error),
+        silent => silent,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod announce;
 mod batch;
+mod fragments;
 mod output;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ impl Stack {
                     }
                 }
                 Timed::Advertisers => self.advertiser.follow(turn.snapshot, turn.now, &mut self.timers),
+                Timed::Reassembly(number) => self.lapsed(turn, number),
             }
         }
         self.lanes.flush(turn);
@@ -120,14 +122,7 @@ impl Stack {
         }
     }
 
-    fn ipv4(
-        &mut self,
-        turn: &mut Turn<'_>,
-        interface: &Interface,
-        mut packet: Packet,
-        cast: Cast,
-        hop: u32,
-    ) {
+    fn ipv4(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast, hop: u32) {
         let (bytes, available) = below(&packet);
         let header = match ipv4::Header::parse(bytes, available) {
             Ok(header) => header,
@@ -198,14 +193,7 @@ impl Stack {
         }
     }
 
-    fn ipv6(
-        &mut self,
-        turn: &mut Turn<'_>,
-        interface: &Interface,
-        mut packet: Packet,
-        cast: Cast,
-        hop: u32,
-    ) {
+    fn ipv6(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut packet: Packet, cast: Cast, hop: u32) {
         let (bytes, available) = below(&packet);
         let header = match ipv6::Header::parse(bytes, available) {
             Ok(header) => header,
@@ -219,7 +207,9 @@ impl Stack {
             ipv6::Verdict::Forward { out, next, hop } => {
                 self.route6(turn, interface, packet, &header, (out, next, hop))
             }
-            ipv6::Verdict::Deliver(cast) => self.local6(turn, interface, packet, &header, cast),
+            ipv6::Verdict::Deliver(cast) => {
+                self.local6(turn, interface, packet, &header, (cast, local::Came::Whole));
+            }
             ipv6::Verdict::Drop(reason) => discard(turn, packet, reason),
             ipv6::Verdict::Refuse(reason, error) => {
                 self.refuse6(turn, interface, packet, cast, (reason, error));
@@ -289,6 +279,7 @@ impl Stack {
                 Ok(()) => self.output4(turn, packet, header.source),
                 Err(_) => discard(turn, packet, Drop::IcmpMalformed),
             },
+            local::Verdict4::Reassemble(fragment) => self.gather4(turn, interface, packet, &fragment),
             local::Verdict4::Drop(reason) => discard(turn, packet, reason),
             local::Verdict4::Refuse(reason, error) => {
                 self.refuse4(turn, interface, packet, cast, (reason, error));
@@ -303,9 +294,9 @@ impl Stack {
         interface: &Interface,
         mut packet: Packet,
         header: &ipv6::Header,
-        cast: Cast,
+        (cast, came): (Cast, local::Came),
     ) {
-        match local::input6(&packet, header) {
+        match local::input6(&packet, header, came) {
             local::Verdict6::Echo => {
                 let source = match cast {
                     Cast::Unicast => Some(header.destination),
@@ -316,6 +307,7 @@ impl Stack {
                     _ => discard(turn, packet, Drop::IcmpMalformed),
                 }
             }
+            local::Verdict6::Reassemble(fragment) => self.gather6(turn, interface, packet, &fragment, cast),
             local::Verdict6::Discovery(message) => self.discovery(turn, interface, packet, header, &message),
             local::Verdict6::Drop(reason) => discard(turn, packet, reason),
             local::Verdict6::Refuse(reason, error) => {

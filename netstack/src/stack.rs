@@ -1,10 +1,12 @@
 //! One CPU's private state of the stack, and the turn in which it may be used.
 
 use crate::egress::{Egress, Lanes};
+use crate::fragment::Identification;
 use crate::limit::{Limiter, Rate};
 use crate::nd::Advertiser;
 use crate::neighbor;
 use crate::path::{Announced, Found};
+use crate::reassembly::{self, Reassembly};
 use crate::snapshot::{LinkId, Snapshot};
 use crate::time::Instant;
 use crate::timers::{Timed, Timers};
@@ -31,12 +33,15 @@ pub struct Settings {
     pub seed: u64,
     /// What it does beside forwarding.
     pub duty: Duty,
+    /// Bytes of buffers that fragments for the router itself may hold.
+    pub reassembly: usize,
 }
 
 impl Default for Settings {
-    /// 64 interfaces, 4096 neighbours, [`Duty::Speaker`], and a seed that is no secret.
+    /// 64 interfaces, 4096 neighbours, [`Duty::Speaker`], a seed that is no secret, and [`reassembly::BYTES`].
     fn default() -> Self {
-        Self { interfaces: 64, neighbors: 4096, seed: 0x5eed, duty: Duty::Speaker }
+        let (duty, reassembly) = (Duty::Speaker, reassembly::BYTES);
+        Self { interfaces: 64, neighbors: 4096, seed: 0x5eed, duty, reassembly }
     }
 }
 
@@ -96,16 +101,19 @@ pub struct Stack {
     pub(crate) tagged: (u64, u64),
     /// Of the batch at hand, outside of it nothing.
     pub(crate) found: Option<Box<Found>>,
+    pub(crate) reassembly: Reassembly,
+    pub(crate) fragments: Identification,
 }
 
 impl Stack {
     /// An idle stack. Allocates all it will ever need.
     pub fn new(settings: Settings) -> Self {
-        let Settings { interfaces, neighbors, seed, duty } = settings;
+        let Settings { interfaces, neighbors, seed, duty, reassembly } = settings;
         let neighbors4 = neighbor::Table::new(neighbors, seed, Timed::Neighbor4);
         let neighbors6 = neighbor::Table::new(neighbors, seed.rotate_left(17), Timed::Neighbor6);
         // One each, and the first look.
-        let mut timers = Timers::new(neighbors4.capacity() + neighbors6.capacity() + interfaces + 1);
+        let each = neighbors4.capacity() + neighbors6.capacity() + interfaces + reassembly::DATAGRAMS;
+        let mut timers = Timers::new(each + 1);
         if duty == Duty::Speaker {
             timers.set(Timed::Advertisers, Instant::ZERO, Instant::ZERO);
         }
@@ -124,6 +132,8 @@ impl Stack {
             links: core::iter::repeat_n(None, interfaces).collect(),
             tagged: (0, 0),
             found: Some(Found::new()),
+            reassembly: Reassembly::new(reassembly),
+            fragments: Identification::new(seed.rotate_left(7)),
         }
     }
 
@@ -137,9 +147,9 @@ impl Stack {
         &self.neighbors6
     }
 
-    /// Packets that wait for a neighbour to answer.
+    /// Packets that wait: for a neighbour to answer, or for the other fragments of their datagram.
     pub fn queued(&self) -> usize {
-        self.neighbors4.queued() + self.neighbors6.queued()
+        self.neighbors4.queued() + self.neighbors6.queued() + self.reassembly.packets()
     }
 
     /// Packets that came into being here: made by the router, or cut from others. Received and originated packets end as

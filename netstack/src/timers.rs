@@ -21,6 +21,8 @@ pub(crate) enum Timed {
     Advertisement(IfIndex),
     /// A first look at which interfaces advertise.
     Advertisers,
+    /// A datagram that is not whole yet.
+    Reassembly(u32),
 }
 
 /// All timers of one stack. Fires none early, and none later than a tick after its time.

@@ -1,7 +1,7 @@
-//! The packet path takes nothing from the heap: forwarding, resolving, refusing, cutting, ticking.
+//! The packet path takes nothing from the heap: forwarding, resolving, refusing, cutting, putting together, ticking.
 
 use std::net::Ipv4Addr;
-use weir_netif::{Arena, BUFFER, Batch, Checksum, Gso, GsoKind, IfIndex, Packet, Pool};
+use weir_netif::{Arena, BUFFER, Batch, Checksum, Drop, Gso, GsoKind, IfIndex, Packet, Pool};
 use weir_netstack::snapshot::{Advertise, Advertisement, InterfacePlan};
 use weir_netstack::stack::{Settings, Turn};
 use weir_netstack::{Egress, Instant, Plan, Snapshot, Stack};
@@ -36,6 +36,16 @@ fn ipv4(to: Ipv4Addr, ttl: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
     [&LAN[..], &HOST, &[8, 0], &header, payload].concat()
 }
 
+fn fragment(id: u8, flags: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = ipv4(Ipv4Addr::new(10, 0, 1, 1), 64, 1, payload);
+    frame[19] = id;
+    frame[20..22].copy_from_slice(&flags.to_be_bytes());
+    frame[24..26].fill(0);
+    let sum: u32 = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    frame[24..26].copy_from_slice(&(!((sum >> 16) + (sum & 0xffff)) as u16).to_be_bytes());
+    frame
+}
+
 fn arp(to: [u8; 6], operation: u8, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     [&to[..], &HOST, &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation], &HOST, &sender, &[0; 6], &target].concat()
 }
@@ -68,6 +78,10 @@ fn the_packet_path_does_not_allocate() {
         (0, ipv4(Ipv4Addr::new(198, 51, 100, 1), 64, 17, &[0; 26])),
         (0, ipv4(Ipv4Addr::new(10, 0, 1, 1), 64, 17, &[0; 26])),
         (0, ipv4(far, 64, 6, &tcp)),
+        // A long echo request in two parts, and one whose end never comes.
+        (0, fragment(1, 0x2000, &[&[8, 0, 0xf7, 0xff], &[0; 1476][..]].concat())),
+        (0, fragment(1, 185, &[0; 1400])),
+        (0, fragment(2, 0x2000, &[0; 1480])),
     ];
     let scan: Vec<Vec<u8>> = (30..230).map(|n| ipv4(Ipv4Addr::new(192, 0, 2, n), 64, 17, &[])).collect();
     let mut now = Instant::from_secs(1);
@@ -96,4 +110,8 @@ fn the_packet_path_does_not_allocate() {
     });
     assert!(sink.frames > 2000 * 20, "{}", sink.frames);
     assert_eq!(info.count_total, 0);
+    let totals = snapshot.counters(IfIndex(0)).totals();
+    let drops = |wanted| totals.drops().find(|(reason, _)| *reason == wanted).map_or(0, |(_, count)| count);
+    assert_eq!(drops(Drop::IcmpMalformed), 0);
+    assert!(drops(Drop::FragmentDuplicate) > 1000 && drops(Drop::FragmentTimeout) > 0);
 }

@@ -8,6 +8,8 @@ mod frames;
 mod input;
 #[path = "../../fuzz/src/packets.rs"]
 mod packets;
+#[path = "../../fuzz/src/reassembly.rs"]
+mod reassembly;
 
 use std::path::Path;
 
@@ -30,4 +32,9 @@ fn frames_into_the_stack() {
 #[test]
 fn packet_operations() {
     replay("packets", packets::run);
+}
+
+#[test]
+fn fragments_for_the_router() {
+    replay("reassembly", reassembly::run);
 }

@@ -12,7 +12,7 @@ use crate::http;
 use crate::netns::LinuxHost;
 use crate::rig::{LinuxPlan, LinuxRig, identity};
 
-const NETWORK: Needs =
+pub(super) const NETWORK: Needs =
     Needs { root: true, programs: &["ip", "ping", "ethtool", "traceroute"], weir: false, alone: false };
 const TRANSFER: Needs =
     Needs { root: true, programs: &["ip", "iperf3", "ethtool"], weir: false, alone: true };
@@ -43,7 +43,7 @@ fn targets(port: usize) -> Result<[String; 2]> {
     Ok([far.v4.to_string(), far.v6.to_string()])
 }
 
-fn ping(host: &LinuxHost, to: &str, size: usize, fragment: &str) -> Result<()> {
+pub(super) fn ping(host: &LinuxHost, to: &str, size: usize, fragment: &str) -> Result<()> {
     let size = size.to_string();
     let list = ["-n", "-c", "3", "-i", "0.1", "-W", "2", "-M", fragment, "-s", &size, to];
     let output = host.run("ping", &list, Duration::from_secs(10))?;
@@ -53,7 +53,7 @@ fn ping(host: &LinuxHost, to: &str, size: usize, fragment: &str) -> Result<()> {
     Ok(())
 }
 
-fn settle(rig: &LinuxRig) -> Result<()> {
+pub(super) fn settle(rig: &LinuxRig) -> Result<()> {
     for port in [0, 1] {
         for to in targets(port)? {
             ping(rig.host(port), &to, 56, "dont").or_else(|_| ping(rig.host(port), &to, 56, "dont"))?;
@@ -249,7 +249,7 @@ pub(super) fn verify_checksums(path: &str, which: &str) -> Result<()> {
         .join(" || ");
     let bad = tshark(&format!("({bad}) && !tcp.checksum.ffff"))?;
     ensure!(bad.is_empty(), "bad checksums in {path}:\n{}", crate::command::last_lines(&bad, 10));
-    let good = tshark("tcp.checksum.status == 1 && ip.checksum.status == 1")?.lines().count();
+    let good = tshark("tcp.checksum.status == 1 && (ip.checksum.status == 1 || ipv6)")?.lines().count();
     ensure!(good > 500, "only {good} good TCP segments in {path}: the capture proves nothing");
     Ok(())
 }

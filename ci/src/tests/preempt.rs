@@ -16,6 +16,9 @@ use crate::router::{Config, weir_elf};
 const PREEMPTIONS: u64 = 20_000;
 /// Packets whose delay is looked at: the 99.9th percentile is the third from the top.
 const PACKETS: usize = 3000;
+/// Instructions that a task may cost a packet: the rest of a masked section in its heap, and its registers saved. Whatever
+/// a packet takes by itself.
+const PREEMPTING: u64 = 2_000;
 /// A nanosecond an instruction; time does not wait for the host's.
 const INSTRUCTIONS: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 
@@ -87,7 +90,7 @@ fn busy(cx: &Context) -> Result<()> {
     if std::env::var_os("LAB_VERBOSE").is_some() {
         eprintln!("lab: {figures}");
     }
-    ensure!(beside * 2 <= alone * 3, "{figures}");
+    ensure!(beside <= alone + PREEMPTING, "{figures}");
     Ok(())
 }
 

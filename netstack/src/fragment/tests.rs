@@ -300,3 +300,74 @@ proptest! {
         assert_nothing_leaked(&mut pool);
     }
 }
+
+/// The fragments of an IPv6 packet with `headers` before its data, and the packet.
+fn fragments6(next: u8, payload: &[u8], mtu: usize) -> Result<Vec<Vec<u8>>, Drop> {
+    let mut pool = pool(64);
+    let packet = chain(&mut pool, &[frames::ethernet(0x86dd), frames::ipv6(next, payload)].concat(), &[]);
+    let mut all = Vec::new();
+    let cut = fragment6(packet, ETHERNET, mtu, 0x0102_0304, &mut pool, |pool, piece| {
+        all.push(bytes(&piece));
+        pool.free(piece);
+    });
+    assert_nothing_leaked(&mut pool);
+    assert_eq!(cut.unwrap_or(0), all.len());
+    cut.map(|_| all)
+}
+
+proptest! {
+    #[test]
+    fn ipv6_fragments_make_the_packet_again(
+        len in 0usize..9000,
+        mtu in 1280usize..1600,
+        options in prop::option::of(0u8..4),
+    ) {
+        let data: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        let before: Vec<u8> = match options {
+            Some(units) => core::iter::once(17).chain([units, 1]).chain(vec![0; usize::from(units) * 8 + 5]).collect(),
+            None => Vec::new(),
+        };
+        let next = if options.is_some() { 0 } else { 17 };
+        let whole = [&before[..], &data].concat();
+        let pieces = fragments6(next, &whole, mtu).unwrap();
+        prop_assert!(pieces.iter().all(|piece| piece.len() <= ETHERNET + mtu));
+        if whole.len() + 40 <= mtu {
+            prop_assert_eq!(&pieces, &[[frames::ethernet(0x86dd), frames::ipv6(next, &whole)].concat()]);
+            return Ok(());
+        }
+        let at = ETHERNET + 40 + before.len();
+        let mut again: Vec<u8> = Vec::new();
+        for (nth, piece) in pieces.iter().enumerate() {
+            let more = u8::from(nth + 1 < pieces.len());
+            let [high, low] = (again.len() as u16).to_be_bytes();
+            prop_assert_eq!(&piece[at..at + 8], &[17, 0, high, low | more, 1, 2, 3, 4]);
+            let named_at = if before.is_empty() { ETHERNET + 6 } else { ETHERNET + 40 };
+            prop_assert_eq!(piece[named_at], 44);
+            prop_assert_eq!(usize::from(u16::from_be_bytes([piece[18], piece[19]])), piece.len() - 54);
+            again.extend(&piece[at + 8..]);
+        }
+        prop_assert_eq!(again, data);
+    }
+}
+
+#[test]
+fn what_cannot_be_cut_for_ipv6_is_refused() {
+    let routing = [&[17, 0, 2, 0, 0, 0, 0, 0][..], &[0; 2000]].concat();
+    assert_eq!(fragments6(43, &routing, 1280), Err(Drop::FragmentFailed));
+    let fragment = [&[17, 0, 0, 1, 0, 0, 0, 0][..], &[0; 2000]].concat();
+    assert_eq!(fragments6(44, &fragment, 1280), Err(Drop::FragmentFailed), "only the source cuts, and once");
+    assert_eq!(fragments6(17, &[0; 2000], 55), Err(Drop::FragmentFailed));
+    assert_eq!(fragments6(17, &[0; 20_000], 56), Err(Drop::FragmentFailed), "too many");
+}
+
+#[test]
+fn identifications_are_a_permutation() {
+    let mut ids = Identification::new(77);
+    let mut seen: Vec<u32> = (0..100_000).map(|_| ids.take()).collect();
+    assert_ne!(seen[..8], core::iter::repeat_with(|| ids.take()).take(8).collect::<Vec<_>>()[..]);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 100_000);
+    let firsts: Vec<u32> = (0..50).map(|seed| Identification::new(seed).take()).collect();
+    assert!(firsts.windows(2).all(|pair| pair[0] != pair[1]), "another seed, another order");
+}

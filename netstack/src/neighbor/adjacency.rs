@@ -110,8 +110,7 @@ impl<A: Address> Adjacencies<A> {
         let stations = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
         let untagged = if out.link.vlan == 0 { out.mtu } else { 0 };
         let (out, mtu) = (out.index, out.mtu);
-        let line =
-            |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, untagged, leads };
+        let line = |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, untagged, leads };
         match next {
             NextHop::Router(hop) => {
                 let at = hop as usize % ROUTERS;

@@ -398,8 +398,17 @@ impl<A: Address> Table<A> {
         *self.slots.get_mut(vacant)? = Slot { tag: (hash >> 32) as u32, entry: number };
         let due = now + lasts;
         let timer = timers.set((self.timed)(number), due, now);
-        *self.entries.get_mut(number as usize)? =
-            Some(Entry { address, interface, mac, state, probes: 0, waiting: NONE, adjacency: None, due, timer });
+        *self.entries.get_mut(number as usize)? = Some(Entry {
+            address,
+            interface,
+            mac,
+            state,
+            probes: 0,
+            waiting: NONE,
+            adjacency: None,
+            due,
+            timer,
+        });
         self.free_len -= 1;
         Some(number)
     }

@@ -170,7 +170,8 @@ impl Stack {
             return Class::Other;
         };
         let available = packet.len() - HEADER;
-        let plain = ethernet::is_for(frame, ethernet::station(interface.mac)) && interface.reverse_path == ReversePath::Off;
+        let plain = ethernet::is_for(frame, ethernet::station(interface.mac))
+            && interface.reverse_path == ReversePath::Off;
         let whole = packet.meta().is_plain() && !packet.is_chain();
         match ethernet::kind(frame) {
             Some(ethernet::IPV4) => {
@@ -302,7 +303,16 @@ impl Stack {
             self.receive(turn, packet, hop);
         }
     }
+}
 
+/// The number of the next hop of a packet that no batch was looked up with; 0 if it is no IP packet.
+pub(super) fn hop(snapshot: &Snapshot, packet: &Packet) -> u32 {
+    let header = packet.data().get(HEADER..).unwrap_or(&[]);
+    match (ethernet::kind(packet.data()), header.first_chunk(), header.first_chunk()) {
+        (Some(ethernet::IPV4), Some(header), _) => snapshot.fib4().lookup_number(ipv4::destination(header)),
+        (Some(ethernet::IPV6), _, Some(header)) => snapshot.fib6().lookup_number(ipv6::destination(header)),
+        _ => 0,
+    }
 }
 
 /// Looks at the bookkeeping of all packets, and asks for their headers. Returns how many bytes they are.

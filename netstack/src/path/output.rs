@@ -1,6 +1,12 @@
 //! What the router says of its own accord, and how it finds its way out.
 
 use super::*;
+use crate::fragment::{fragment4, fragment6};
+use weir_netif::Pool;
+
+/// What every link passes on, and all that is known of those behind the next (RFC 8200 §5): the router does not look for
+/// the path's MTU.
+const MIN_MTU6: usize = 1280;
 
 impl Stack {
     /// Sends packets whose neighbour has answered.
@@ -195,6 +201,14 @@ impl Stack {
             _ => None,
         };
         match hop {
+            Some((out, next)) if is_too_big(&packet, out) => {
+                let cut = |pool: &mut Pool, packet, each: &mut dyn FnMut(&mut Pool, Packet)| {
+                    fragment4(packet, HEADER, out.mtu.into(), pool, each)
+                };
+                self.in_pieces(turn, packet, cut, |stack, turn, piece| {
+                    stack.hop4(turn, piece, out, next, NextHop::Unnumbered)
+                });
+            }
             Some((out, next)) => self.hop4(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
@@ -209,19 +223,51 @@ impl Stack {
         link: &Interface,
     ) {
         let snapshot = turn.snapshot;
-        if destination.is_unicast_link_local() {
-            return self.hop6(turn, packet, link, destination, NextHop::Unnumbered);
-        }
         let hop = match snapshot.route6(destination, || hashed(&mut packet)) {
+            _ if destination.is_unicast_link_local() => Some((link, destination)),
             Some(&Route::Gateway { interface, via }) => snapshot.interface(interface).zip(Some(via)),
             Some(&Route::Connected { interface }) => snapshot.interface(interface).zip(Some(destination)),
             _ => None,
         };
         match hop {
+            Some((out, next)) if is_too_big(&packet, out) => {
+                let id = self.fragments.take();
+                let cut = |pool: &mut Pool, packet, each: &mut dyn FnMut(&mut Pool, Packet)| {
+                    fragment6(packet, HEADER, MIN_MTU6, id, pool, each)
+                };
+                self.in_pieces(turn, packet, cut, |stack, turn, piece| {
+                    stack.hop6(turn, piece, out, next, NextHop::Unnumbered)
+                });
+            }
             Some((out, next)) => self.hop6(turn, packet, out, next, NextHop::Unnumbered),
             None => discard(turn, packet, Drop::NoRoute),
         }
     }
+
+    /// Sends a packet of the router's own as fragments, one by one: so a neighbour that has to be asked for holds no more
+    /// of them than of others.
+    fn in_pieces(
+        &mut self,
+        turn: &mut Turn<'_>,
+        packet: Packet,
+        cut: impl FnOnce(&mut Pool, Packet, &mut dyn FnMut(&mut Pool, Packet)) -> Result<usize, Drop>,
+        send: impl Fn(&mut Self, &mut Turn<'_>, Packet),
+    ) {
+        let received = packet.meta().received;
+        let Turn { cx, snapshot, now, pool, egress } = turn;
+        let done = cut(pool, packet, &mut |pool, piece| {
+            send(self, &mut Turn { cx, snapshot, now: *now, pool, egress: *egress }, piece);
+        });
+        match done {
+            Ok(pieces) => self.originated += (pieces as u64).saturating_sub(1),
+            Err(reason) => snapshot.counters(received).dropped(cx.cpu(), reason),
+        }
+    }
+}
+
+/// Whether a frame of the router's own is too long for `out`.
+fn is_too_big(packet: &Packet, out: &Interface) -> bool {
+    packet.len() > HEADER + usize::from(out.mtu)
 }
 
 /// The source of an ICMP error to `to`: an address of the interface the packet came in by, so that a traceroute shows

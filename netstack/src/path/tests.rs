@@ -6,6 +6,7 @@ mod conservation;
 mod discovery;
 mod errors;
 mod forwarding;
+mod fragments;
 mod local;
 mod network;
 mod offload;

@@ -16,7 +16,9 @@ impl Stack {
         ethernet::input(packet, port.mac)?;
         let len = packet.len() as u64;
         let vlan = match packet.meta().vlan & ethernet::VLAN_ID {
-            0 if packet.meta().vlan == 0 => ethernet::untag(packet).ok_or(Drop::EthernetTruncated)? & ethernet::VLAN_ID,
+            0 if packet.meta().vlan == 0 => {
+                ethernet::untag(packet).ok_or(Drop::EthernetTruncated)? & ethernet::VLAN_ID
+            }
             beside => beside,
         };
         packet.meta_mut().vlan = 0;

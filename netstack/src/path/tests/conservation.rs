@@ -118,22 +118,20 @@ fn whole6() -> impl Strategy<Value = Vec<u8>> {
             .prop_map(|(kind, rest)| (58, [&[kind, 0, 0, 0][..], &rest].concat())),
         (prop::sample::select(&[0u8, 43, 44, 60][..]), prop::collection::vec(any::<u8>(), 0..60)),
     ];
-    (some6(), some6(), any::<bool>(), hops(), data).prop_map(
-        |(from, to, discovery, hops, (next, data))| {
-            let mut packet = frames::ipv6(next, &data);
-            packet[7] = if discovery { 255 } else { hops };
-            packet[8..24].copy_from_slice(&from);
-            packet[24..40].copy_from_slice(&to);
-            if next == 58 && data.len() >= 4 {
-                packet[42..44].fill(0);
-                let mut all = frames::pseudo(&packet, 58, data.len());
-                all.extend(&packet[40..]);
-                let sum = !frames::naive_sum(&all);
-                packet[42..44].copy_from_slice(&sum.to_be_bytes());
-            }
-            packet
-        },
-    )
+    (some6(), some6(), any::<bool>(), hops(), data).prop_map(|(from, to, discovery, hops, (next, data))| {
+        let mut packet = frames::ipv6(next, &data);
+        packet[7] = if discovery { 255 } else { hops };
+        packet[8..24].copy_from_slice(&from);
+        packet[24..40].copy_from_slice(&to);
+        if next == 58 && data.len() >= 4 {
+            packet[42..44].fill(0);
+            let mut all = frames::pseudo(&packet, 58, data.len());
+            all.extend(&packet[40..]);
+            let sum = !frames::naive_sum(&all);
+            packet[42..44].copy_from_slice(&sum.to_be_bytes());
+        }
+        packet
+    })
 }
 
 fn arp_message() -> impl Strategy<Value = Vec<u8>> {
