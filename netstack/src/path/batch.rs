@@ -90,7 +90,8 @@ impl Stack {
             snapshot.fib6().lookup_batch(to, &mut found.hops6);
         }
         self.forward(turn, batch, &found);
-        self.found = Some(found);
+        // There is none: nothing on a packet's way may so much as look like giving memory back.
+        core::mem::forget(self.found.replace(found));
         self.lanes.flush(turn);
     }
 
