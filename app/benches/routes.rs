@@ -3,14 +3,15 @@
 //!
 //! `cargo bench --package weir-app --bench routes`; `-- 100000` for another number of IPv4 routes.
 
+#[path = "../tests/wan/mod.rs"]
+mod wan;
+
 use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Instant;
-use weir_app::attach::{Attached, snapshot};
+use wan::wan;
+use weir_app::attach::snapshot;
 use weir_app::config::{Config, appetite};
-use weir_app::show::State;
-use weir_netif::{Device, DeviceInfo, Fault, IfIndex, Link, Offloads, QueuePair};
-use weir_sync::Control;
 
 /// Next routers that the routes are spread over.
 const GATEWAYS: usize = 200;
@@ -19,48 +20,6 @@ const INTERFACES: &str = "[interface.wan]
 match = { port = 0 }
 addresses = [\"10.0.0.1/16\", \"2001:db8::1/64\"]
 ";
-
-/// A device without packets.
-struct Nothing(DeviceInfo);
-
-impl Device for Nothing {
-    fn info(&self) -> &DeviceInfo {
-        &self.0
-    }
-
-    fn queues(&mut self, _: &Control) -> Vec<QueuePair> {
-        Vec::new()
-    }
-
-    fn config_source(&self) -> u8 {
-        0
-    }
-
-    fn link(&mut self, _: &Control) -> Link {
-        Link::Up
-    }
-
-    fn service(&mut self, _: &Control) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn stop(&mut self, _: &Control) {}
-}
-
-fn wan() -> Attached {
-    let (name, mac) = ("nothing".into(), [2, 0, 0, 0, 0, 1]);
-    let info = DeviceInfo { name, mac, mtu: 1500, queues: 1, offloads: Offloads::empty() };
-    Attached {
-        attachment: 0,
-        queues: 0,
-        interface: IfIndex(0),
-        name: "wan".into(),
-        device: Box::new(Nothing(info)),
-        state: State::Link(Link::Up),
-        counters: Default::default(),
-        cuts_told: false,
-    }
-}
 
 /// Networks of both families, a fifth as many of IPv6, and the next router of each.
 fn networks(count: usize) -> Vec<(String, usize)> {

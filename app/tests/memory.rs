@@ -1,57 +1,15 @@
 //! Reading a configuration takes no more memory than is asked for before, whatever the text is like.
 
-use weir_app::attach::{Attached, snapshot};
+mod wan;
+
+use wan::wan;
+use weir_app::attach::snapshot;
 use weir_app::config::{Config, appetite};
-use weir_app::show::State;
-use weir_netif::{Device, DeviceInfo, Fault, IfIndex, Link, Offloads, QueuePair};
-use weir_sync::Control;
 
 const INTERFACES: &str = "[interface.wan]
 match = { port = 0 }
 addresses = [\"10.0.0.1/16\"]
 ";
-
-/// A device without packets.
-struct Nothing(DeviceInfo);
-
-impl Device for Nothing {
-    fn info(&self) -> &DeviceInfo {
-        &self.0
-    }
-
-    fn queues(&mut self, _: &Control) -> Vec<QueuePair> {
-        Vec::new()
-    }
-
-    fn config_source(&self) -> u8 {
-        0
-    }
-
-    fn link(&mut self, _: &Control) -> Link {
-        Link::Up
-    }
-
-    fn service(&mut self, _: &Control) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn stop(&mut self, _: &Control) {}
-}
-
-fn wan() -> Attached {
-    let (name, mac) = ("nothing".into(), [2, 0, 0, 0, 0, 1]);
-    let info = DeviceInfo { name, mac, mtu: 1500, queues: 1, offloads: Offloads::empty() };
-    Attached {
-        attachment: 0,
-        queues: 0,
-        interface: IfIndex(0),
-        name: "wan".into(),
-        device: Box::new(Nothing(info)),
-        state: State::Link(Link::Up),
-        counters: Default::default(),
-        cuts_told: false,
-    }
-}
 
 /// Bytes that reading `text` took, and putting it in force if it is good.
 fn taken(text: &str) -> u64 {

@@ -59,10 +59,18 @@ struct Lane {
     bytes: u64,
 }
 
+/// Where frames for an interface are gathered. Interfaces on VLANs have the indices behind those of devices: the first of
+/// them is to meet none of the first devices.
+#[inline]
+fn lane(interface: IfIndex) -> usize {
+    let index = interface.index();
+    (index ^ (index / LANES * 37)) % LANES
+}
+
 /// The batches on their way out.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    /// An interface's lane is the one of its index, modulo their number: who finds another's frames there sends them off.
+    /// An interface's lane is [`lane`] of its index: who finds another's frames there sends them off.
     lanes: Box<[Lane; LANES]>,
     /// A bit for each lane with frames.
     taken: u64,
@@ -94,7 +102,7 @@ impl Lanes {
     /// Takes a frame of `len` bytes that fits `to` and owes nothing.
     #[inline]
     pub(crate) fn whole(&mut self, turn: &mut Turn<'_>, to: IfIndex, packet: Packet, len: usize) {
-        let Some(lane) = self.lanes.get_mut(to.index() % LANES) else { return };
+        let Some(lane) = self.lanes.get_mut(lane(to)) else { return };
         // Neither the first frame nor the last that there is room for.
         if (lane.interface == to) & (lane.batch.len().wrapping_sub(1) < BATCH - 2) {
             lane.bytes += len as u64;
@@ -155,7 +163,7 @@ impl Lanes {
 
     #[inline(never)]
     fn push(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex, packet: Packet, len: usize) {
-        let number = to.index() % LANES;
+        let number = lane(to);
         let lane = self.lanes.get_mut(number).filter(|_| to.index() < self.interfaces);
         let Some(lane) = lane else { return ports.discard(pool, packet, Drop::InterfaceUnconfigured) };
         if lane.interface != to {

@@ -13,7 +13,7 @@ use crate::ipv6ext::{
 };
 use crate::nd;
 use crate::reassembly::{Flaw, Fragment};
-use weir_netif::{Checksum, Drop, Packet};
+use weir_netif::{Drop, Packet};
 
 /// IGMP's protocol number: spoken to groups, never refused.
 const IGMP: u8 = 2;
@@ -37,7 +37,7 @@ pub enum Verdict4 {
 pub fn input4(packet: &Packet, header: &ipv4::Header, cast: Cast) -> Verdict4 {
     if header.is_fragment() {
         // Nothing that is sent to a group is answered, and what a device still owes would be owed by the whole.
-        if cast == Cast::Group || is_unfinished(packet) {
+        if cast == Cast::Group || !packet.meta().is_plain() {
             return Verdict4::Drop(Drop::LocalFragment);
         }
         return Fragment::parse4(packet).map_or_else(Verdict4::Drop, Verdict4::Reassemble);
@@ -98,10 +98,10 @@ pub fn input6(packet: &Packet, header: &ipv6::Header, came: Came) -> Verdict6 {
     // One that is the whole packet is none (RFC 6946).
     let fragmented = upper.fragment.is_some() || came == Came::InFragments;
     if let Some(fragment) = upper.fragment.filter(|fragment| fragment.offset != 0 || fragment.more) {
-        if is_unfinished(packet) {
+        if !packet.meta().is_plain() {
             return Verdict6::Drop(Drop::LocalFragment);
         }
-        return match Fragment::parse6(packet, &fragment, upper.protocol) {
+        return match Fragment::parse6(packet, &fragment, &upper) {
             Ok(fragment) => Verdict6::Reassemble(fragment),
             Err(flaw) => flawed(flaw, fragment.header),
         };
@@ -131,11 +131,6 @@ fn icmp6(packet: &Packet, header: &ipv6::Header, fragmented: bool) -> Verdict6 {
         }
         Ok(_) => Verdict6::Drop(Drop::IcmpUnhandled),
     }
-}
-
-/// Whether a device has left a part of the packet's making to us.
-fn is_unfinished(packet: &Packet) -> bool {
-    packet.meta().gso.is_some() || matches!(packet.meta().checksum, Checksum::Partial { .. })
 }
 
 /// What a fragment's sender hears of what is wrong with it (RFC 8200 §4.5); its fragment header stands at `header`.

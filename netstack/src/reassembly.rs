@@ -7,7 +7,7 @@ use crate::address::{Kind, kind4, kind6};
 use crate::checksum::{ICMP, ICMPV6, TCP, UDP, internet};
 use crate::datagram::{self, IPV6_HEADER, field};
 use crate::ethernet::HEADER;
-use crate::ipv6ext::{FragmentInfo, upper_layer};
+use crate::ipv6ext::{FragmentInfo, Upper, upper_layer};
 use crate::time::Instant;
 use crate::timers::{Timed, Timers};
 use alloc::boxed::Box;
@@ -394,8 +394,8 @@ impl Piece {
         let same = |at: u16| {
             let len = old.len().min(usize::from(fragment.end - fragment.start - at));
             let (Some(old), Some(new)) = (old.get_mut(..len), new.get_mut(..len)) else { return false };
-            kept.copy_out(usize::from(self.data + at), old) == len
-                && packet.copy_out(usize::from(fragment.data + at), new) == len
+            kept.copy_out(usize::from(self.data) + usize::from(at), old) == len
+                && packet.copy_out(usize::from(fragment.data) + usize::from(at), new) == len
                 && old == new
         };
         (self.start, self.end) == (fragment.start, fragment.end)
@@ -434,7 +434,7 @@ impl Fragment {
 
     /// What an IPv6 fragment is: `fragment` is the header that was found in it, and its data end within the packet.
     /// An error is what its sender has to hear (RFC 8200 §4.5), or that there is nothing in it.
-    pub fn parse6(packet: &Packet, fragment: &FragmentInfo, upper: u8) -> Result<Self, Flaw> {
+    pub fn parse6(packet: &Packet, fragment: &FragmentInfo, upper: &Upper) -> Result<Self, Flaw> {
         let ip = datagram::Ipv6::parse(packet, HEADER).ok_or(Flaw::Empty)?;
         let data = fragment.header + FRAGMENT_HEADER;
         let len = (HEADER + ip.total).checked_sub(data).filter(|&len| len > 0).ok_or(Flaw::Empty)?;
@@ -447,7 +447,7 @@ impl Fragment {
         if before + end > usize::from(u16::MAX) {
             return Err(Flaw::TooLong);
         }
-        if fragment.offset == 0 && !has_header(packet, data, upper) {
+        if fragment.offset == 0 && !has_header(packet, upper.offset, upper.protocol) {
             return Err(Flaw::HeadersCut);
         }
         let (source, destination) = (ip.source(), ip.destination());

@@ -74,7 +74,7 @@ fn parse(packet: &Packet) -> Result<Fragment, Flaw> {
         return Fragment::parse4(packet).map_err(|_| Flaw::Empty);
     }
     let upper = upper_layer(packet, HEADER).unwrap();
-    Fragment::parse6(packet, &upper.fragment.unwrap(), upper.protocol)
+    Fragment::parse6(packet, &upper.fragment.unwrap(), &upper)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -343,6 +343,14 @@ fn what_cannot_be_a_fragment_is_refused() {
     let mut tcp = part(Six, 1, 0, &bytes[..16], true);
     tcp[54] = 6;
     refused(&tcp, Err(Flaw::HeadersCut));
+    // Options for the destination are not that header.
+    let options = [17, 0, 1, 4, 0, 0, 0, 0];
+    let mut udp = part(Six, 1, 0, &options, true);
+    udp[54] = 60;
+    refused(&udp, Err(Flaw::HeadersCut));
+    let mut udp = part(Six, 1, 0, &[options, [0; 8]].concat(), true);
+    udp[54] = 60;
+    refused(&udp, Ok((0, 16)));
 }
 
 #[test]
