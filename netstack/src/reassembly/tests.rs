@@ -485,6 +485,18 @@ fn the_oldest_goes_when_buffers_are_short() {
 }
 
 #[test]
+fn a_datagram_that_cannot_fit_takes_no_other_with_it() {
+    let mut bench = Bench::new(8 * BUFFER);
+    bench.insert(&from(1, 0));
+    bench.insert(&part(Six, 1, 0, &data(8), true));
+    // Eight buffers and some bytes, beside the one that is there.
+    bench.insert(&part(Six, 1, 8, &data(8 * BUFFER), true));
+    assert_eq!(bench.ends(), [(Drop::FragmentLimit, 2)]);
+    assert_eq!((bench.reassembly.packets, bench.reassembly.held), (1, BUFFER), "the other source's is there");
+    bench.finish();
+}
+
+#[test]
 fn a_datagram_has_sixty_four_fragments() {
     let mut bench = Bench::new(BYTES);
     for n in 0..FRAGMENTS {
