@@ -23,6 +23,7 @@ use crate::ipv6;
 use crate::local;
 use crate::nd;
 use crate::neighbor::{self, Admission, Due, NextHop, Solicit};
+use crate::reassembly;
 use crate::segment;
 use crate::snapshot::{Interface, ReversePath, Route, Snapshot, State};
 use crate::stack::{Duty, Event, Stack, Turn};
@@ -92,6 +93,10 @@ impl Stack {
         };
         self.neighbors4.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors6.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
+        // Addresses of a link's scope are others' on another link.
+        let of_link = |key: &reassembly::Key| key.link.is_some_and(gone);
+        self.reassembly
+            .forget(&mut self.timers, of_link, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors4.renumber();
         self.neighbors6.renumber();
         if self.duty == Duty::Speaker {

@@ -190,10 +190,19 @@ impl Reassembly {
         first
     }
 
-    /// Gives all up.
-    #[cfg(test)]
-    pub(crate) fn forget(&mut self, timers: &mut Timers, mut end: impl FnMut(Packet, Drop)) {
-        (0..DATAGRAMS).for_each(|number| self.evict(number, timers, &mut end));
+    /// Forgets the datagrams whose key is `gone`; their fragments go to `lost`.
+    pub(crate) fn forget(
+        &mut self,
+        timers: &mut Timers,
+        gone: impl Fn(&Key) -> bool,
+        mut lost: impl FnMut(Packet),
+    ) {
+        for number in 0..self.datagrams.len() {
+            if self.datagrams.get(number).and_then(Option::as_ref).is_some_and(|datagram| gone(&datagram.key))
+            {
+                self.remove(number, timers, &mut lost);
+            }
+        }
     }
 
     /// The datagram of `key`: a new one if there is none, in the place of an old one if there are too many. `None` never:
@@ -340,13 +349,18 @@ impl Reassembly {
         }
     }
 
-    /// Forgets a datagram.
+    /// Forgets a datagram, for want of room.
     fn evict(&mut self, number: usize, timers: &mut Timers, end: &mut impl FnMut(Packet, Drop)) {
+        self.remove(number, timers, |packet| end(packet, Drop::FragmentLimit));
+    }
+
+    /// Takes a datagram out; its fragments go to `lost`.
+    fn remove(&mut self, number: usize, timers: &mut Timers, mut lost: impl FnMut(Packet)) {
         if let Some(datagram) = self.datagrams.get_mut(number).and_then(Option::take) {
             timers.cancel(datagram.timer);
             self.unlink_all(&datagram, |piece| {
                 if let Some(packet) = piece.packet.take() {
-                    end(packet, Drop::FragmentLimit);
+                    lost(packet);
                 }
             });
         }

@@ -63,7 +63,7 @@ impl Bench {
 
     fn finish(mut self) {
         let Self { pool, reassembly, timers, .. } = &mut self;
-        reassembly.forget(timers, |packet, _| pool.free(packet));
+        reassembly.forget(timers, |_| true, |packet| pool.free(packet));
         assert_eq!((reassembly.held, reassembly.packets, timers.len()), (0, 0, 0));
         frames::assert_nothing_leaked(pool);
     }
