@@ -78,8 +78,9 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
-    /// To be called when [`Turn::snapshot`] is another one than before: forgets what the old one numbered, and neighbours on links that are gone, even if
-    /// another link has the index of one by now, and on the CPU that speaks for the router tells the links addresses that are new to them.
+    /// To be called when [`Turn::snapshot`] is another one than before, before any other call with it. Forgets what the old
+    /// one numbered, and neighbours and fragments of links that are gone, even if another link has the index of one by now.
+    /// On the CPU that speaks for the router it tells the links addresses that are new to them.
     pub fn reconfigured(&mut self, turn: &mut Turn<'_>) {
         let snapshot = turn.snapshot;
         let links = core::mem::take(&mut self.links);
