@@ -51,7 +51,7 @@ pub struct Fib<A: Address, R> {
     /// each value that has another entry than the one before, and then these entries. Entries change as `direct`; maps
     /// (Relaxed) only where no reader can find them.
     words: Box<[AtomicU32]>,
-    /// `[I]` Words in front of what numbers call the first: there a cache line begins.
+    /// `[I]` Words in front of what numbers call the first: there a cache line begins. None in front of flat nodes.
     first: usize,
     /// `[I]`
     form: Form,
@@ -199,12 +199,11 @@ impl<A: Address, R> Fib<A, R> {
     /// A node's entry for `value`. Without a branch on what is found.
     #[inline(always)]
     fn step(&self, node: u32, value: usize, form: Form) -> u32 {
-        let Some(node) = self.node(node) else { return NO_HOP };
-        let place = match form {
-            Form::Flat => value,
-            Form::Map => MAP - 1 + upto(map(node), value) as usize,
+        let entry = match form {
+            Form::Flat => self.words.get((node & !NODE) as usize + value),
+            Form::Map => self.node(node).and_then(|node| node.get(MAP - 1 + upto(map(node), value) as usize)),
         };
-        node.get(place).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire))
+        entry.map_or(NO_HOP, |entry| entry.load(Ordering::Acquire))
     }
 
     /// A node, and what else there is behind it.

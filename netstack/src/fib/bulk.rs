@@ -231,7 +231,10 @@ impl<B: Bits> Built<B> {
     ) -> Fib<A, R> {
         let places = room(self.words.len()) + LONGEST;
         let mut words = Vec::<AtomicU32>::with_capacity(LINE + places);
-        let first = words.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE);
+        let first = match self.form {
+            Form::Flat => 0,
+            Form::Map => words.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE),
+        };
         words.resize_with(first, AtomicU32::default);
         words.extend(core::mem::take(&mut self.words).into_iter().map(AtomicU32::new));
         words.resize_with(LINE + places, AtomicU32::default);
