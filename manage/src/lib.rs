@@ -9,7 +9,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod configurations;
+pub mod diff;
+pub mod fingerprint;
 pub mod model;
+pub mod problem;
 pub mod reference;
 pub mod table;
 pub mod text;

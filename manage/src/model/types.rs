@@ -114,10 +114,6 @@ model! {
         buffers_free: u64,
         /// Packet buffers never used again: a device that was not ended may still write to them.
         buffers_lost: u64,
-        /// Prefixes in the IPv4 routing table.
-        ipv4_prefixes: u64,
-        /// Prefixes in the IPv6 routing table.
-        ipv6_prefixes: u64,
         /// Where the configuration in force is from; none if none is.
         configuration: Option<String>,
         /// On Xen: what it holds of the hypervisor's means.
