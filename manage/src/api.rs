@@ -68,8 +68,10 @@ pub mod content {
     pub const TEXT: &str = "text/plain; charset=utf-8";
     /// A configuration (RFC 9618 registers no better name; TOML's own).
     pub const TOML: &str = "application/toml";
+    /// Prometheus' text format.
+    pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
     /// OpenMetrics 1.0.
-    pub const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 }
 
 impl Response {
@@ -222,7 +224,12 @@ async fn respond<R: Router>(
         Operation::History => return model(router.configurations().history().value()),
         Operation::OpenApi => return Ok(Response::new(200, content::JSON, openapi::document().into_bytes())),
         Operation::Metrics => {
-            return Ok(Response::new(200, content::METRICS, metrics::page(router).await.into_bytes()));
+            let (format, content_type) =
+                match request.accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+                    true => (metrics::Format::Open, content::OPEN_METRICS),
+                    false => (metrics::Format::Plain, content::METRICS),
+                };
+            return Ok(Response::new(200, content_type, metrics::page(router, format).await.into_bytes()));
         }
         Operation::Config => {
             let text = router.configurations().running;

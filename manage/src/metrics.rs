@@ -1,4 +1,4 @@
-//! All counters as OpenMetrics text, for Prometheus. Names are stable; labels are names, never numbers of the router's own.
+//! All counters as text for Prometheus. Names are stable; labels are names, never numbers of the router's own.
 
 use crate::model::{Cpus, Interface, InterfaceState, Status};
 use crate::router::Router;
@@ -17,14 +17,29 @@ impl core::fmt::Display for Scaled {
     }
 }
 
+/// How the page is written. The samples are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// OpenMetrics 1.0, which Prometheus asks for.
+    Open,
+    /// Prometheus' own text format 0.0.4, for all others.
+    Plain,
+}
+
 /// Families of metrics, written one after the other.
-struct Page(String);
+struct Page(String, Format);
 
 impl Page {
     /// Begins a family. `kind` is OpenMetrics' name of its type.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Where OpenMetrics names the family, the older format names its samples.
+        let (suffix, kind) = match (self.1, kind) {
+            (Format::Plain, "counter") => ("_total", kind),
+            (Format::Plain, "info") => ("_info", "gauge"),
+            _ => ("", kind),
+        };
         // Writing to a String cannot fail.
-        let _ = write!(self.0, "# HELP weir_{name} {help}\n# TYPE weir_{name} {kind}\n");
+        let _ = write!(self.0, "# HELP weir_{name}{suffix} {help}\n# TYPE weir_{name}{suffix} {kind}\n");
     }
 
     /// A sample: `labels` without braces, or none.
@@ -61,14 +76,16 @@ fn label(name: &str, value: &str) -> String {
 }
 
 /// The page.
-pub async fn page<R: Router>(router: &R) -> String {
-    let mut page = Page(String::new());
+pub async fn page<R: Router>(router: &R, format: Format) -> String {
+    let mut page = Page(String::new(), format);
     router_metrics(&mut page, &router.status());
     interface_metrics(&mut page, &router.interfaces());
     drop_metrics(&mut page, router);
     cpu_metrics(&mut page, &router.cpus());
     table_metrics(&mut page, router).await;
-    page.0.push_str("# EOF\n");
+    if format == Format::Open {
+        page.0.push_str("# EOF\n");
+    }
     page.0
 }
 

@@ -47,7 +47,11 @@ fn operation(route: &Route) -> Json {
             ("200", "Events.", json!({ "text/event-stream": { "itemSchema": schema(&of) } }))
         }
         Answer::OpenApi => ("200", "It.", json!({ content::JSON: { "schema": { "type": "object" } } })),
-        Answer::Metrics => ("200", "It.", json!({ "application/openmetrics-text": { "schema": text() } })),
+        Answer::Metrics => (
+            "200",
+            "It.",
+            json!({ "application/openmetrics-text": { "schema": text() }, "text/plain": { "schema": text() } }),
+        ),
         Answer::Nothing => ("204", "Done.", Json::Null),
     };
     let mut good = json!({ "description": description });
