@@ -142,7 +142,10 @@ fn matches_schema(document: &Json, schema: &Json, value: &Json) {
     }
     if let Some(any) = schema["anyOf"].as_array() {
         let inner = any.iter().find(|one| (one["type"] == "null") == value.is_null()).unwrap();
-        return if value.is_null() { () } else { matches_schema(document, inner, value) };
+        if !value.is_null() {
+            matches_schema(document, inner, value);
+        }
+        return;
     }
     match schema["type"].as_str() {
         Some("object") => {
