@@ -48,11 +48,7 @@ pub(crate) struct Connection {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
-    /// What the numbers this side sends are on the wire ahead of `smoltcp`'s.
-    shift: u32,
-    /// The oldest number not acknowledged, the next one to send: on the wire.
-    una: u32,
-    nxt: u32,
+    numbers: Numbers,
     /// How it ended, if not by both sides' wish.
     pub(crate) error: Option<Error>,
     /// What ICMP said last: the reason if it ends by silence (RFC 1122 §4.2.3.9).
@@ -63,6 +59,36 @@ pub(crate) struct Connection {
     /// Who reads and who writes; for deadlines, as `smoltcp` wakes for all else.
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
+}
+
+/// Sequence numbers as the wire has them (RFC 9293 §3.3.1).
+#[derive(Clone, Copy, Default, Debug)]
+struct Numbers {
+    /// What those this side sends are ahead of `smoltcp`'s.
+    shift: u32,
+    /// The oldest one that is not acknowledged.
+    una: u32,
+    /// The next one to send.
+    nxt: u32,
+    /// The one that was last acknowledged to the peer.
+    rcv: u32,
+    /// Whether the peer takes anything.
+    window: bool,
+}
+
+impl Numbers {
+    /// Takes note of a segment from the peer.
+    fn heard(&mut self, segment: &Segment<'_>) {
+        // An old one says nothing; a probe of its window may be acknowledged, too.
+        if !segment.is_ack() || ahead(self.una, segment.ack) || ahead(segment.ack, self.nxt.wrapping_add(1)) {
+            return;
+        }
+        self.una = segment.ack;
+        if ahead(self.una, self.nxt) {
+            self.nxt = self.una;
+        }
+        self.window = segment.window != 0;
+    }
 }
 
 /// Buffers to put packets together in.
@@ -91,7 +117,13 @@ fn buffer(len: usize, most: usize) -> Option<SocketBuffer<'static>> {
 }
 
 impl Connection {
-    fn new(flow: Flow, (link, mtu): (IfIndex, u16), settings: &Settings, seed: u64, now_ns: u64) -> Option<Self> {
+    fn new(
+        flow: Flow,
+        (link, mtu): (IfIndex, u16),
+        settings: &Settings,
+        seed: u64,
+        now_ns: u64,
+    ) -> Option<Self> {
         let mut socket = Socket::new(buffer(settings.receive, MAX_RECEIVE)?, buffer(settings.send, 1 << 20)?);
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
@@ -110,9 +142,7 @@ impl Connection {
             interface,
             sockets,
             handle,
-            shift: 0,
-            una: 0,
-            nxt: 0,
+            numbers: Numbers::default(),
             error: None,
             soft: None,
             read_by_ns: None,
@@ -155,8 +185,8 @@ impl Connection {
         let mut answer = Answer(None);
         new.feed(bytes, scratch, now_ns, &mut answer);
         new.send(scratch, now_ns, &mut answer);
-        new.shift = entry.iss.wrapping_sub(answer.0?);
-        (new.una, new.nxt) = (entry.iss, entry.iss.wrapping_add(1));
+        let shift = entry.iss.wrapping_sub(answer.0?);
+        new.numbers = Numbers { shift, una: entry.iss, nxt: entry.iss.wrapping_add(1), ..new.numbers };
         Some(new)
     }
 
@@ -185,6 +215,11 @@ impl Connection {
         self.sockets.get::<Socket<'_>>(self.handle).state()
     }
 
+    /// The next numbers of this side and of the peer.
+    pub(crate) fn numbers(&self) -> (u32, u32) {
+        (self.numbers.nxt, self.numbers.rcv)
+    }
+
     pub(crate) fn link(&self) -> IfIndex {
         self.link
     }
@@ -199,9 +234,7 @@ impl Connection {
         sink: &mut dyn Sink,
     ) {
         let before = self.state();
-        if segment.is_ack() && ahead(segment.ack, self.una) && !ahead(segment.ack, self.nxt) {
-            self.una = segment.ack;
-        }
+        self.numbers.heard(segment);
         if segment.payload.len() <= PIECE {
             self.feed(bytes, scratch, now_ns, sink);
         } else {
@@ -250,11 +283,10 @@ impl Connection {
         let Some(tcp) = packet.get_mut(header..) else { return };
         tcp.copy_from_slice(bytes);
         if let Some(ack) = tcp.get_mut(8..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-            *ack = u32::from_be_bytes(*ack).wrapping_sub(self.shift).to_be_bytes();
+            *ack = u32::from_be_bytes(*ack).wrapping_sub(self.numbers.shift).to_be_bytes();
         }
-        let Self { interface, sockets, link, shift, nxt, mtu, .. } = self;
-        let mut wire =
-            Wire { input: Some(packet), output, sink, link: *link, shift: *shift, nxt, mtu: *mtu, sent: 0 };
+        let Self { interface, sockets, link, numbers, mtu, .. } = self;
+        let mut wire = Wire { input: Some(packet), output, sink, link: *link, numbers, mtu: *mtu, sent: 0 };
         interface.poll_ingress_single(instant(now_ns), &mut wire, sockets);
     }
 
@@ -274,9 +306,9 @@ impl Connection {
     }
 
     fn send(&mut self, scratch: &mut Scratch, now_ns: u64, sink: &mut dyn Sink) -> bool {
-        let Self { interface, sockets, link, shift, nxt, mtu, .. } = self;
+        let Self { interface, sockets, link, numbers, mtu, .. } = self;
         let output = &mut scratch.output;
-        let mut wire = Wire { input: None, output, sink, link: *link, shift: *shift, nxt, mtu: *mtu, sent: 0 };
+        let mut wire = Wire { input: None, output, sink, link: *link, numbers, mtu: *mtu, sent: 0 };
         while wire.sent < BURST {
             if interface.poll_egress(instant(now_ns), &mut wire, sockets) == PollResult::None {
                 return wire.is_full();
@@ -289,7 +321,9 @@ impl Connection {
     pub(crate) fn due_ns(&mut self, now_ns: u64) -> u64 {
         let at = self.interface.poll_at(instant(now_ns), &self.sockets);
         // Up, so that it is not polled a moment too early, for nothing.
-        let at = at.map_or(u64::MAX, |at| (at.total_micros().max(0) as u64).saturating_mul(1000).saturating_add(999));
+        let at = at.map_or(u64::MAX, |at| {
+            (at.total_micros().max(0) as u64).saturating_mul(1000).saturating_add(999)
+        });
         at.min(self.read_by_ns.unwrap_or(u64::MAX)).min(self.write_by_ns.unwrap_or(u64::MAX))
     }
 
@@ -324,7 +358,7 @@ impl Connection {
 
     /// Whether a quoted sequence number is one that is under way (RFC 5927 §4.1).
     pub(crate) fn is_under_way(&self, seq: u32) -> bool {
-        !ahead(self.una, seq) && !ahead(seq, self.nxt)
+        !ahead(self.numbers.una, seq) && !ahead(seq, self.numbers.nxt)
     }
 
     /// Learns that packets longer than `mtu` do not reach the peer (RFC 1191, RFC 8201).
@@ -390,8 +424,7 @@ struct Wire<'a> {
     output: &'a mut [u8],
     sink: &'a mut dyn Sink,
     link: IfIndex,
-    shift: u32,
-    nxt: &'a mut u32,
+    numbers: &'a mut Numbers,
     mtu: u16,
     sent: usize,
 }
@@ -443,7 +476,7 @@ impl TxToken for Tx<'_, '_> {
         let (packet, _) = wire.output.split_at_mut(len);
         let result = f(packet);
         wire.sent += 1;
-        if finish(packet, wire.shift, wire.nxt).is_some() {
+        if finish(packet, wire.numbers).is_some() {
             wire.sink.send(packet, wire.link);
         }
         result
@@ -451,16 +484,26 @@ impl TxToken for Tx<'_, '_> {
 }
 
 /// Gives a packet of `smoltcp`'s the numbers of the wire, and its checksum.
-fn finish(packet: &mut [u8], shift: u32, nxt: &mut u32) -> Option<()> {
+fn finish(packet: &mut [u8], numbers: &mut Numbers) -> Option<()> {
     let ip = wire::Ip::parse(packet)?;
     let (source, destination): (IpAddress, IpAddress) = (ip.source.into(), ip.destination.into());
     let segment = Segment::parse(ip.upper)?;
-    let seq = segment.seq.wrapping_add(shift);
+    let mut seq = segment.seq.wrapping_add(numbers.shift);
     let end = seq.wrapping_add(segment.len());
-    let header = header_len(ip.source);
-    if ahead(end, *nxt) || segment.is_syn() {
-        *nxt = end;
+    if segment.is_syn() {
+        (numbers.una, numbers.nxt) = (seq, end);
+    } else if segment.len() == 0 && !segment.is_rst() && ahead(numbers.nxt, seq) {
+        // After a timeout `smoltcp` counts from the oldest number again, in acknowledgements too. Theirs is SND.NXT
+        // (RFC 9293 §3.10.7.4): an older one makes the peer refuse them, for ever if it does the same.
+        seq = numbers.nxt;
+    } else if ahead(end, numbers.nxt) && (numbers.window || segment.payload.len() != 1) {
+        // A probe of a closed window is not sent for good.
+        numbers.nxt = end;
     }
+    if segment.is_ack() {
+        numbers.rcv = segment.ack;
+    }
+    let header = header_len(ip.source);
     let tcp = packet.get_mut(header..)?;
     *tcp.get_mut(4..)?.first_chunk_mut()? = seq.to_be_bytes();
     TcpPacket::new_unchecked(tcp).fill_checksum(&source, &destination);

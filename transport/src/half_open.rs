@@ -29,7 +29,13 @@ pub(crate) struct HalfOpen {
 }
 
 impl HalfOpen {
-    pub(crate) fn new(flow: Flow, (link, mtu): (IfIndex, u16), (irs, iss): (u32, u32), offer: Offer, now_ns: u64) -> Self {
+    pub(crate) fn new(
+        flow: Flow,
+        (link, mtu): (IfIndex, u16),
+        (irs, iss): (u32, u32),
+        offer: Offer,
+        now_ns: u64,
+    ) -> Self {
         Self { flow, link, mtu, irs, iss, offer, due_ns: now_ns + FIRST_WAIT_NS, answers: 1 }
     }
 }

@@ -62,7 +62,9 @@ impl Notice {
 fn quotation(quoted: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     match quoted.first()? >> 4 {
         4 => {
-            let &[vihl, _, _, _, _, _, frag, frag_low, _, protocol, _, _, a, b, c, d, e, f, g, h, ..] = quoted else {
+            let &[vihl, _, _, _, _, _, frag, frag_low, _, protocol, _, _, a, b, c, d, e, f, g, h, ..] =
+                quoted
+            else {
                 return None;
             };
             (u16::from_be_bytes([frag, frag_low]) & 0x1fff == 0).then_some(())?;
@@ -70,7 +72,8 @@ fn quotation(quoted: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
             Some((Ipv4Addr::new(a, b, c, d).into(), Ipv4Addr::new(e, f, g, h).into(), protocol, upper))
         }
         6 => {
-            let address = |at: usize| quoted.get(at..)?.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets));
+            let address =
+                |at: usize| quoted.get(at..)?.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets));
             Some((address(8)?.into(), address(24)?.into(), *quoted.get(6)?, quoted.get(40..)?))
         }
         _ => None,

@@ -23,6 +23,7 @@ mod ports;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod time_wait;
 mod transport;
 mod udp;
 mod wire;

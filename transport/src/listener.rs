@@ -86,7 +86,9 @@ impl TcpListener {
 impl Drop for TcpListener {
     fn drop(&mut self) {
         let inner = &mut *self.transport.0.borrow_mut();
-        let Some(at) = inner.listeners.iter().position(|listening| listening.port == self.port) else { return };
+        let Some(at) = inner.listeners.iter().position(|listening| listening.port == self.port) else {
+            return;
+        };
         let listening = inner.listeners.swap_remove(at);
         inner.ports.remove(Protocol::Tcp, self.port, listening.access);
         for id in listening.queue {

@@ -87,7 +87,9 @@ mod tests {
         assert!(ports.open(Protocol::Tcp, 443, Access::Management));
         assert!(!ports.open(Protocol::Tcp, 443, Access::Any));
         assert!(!ports.open(Protocol::Udp, 443, Access::Management));
-        assert!(ports.open(Protocol::Udp, 68, Access::Any) && ports.open(Protocol::Udp, 68, Access::Management));
+        assert!(
+            ports.open(Protocol::Udp, 68, Access::Any) && ports.open(Protocol::Udp, 68, Access::Management)
+        );
         ports.insert(Protocol::Tcp, 442, Access::Management);
         ports.remove(Protocol::Tcp, 443, Access::Management);
         assert!(!ports.open(Protocol::Tcp, 443, Access::Management));

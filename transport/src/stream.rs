@@ -88,12 +88,14 @@ impl TcpStream {
 
     /// The peer. A link-local address has the interface's index, counted from 1, as its scope.
     pub fn peer(&self) -> SocketAddr {
-        self.with(|inner| inner.connection(self.id).map(|connection| connection.flow.remote)).unwrap_or(NOWHERE)
+        self.with(|inner| inner.connection(self.id).map(|connection| connection.flow.remote))
+            .unwrap_or(NOWHERE)
     }
 
     /// The address of the router that the peer knows.
     pub fn local(&self) -> SocketAddr {
-        self.with(|inner| inner.connection(self.id).map(|connection| connection.flow.local)).unwrap_or(NOWHERE)
+        self.with(|inner| inner.connection(self.id).map(|connection| connection.flow.local))
+            .unwrap_or(NOWHERE)
     }
 
     /// The interface by which the connection came in, or went out.
@@ -131,7 +133,9 @@ impl TcpStream {
         poll_fn(|cx| {
             self.with(|inner| {
                 let now_ns = inner.router.now_ns();
-                let Some(connection) = inner.connection(self.id) else { return Poll::Ready(Err(Error::Closed)) };
+                let Some(connection) = inner.connection(self.id) else {
+                    return Poll::Ready(Err(Error::Closed));
+                };
                 match connection.state() {
                     State::FinWait1 | State::Closing | State::LastAck => {}
                     _ => return Poll::Ready(connection.error.map_or(Ok(()), Err)),
@@ -152,7 +156,9 @@ impl TcpStream {
         poll_fn(move |cx| {
             self.with(|inner| {
                 let now_ns = inner.router.now_ns();
-                let Some(connection) = inner.connection(self.id) else { return Poll::Ready(Err(Error::Closed)) };
+                let Some(connection) = inner.connection(self.id) else {
+                    return Poll::Ready(Err(Error::Closed));
+                };
                 match connection.socket().recv_slice(into) {
                     Ok(0) if !into.is_empty() => {}
                     Ok(len) => {
@@ -180,7 +186,9 @@ impl TcpStream {
         poll_fn(move |cx| {
             self.with(|inner| {
                 let now_ns = inner.router.now_ns();
-                let Some(connection) = inner.connection(self.id) else { return Poll::Ready(Err(Error::Closed)) };
+                let Some(connection) = inner.connection(self.id) else {
+                    return Poll::Ready(Err(Error::Closed));
+                };
                 match connection.socket().send_slice(bytes) {
                     Ok(0) if !bytes.is_empty() => {}
                     Ok(len) => {

@@ -7,6 +7,7 @@ use crate::half_open::{HalfOpen, Table};
 use crate::icmp::{Notice, Report};
 use crate::listener::Listening;
 use crate::ports::{Access, Ports, Protocol};
+use crate::time_wait::{self, Ended, Verdict};
 use crate::udp::Socket as Udp;
 use crate::wire::{self, Flow, ICMP, ICMPV6, Ip, Segment, TCP, UDP, header_len, scoped, write_ip};
 use alloc::boxed::Box;
@@ -140,6 +141,7 @@ pub(crate) struct Inner {
     slots: Vec<Slot>,
     flows: BTreeMap<Flow, usize>,
     half_open: Table,
+    ended: time_wait::Table,
     pub(crate) listeners: Vec<Listening>,
     pub(crate) udp: Vec<Option<Udp>>,
     scratch: Scratch,
@@ -163,6 +165,8 @@ struct Slot {
     generation: u32,
     dirty: bool,
     due_ns: u64,
+    /// When a connection that nobody has any more is cut off.
+    until_ns: u64,
     /// A stream has it, or a listener's queue.
     owned: bool,
 }
@@ -187,6 +191,7 @@ impl Transport {
             slots: Vec::new(),
             flows: BTreeMap::new(),
             half_open: Table::new(settings.half_open),
+            ended: time_wait::Table::new(settings.connections),
             listeners: Vec::new(),
             udp: Vec::new(),
             scratch: Scratch::new(),
@@ -270,7 +275,14 @@ impl Inner {
         };
         if let Some(&slot) = self.flows.get(&flow) {
             self.segment(slot, ip.upper, &segment, sink);
-        } else if segment.is_rst() {
+            return;
+        }
+        match self.ended.judge(&flow, &segment, self.router.now_ns()) {
+            Verdict::Acknowledge(ended) => return self.acknowledge(&ended, sink),
+            Verdict::Ignore => return,
+            Verdict::NotOurs => {}
+        }
+        if segment.is_rst() {
             // RFC 5961 §3.2: exactly the number that is waited for.
             if self.half_open.find(&flow).is_some_and(|entry| segment.seq == entry.irs.wrapping_add(1)) {
                 self.half_open.remove(&flow);
@@ -302,11 +314,11 @@ impl Inner {
         slot.dirty = connection.poll(&mut self.scratch, now_ns, sink);
         self.blocked |= slot.dirty && sink.room() == 0;
         self.dirty |= slot.dirty;
-        slot.due_ns = connection.due_ns(now_ns);
+        slot.due_ns = connection.due_ns(now_ns).min(slot.until_ns);
         if !slot.owned {
             // Nobody reads any more: what comes now is refused, as by a closed socket (RFC 9293 §3.6.1).
             let unread = connection.socket().recv_queue() > 0;
-            let expired = connection.read_by_ns.is_some_and(|by| by <= now_ns);
+            let expired = slot.until_ns <= now_ns;
             if (unread || expired) && !connection.is_over() {
                 connection.abort();
                 connection.poll(&mut self.scratch, now_ns, sink);
@@ -315,6 +327,14 @@ impl Inner {
         if connection.is_over() {
             if self.flows.get(&connection.flow) == Some(&number) {
                 self.flows.remove(&connection.flow);
+                if connection.state() == State::TimeWait {
+                    self.ended.insert(Ended::new(
+                        connection.flow,
+                        connection.link(),
+                        connection.numbers(),
+                        now_ns,
+                    ));
+                }
                 if connection.ephemeral {
                     self.ports.remove(Protocol::Tcp, connection.flow.local.port(), Access::Any);
                 }
@@ -377,14 +397,22 @@ impl Inner {
             Some(entry) if entry.iss == iss => (*entry, false),
             Some(_) => return self.reset(&flow, segment, arrival.interface, sink),
             None => {
+                if !self.half_open.believes(now_ns) {
+                    return self.reset(&flow, segment, arrival.interface, sink);
+                }
                 let irs = segment.seq.wrapping_sub(1);
-                let opened = self.key.open(&flow, irs, iss, now_ns).filter(|_| self.half_open.believes(now_ns));
-                let Some(offer) = opened else { return self.reset(&flow, segment, arrival.interface, sink) };
+                // A later segment of a good connection may have overtaken the one that shows the cookie: no reset.
+                let Some(offer) = self.key.open(&flow, irs, iss, now_ns) else {
+                    self.counters.unmatched += 1;
+                    return;
+                };
                 let link = (arrival.interface, arrival.mtu);
                 (HalfOpen::new(flow, link, (irs, iss), offer, now_ns), true)
             }
         };
-        let Some(listener) = self.listeners.iter().position(|listener| listener.port == segment.to) else { return };
+        let Some(listener) = self.listeners.iter().position(|listener| listener.port == segment.to) else {
+            return;
+        };
         if self.listeners.get(listener).is_none_or(Listening::is_full) {
             self.counters.no_room += 1;
             return;
@@ -411,6 +439,16 @@ impl Inner {
         if let Some(listener) = self.listeners.get_mut(listener) {
             listener.push(slot);
         }
+    }
+
+    /// Tells a peer again that all it has sent has come.
+    fn acknowledge(&mut self, ended: &Ended, sink: &mut dyn Sink) {
+        let repr = TcpRepr {
+            seq_number: TcpSeqNumber(ended.nxt as i32),
+            ack_number: Some(TcpSeqNumber(ended.rcv as i32)),
+            ..bare(&ended.flow)
+        };
+        self.send_tcp(&ended.flow, &repr, ended.link, sink);
     }
 
     /// Tells the sender of a segment that there is no such connection (RFC 9293 §3.10.7.1).
@@ -509,6 +547,9 @@ impl Inner {
         for socket in self.udp.iter_mut().flatten() {
             self.blocked |= !socket.output(&mut self.scratch.output, now_ns, sink);
         }
+        for place in self.udp.iter_mut().filter(|place| place.as_ref().is_some_and(Udp::is_over)) {
+            *place = None;
+        }
         self.dirty |= self.blocked;
     }
 
@@ -546,7 +587,7 @@ impl Inner {
         self.flows.insert(connection.flow, number);
         slot.connection = Some(Box::new(connection));
         slot.generation = slot.generation.wrapping_add(1);
-        (slot.dirty, slot.due_ns, slot.owned) = (true, 0, true);
+        (slot.dirty, slot.due_ns, slot.until_ns, slot.owned) = (true, 0, u64::MAX, true);
         Some(Id { slot: number, generation: slot.generation })
     }
 
@@ -573,10 +614,9 @@ impl Inner {
         } else {
             connection.socket().close();
         }
-        connection.read_by_ns = Some(now_ns + ORPHAN_NS);
-        connection.write_by_ns = None;
+        (connection.read_by_ns, connection.write_by_ns) = (None, None);
         if let Some(slot) = self.slots.get_mut(id.slot) {
-            slot.owned = false;
+            (slot.owned, slot.until_ns) = (false, now_ns + ORPHAN_NS);
         }
         self.touch(id);
     }
@@ -591,7 +631,8 @@ impl Inner {
         let now_ns = self.router.now_ns();
         let seed = self.key.seed(&flow, now_ns);
         let link = (path.interface, path.mtu);
-        let connection = Connection::connecting(flow, link, &self.settings, seed, now_ns).ok_or(Error::NoRoom)?;
+        let connection =
+            Connection::connecting(flow, link, &self.settings, seed, now_ns).ok_or(Error::NoRoom)?;
         let id = self.install(connection).ok_or(Error::NoRoom)?;
         self.ports.insert(Protocol::Tcp, port, Access::Any);
         self.want();
@@ -618,7 +659,9 @@ impl Inner {
 /// Whether an address is one host's.
 fn is_host(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => !(address.is_unspecified() || address.is_multicast() || address.is_broadcast()),
+        IpAddr::V4(address) => {
+            !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
+        }
         IpAddr::V6(address) => !(address.is_unspecified() || address.is_multicast()),
     }
 }

@@ -49,12 +49,15 @@ pub(crate) struct Socket {
     reader: Option<Waker>,
     writer: Option<Waker>,
     pub(crate) by_ns: Option<u64>,
+    /// Its task has left it; what it wrote is still sent.
+    left: bool,
 }
 
 impl Socket {
     /// `None`: not its. Whether there was room.
     pub(crate) fn input(&mut self, ip: &Ip<'_>, link: IfIndex) -> Option<bool> {
-        let udp = UdpPacket::new_checked(ip.upper).ok().filter(|udp| udp.dst_port() == self.port)?;
+        let udp = UdpPacket::new_checked(ip.upper).ok();
+        let udp = udp.filter(|udp| udp.dst_port() == self.port && !self.left)?;
         let remote = scoped(ip.source, udp.src_port(), link);
         if self.peer.is_some_and(|peer| peer != remote) {
             return None;
@@ -65,6 +68,11 @@ impl Socket {
         room.copy_from_slice(payload);
         self.reader.take().into_iter().for_each(Waker::wake);
         Some(true)
+    }
+
+    /// Whether nobody has it, and all was sent.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left && self.outgoing.is_empty()
     }
 
     pub(crate) fn icmp(&mut self, flow: &Flow, error: Error) {
@@ -160,6 +168,7 @@ impl Transport {
             reader: None,
             writer: None,
             by_ns: None,
+            left: false,
         };
         let free = inner.udp.iter().position(Option::is_none).unwrap_or(inner.udp.len());
         match inner.udp.get_mut(free) {
@@ -189,7 +198,10 @@ impl UdpSocket {
     ///
     /// # Errors
     /// [`Error::TimedOut`]; of a connected socket what ICMP said.
-    pub fn recv_from<'f>(&'f mut self, into: &'f mut [u8]) -> impl Future<Output = Result<(usize, Received), Error>> + 'f {
+    pub fn recv_from<'f>(
+        &'f mut self,
+        into: &'f mut [u8],
+    ) -> impl Future<Output = Result<(usize, Received), Error>> + 'f {
         let timeout = self.read_timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
         let now_ns = self.transport.0.borrow().router.now_ns();
         let by_ns = timeout.map(|timeout| now_ns.saturating_add(timeout));
@@ -289,8 +301,10 @@ impl UdpSocket {
 impl Drop for UdpSocket {
     fn drop(&mut self) {
         let inner = &mut *self.transport.0.borrow_mut();
-        if let Some(socket) = inner.udp.get_mut(self.number).and_then(Option::take) {
+        if let Some(socket) = inner.udp.get_mut(self.number).and_then(Option::as_mut) {
+            socket.left = true;
             inner.ports.remove(Protocol::Udp, socket.port, socket.access);
+            inner.want();
         }
     }
 }

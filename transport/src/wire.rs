@@ -30,7 +30,8 @@ impl<'a> Ip<'a> {
         match packet.first()? >> 4 {
             4 => {
                 let fixed = packet.first_chunk::<IPV4_HEADER>()?;
-                let [vihl, _, high, low, _, _, frag, frag_low, _, protocol, _, _, a, b, c, d, e, f, g, h] = *fixed;
+                let [vihl, _, high, low, _, _, frag, frag_low, _, protocol, _, _, a, b, c, d, e, f, g, h] =
+                    *fixed;
                 let header = usize::from(vihl & 15) * 4;
                 let total = match usize::from(u16::from_be_bytes([high, low])) {
                     0 => packet.len(),
@@ -47,7 +48,8 @@ impl<'a> Ip<'a> {
                     0 => packet.len() - IPV6_HEADER,
                     payload => payload,
                 };
-                let address = |at: usize| fixed.get(at..)?.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets));
+                let address =
+                    |at: usize| fixed.get(at..)?.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets));
                 let (source, destination) = (address(8)?.into(), address(24)?.into());
                 let mut upper = packet.get(IPV6_HEADER..IPV6_HEADER + payload)?;
                 let mut protocol = fixed[6];
@@ -103,7 +105,13 @@ pub(crate) fn header_len(address: IpAddr) -> usize {
 
 /// Writes an IP header without options before `len` bytes of `protocol`. `None` without the room, if the families
 /// differ or it would be too long.
-pub(crate) fn write_ip(into: &mut [u8], source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> Option<usize> {
+pub(crate) fn write_ip(
+    into: &mut [u8],
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    len: usize,
+) -> Option<usize> {
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let [high, low] = u16::try_from(IPV4_HEADER + len).ok()?.to_be_bytes();
@@ -114,7 +122,8 @@ pub(crate) fn write_ip(into: &mut [u8], source: IpAddr, destination: IpAddr, pro
             header[..12].copy_from_slice(&[0x45, 0, high, low, 0, 0, df, 0, HOPS, protocol, 0, 0]);
             header[12..16].copy_from_slice(&source.octets());
             header[16..].copy_from_slice(&destination.octets());
-            let sum = header.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum::<u32>();
+            let sum =
+                header.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum::<u32>();
             let sum = (sum & 0xffff) + (sum >> 16);
             let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
             header[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -166,7 +175,9 @@ const ACK: u8 = 16;
 
 impl<'a> Segment<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let &[f0, f1, t0, t1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = bytes else { return None };
+        let &[f0, f1, t0, t1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = bytes else {
+            return None;
+        };
         let header = usize::from(offset >> 4) * 4;
         Some(Self {
             from: u16::from_be_bytes([f0, f1]),

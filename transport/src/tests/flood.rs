@@ -94,7 +94,7 @@ fn a_guessed_cookie_is_refused() {
         send(&mut link, &segment(&stranger(50), 8, guess.wrapping_mul(0x9e37_79b9), 16, &[]));
     }
     assert_eq!((link.ends[1].load(), link.ends[1].counters().accepted), ((1, 0), 0));
-    assert!(link.ends[1].counters().resets <= 101, "resets are limited");
+    assert_eq!(link.ends[1].counters().resets, 1, "in a flood, guesses are not answered");
 }
 
 #[test]
@@ -139,7 +139,9 @@ fn more_connections_than_there_is_room_for_wait_and_take_no_memory() {
     for n in 0..50 {
         for flags in [2, 16] {
             let ack = match out.packets.pop() {
-                Some(answer) if flags == 16 => Segment::parse(Ip::parse(&answer).unwrap().upper).unwrap().seq + 1,
+                Some(answer) if flags == 16 => {
+                    Segment::parse(Ip::parse(&answer).unwrap().upper).unwrap().seq + 1
+                }
                 _ => 0,
             };
             let packet = segment(&stranger(n), if flags == 2 { 7 } else { 8 }, ack, flags, &[]);

@@ -14,9 +14,20 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Act {
     /// A segment with numbers near those expected.
-    Near { seq: i32, ack: i32, flags: u8, len: usize, window: u16 },
+    Near {
+        seq: i32,
+        ack: i32,
+        flags: u8,
+        len: usize,
+        window: u16,
+    },
     /// Any numbers.
-    Far { seq: u32, ack: u32, flags: u8, len: usize },
+    Far {
+        seq: u32,
+        ack: u32,
+        flags: u8,
+        len: usize,
+    },
     Options(Vec<u8>),
     Read(usize),
     Write(usize),
@@ -25,7 +36,8 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let flags = prop_oneof![Just(16_u8), Just(24), Just(17), Just(2), Just(18), Just(4), Just(20), any::<u8>()];
+    let flags =
+        prop_oneof![Just(16_u8), Just(24), Just(17), Just(2), Just(18), Just(4), Just(20), any::<u8>()];
     let near = prop_oneof![-3..4_i32, -40_000..40_000_i32, Just(65_535), Just(-65_535), any::<i32>()];
     let len = prop_oneof![Just(0_usize), Just(1), 0..2000_usize, 0..50_000_usize];
     prop_oneof![
@@ -112,9 +124,9 @@ proptest! {
                 (snd, rcv) = (next, ack);
             }
         }
-        drop(stream);
-        link.clock.set(link.clock.get() + 31_000_000_000);
+        drop((stream, listener));
         for _ in 0..100 {
+            link.clock.set(link.clock.get() + 1_000_000_000);
             end.poll(&mut out);
             out.packets.clear();
         }

@@ -61,7 +61,6 @@ impl Sink for Out {
 
 pub(super) struct Link {
     pub(super) ends: [Transport; 2],
-    pub(super) ports: [Arc<Ports>; 2],
     pub(super) clock: Rc<Cell<u64>>,
     /// In thousandths.
     pub(super) loss: u64,
@@ -89,7 +88,7 @@ pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
 impl Link {
     pub(super) fn new(settings: Settings, seed: u64) -> Self {
         let clock = Rc::new(Cell::new(1_000_000_000));
-        let ports = [Arc::default(), Arc::default()];
+        let ports: [Arc<Ports>; 2] = [Arc::default(), Arc::default()];
         let end = |end: usize, ports: &Arc<Ports>| {
             let router = Fixed { address: [address(end, false), address(end, true)], clock: clock.clone() };
             let settings = Settings { key: [seed, end as u64], ..settings };
@@ -97,7 +96,6 @@ impl Link {
         };
         Self {
             ends: [end(0, &ports[0]), end(1, &ports[1])],
-            ports,
             clock,
             loss: 0,
             reordered: 0,
@@ -206,7 +204,8 @@ fn too_big(packet: &[u8], mtu: u16) -> Vec<u8> {
     message.extend(&packet[..packet.len().min(80)]);
     let mut bytes = alloc::vec![0; 40 + message.len()];
     let protocol = if six { crate::wire::ICMPV6 } else { crate::wire::ICMP };
-    let header = crate::wire::write_ip(&mut bytes, address(1, six), ip.source, protocol, message.len()).unwrap();
+    let header =
+        crate::wire::write_ip(&mut bytes, address(1, six), ip.source, protocol, message.len()).unwrap();
     bytes.truncate(header);
     bytes.extend(message);
     bytes

@@ -123,9 +123,12 @@ fn a_port_without_listener_refuses() {
     let mut link = Link::new(Settings::default(), 4);
     let end = link.ends[0].clone();
     let to = SocketAddr::new(address(1, false), 9);
-    link.run(Vec::from([Box::pin(async move {
-        assert_eq!(end.connect(to, None).await.map(|_| ()), Err(Error::Refused));
-    }) as Task]), 5);
+    link.run(
+        Vec::from([Box::pin(async move {
+            assert_eq!(end.connect(to, None).await.map(|_| ()), Err(Error::Refused));
+        }) as Task]),
+        5,
+    );
     assert_eq!(link.ends[1].counters().resets, 1);
     link.idle(100);
     assert_eq!(link.ends[0].load(), (0, 0));
@@ -138,13 +141,15 @@ fn silence_is_a_timeout() {
     let end = link.ends[0].clone();
     let to = SocketAddr::new(address(1, true), 9);
     let clock = link.clock.clone();
-    link.run(Vec::from([Box::pin(async move {
-        let began = clock.get();
-        let outcome = end.connect(to, Some(Duration::from_secs(3))).await;
-        assert_eq!(outcome.map(|_| ()), Err(Error::TimedOut));
-        assert!((3_000_000_000..3_100_000_000).contains(&(clock.get() - began)));
-    }) as Task]), 5);
-    assert_eq!(link.ends[0].load().1, 1, "its reset is to be sent");
+    link.run(
+        Vec::from([Box::pin(async move {
+            let began = clock.get();
+            let outcome = end.connect(to, Some(Duration::from_secs(3))).await;
+            assert_eq!(outcome.map(|_| ()), Err(Error::TimedOut));
+            assert!((3_000_000_000..3_100_000_000).contains(&(clock.get() - began)));
+        }) as Task]),
+        5,
+    );
     link.idle(100);
     assert_eq!(link.ends[0].load(), (0, 0));
 }
@@ -155,11 +160,14 @@ fn a_peer_that_goes_silent_is_given_up() {
     let stream = connected(&mut link);
     link.loss = 1000;
     let mut stream = stream;
-    link.run(Vec::from([Box::pin(async move {
-        stream.write_all(b"anybody?").await.unwrap();
-        assert_eq!(stream.read(&mut [0; 8]).await, Err(Error::TimedOut));
-        assert_eq!(stream.write(b"hello?").await, Err(Error::TimedOut));
-    }) as Task]), 200);
+    link.run(
+        Vec::from([Box::pin(async move {
+            stream.write_all(b"anybody?").await.unwrap();
+            assert_eq!(stream.read(&mut [0; 8]).await, Err(Error::TimedOut));
+            assert_eq!(stream.write(b"hello?").await, Err(Error::TimedOut));
+        }) as Task]),
+        200,
+    );
 }
 
 /// A connection from end 0 to end 1, whose task keeps the other side.
@@ -192,20 +200,23 @@ fn reads_and_writes_end_in_time() {
     let mut link = Link::new(Settings::default(), 7);
     let (mut stream, other) = pair(&mut link);
     let clock = link.clock.clone();
-    link.run(Vec::from([Box::pin(async move {
-        stream.set_read_timeout(Some(Duration::from_millis(250)));
-        stream.set_write_timeout(Some(Duration::from_millis(500)));
-        let began = clock.get();
-        assert_eq!(stream.read(&mut [0; 8]).await, Err(Error::TimedOut));
-        assert!((250..260).contains(&((clock.get() - began) / 1_000_000)));
-        // Nobody reads on the other side: both buffers fill.
-        let big = content(200_000, 0);
-        let began = clock.get();
-        assert_eq!(stream.write_all(&big).await, Err(Error::TimedOut));
-        assert!((500..1500).contains(&((clock.get() - began) / 1_000_000)));
-        assert_eq!(other.peer(), stream.local());
-        assert_eq!(other.interface(), super::link::LINK);
-    }) as Task]), 10);
+    link.run(
+        Vec::from([Box::pin(async move {
+            stream.set_read_timeout(Some(Duration::from_millis(250)));
+            stream.set_write_timeout(Some(Duration::from_millis(500)));
+            let began = clock.get();
+            assert_eq!(stream.read(&mut [0; 8]).await, Err(Error::TimedOut));
+            assert!((250..260).contains(&((clock.get() - began) / 1_000_000)));
+            // Nobody reads on the other side: both buffers fill.
+            let big = content(200_000, 0);
+            let began = clock.get();
+            assert_eq!(stream.write_all(&big).await, Err(Error::TimedOut));
+            assert!((500..1500).contains(&((clock.get() - began) / 1_000_000)));
+            assert_eq!(other.peer(), stream.local());
+            assert_eq!(other.interface(), super::link::LINK);
+        }) as Task]),
+        10,
+    );
 }
 
 #[test]
@@ -218,11 +229,14 @@ fn a_read_that_was_dropped_loses_nothing() {
         let mut read = core::pin::pin!(stream.read(&mut buffer));
         assert!(read.as_mut().poll(&mut cx).is_pending());
     }
-    link.run(Vec::from([Box::pin(async move {
-        other.write_all(b"late").await.unwrap();
-        assert_eq!(stream.read(&mut buffer).await, Ok(4));
-        assert_eq!(&buffer[..4], b"late");
-    }) as Task]), 10);
+    link.run(
+        Vec::from([Box::pin(async move {
+            other.write_all(b"late").await.unwrap();
+            assert_eq!(stream.read(&mut buffer).await, Ok(4));
+            assert_eq!(&buffer[..4], b"late");
+        }) as Task]),
+        10,
+    );
 }
 
 #[test]
@@ -243,10 +257,13 @@ fn an_abort_is_a_reset() {
     let mut link = Link::new(Settings::default(), 10);
     let (stream, mut other) = pair(&mut link);
     stream.abort();
-    link.run(Vec::from([Box::pin(async move {
-        assert_eq!(other.read(&mut [0; 8]).await, Err(Error::Reset));
-        assert_eq!(other.write(b"x").await, Err(Error::Reset));
-    }) as Task]), 10);
+    link.run(
+        Vec::from([Box::pin(async move {
+            assert_eq!(other.read(&mut [0; 8]).await, Err(Error::Reset));
+            assert_eq!(other.write(b"x").await, Err(Error::Reset));
+        }) as Task]),
+        10,
+    );
     link.idle(100);
     assert_eq!((link.ends[0].load(), link.ends[1].load()), ((0, 0), (0, 0)));
 }
@@ -260,20 +277,23 @@ fn a_stream_dropped_with_unread_bytes_resets_and_one_without_closes() {
         let end = ended.clone();
         let mut stream = Some(stream);
         let mut wait = 0;
-        link.run(Vec::from([Box::pin(async move {
-            if unread {
-                other.write_all(b"for nobody").await.unwrap();
-                core::future::poll_fn(|_| {
-                    wait += 1;
-                    if wait > 50 { Poll::Ready(()) } else { Poll::Pending }
-                })
-                .await;
-            }
-            drop(stream.take());
-            let outcome = other.read(&mut [0; 8]).await;
-            assert_eq!(outcome, if unread { Err(Error::Reset) } else { Ok(0) });
-            end.set(true);
-        }) as Task]), 10);
+        link.run(
+            Vec::from([Box::pin(async move {
+                if unread {
+                    other.write_all(b"for nobody").await.unwrap();
+                    core::future::poll_fn(|_| {
+                        wait += 1;
+                        if wait > 50 { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                }
+                drop(stream.take());
+                let outcome = other.read(&mut [0; 8]).await;
+                assert_eq!(outcome, if unread { Err(Error::Reset) } else { Ok(0) });
+                end.set(true);
+            }) as Task]),
+            10,
+        );
         assert!(ended.get());
         link.idle(100);
         assert_eq!((link.ends[0].load(), link.ends[1].load()), ((0, 0), (0, 0)));
@@ -287,19 +307,22 @@ fn what_was_written_before_a_drop_arrives() {
     let (mut stream, mut other) = pair(&mut link);
     let bytes = content(20_000, 1);
     let sent = bytes.clone();
-    link.run(Vec::from([Box::pin(async move {
-        stream.write_all(&sent).await.unwrap();
-        drop(stream);
-        let mut got: Vec<u8> = Vec::new();
-        let mut buffer = [0; 999];
-        loop {
-            match other.read(&mut buffer).await.unwrap() {
-                0 => break,
-                len => got.extend(&buffer[..len]),
+    link.run(
+        Vec::from([Box::pin(async move {
+            stream.write_all(&sent).await.unwrap();
+            drop(stream);
+            let mut got: Vec<u8> = Vec::new();
+            let mut buffer = [0; 999];
+            loop {
+                match other.read(&mut buffer).await.unwrap() {
+                    0 => break,
+                    len => got.extend(&buffer[..len]),
+                }
             }
-        }
-        assert!(got == bytes);
-    }) as Task]), 100);
+            assert!(got == bytes);
+        }) as Task]),
+        100,
+    );
 }
 
 #[test]
