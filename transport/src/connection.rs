@@ -430,7 +430,7 @@ struct Wire<'a> {
 }
 
 impl Wire<'_> {
-    fn is_full(&self) -> bool {
+    fn is_full(&mut self) -> bool {
         self.sink.room() < usize::from(self.mtu)
     }
 }
@@ -547,7 +547,7 @@ impl Device for Shape {
 struct Answer(Option<u32>);
 
 impl Sink for Answer {
-    fn room(&self) -> usize {
+    fn room(&mut self) -> usize {
         if self.0.is_none() { usize::MAX } else { 0 }
     }
 

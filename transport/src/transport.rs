@@ -78,7 +78,7 @@ pub struct Arrival<'a> {
 /// The way out.
 pub trait Sink {
     /// Bytes that the next packet may have; 0 if there is no room now.
-    fn room(&self) -> usize;
+    fn room(&mut self) -> usize;
 
     /// Sends an IP packet. `link` is where a link-local or group destination is; others are routed.
     fn send(&mut self, packet: &[u8], link: IfIndex);

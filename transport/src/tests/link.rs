@@ -47,7 +47,7 @@ pub(super) struct Out {
 }
 
 impl Sink for Out {
-    fn room(&self) -> usize {
+    fn room(&mut self) -> usize {
         if self.packets.len() < self.most { 1 << 16 } else { 0 }
     }
 
