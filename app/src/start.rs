@@ -81,7 +81,7 @@ pub fn start(
     boot: &'static Boot,
     dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
     services: fn(&Transport),
-) -> (Router, impl FnOnce()) {
+) -> (Router, impl FnOnce() + use<>) {
     let memory = boot.memory.next_multiple_of(1 << 20);
     let least = LEAST_MEMORY + boot.cpus as u64 * LEAST_MEMORY_A_CPU;
     if memory < least {
