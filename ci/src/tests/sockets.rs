@@ -32,6 +32,8 @@ fn prepare(setup: &mut Setup) {
 fn start(cx: &Context, plan: &LinuxPlan) -> Result<LinuxRig> {
     let rig = LinuxRig::power_on(cx.image, plan, prepare)?;
     rig.router.ready()?;
+    let all = format!("echo: CPUs that listen: {}", plan.cpus);
+    rig.router.machine.console.wait(&all, Duration::from_secs(20))?;
     Ok(rig)
 }
 

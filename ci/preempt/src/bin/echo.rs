@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec;
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use embedded_io_async::{Read, Write};
 use weir_app::start;
@@ -24,6 +25,8 @@ const ECHO: u16 = 7;
 const BACK: u16 = 9;
 /// Connections of each CPU that are served at once.
 const SERVERS: usize = 64;
+
+static LISTENING: AtomicUsize = AtomicUsize::new(0);
 
 fn main(boot: &'static Boot) -> ! {
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
@@ -41,6 +44,7 @@ fn services(transport: &Transport) {
     let socket = transport.bind(ECHO, Access::Management).expect("a free port");
     task::spawn("echo-udp", datagrams(socket)).expect("a free task");
     task::spawn("echo-count", count(transport.clone())).expect("a free task");
+    println!("echo: CPUs that listen: {}", LISTENING.fetch_add(1, Ordering::Relaxed) + 1);
 }
 
 async fn serve(listener: Rc<TcpListener>) {
