@@ -14,6 +14,7 @@ use crate::transport::{self, Line};
 use crate::vlans;
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
@@ -139,8 +140,9 @@ pub fn start(
         print!("{wrong}");
         error!("no interface is configured");
     }
+    let now = Instant::from_nanos(clock::now());
     let management =
-        Management::new(shared, interfaces, modules, place, guest, Instant::from_nanos(clock::now()));
+        Management::new(shared, interfaces, modules, boot.platform.to_string(), place, guest, now);
     let (forwarder, line) = crew.forwarder(cx.cpu());
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {

@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "weir-app",
         &[
+            "weir-manage",
             "weir-netstack",
             "weir-transport",
             "weir-xennet",
@@ -19,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "weir-sync",
         ],
     ),
+    ("weir-manage", &[]),
     ("weir-xennet", &["weir-netif", "weir-machine", "weir-sync"]),
     ("weir-virtio", &["weir-netif", "weir-machine", "weir-sync"]),
     ("weir-netstack", &["weir-netif", "weir-sync"]),

@@ -74,8 +74,7 @@ unsafe extern "C" {
 fn main(boot: &'static Boot) -> ! {
     note_arrivals();
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
-    let (router, tasks) =
-        cpu.control(|cx| start::start(cx, boot, |queue| Box::new(Stamped(queue)), |_| ()));
+    let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| Box::new(Stamped(queue)), |_| ()));
     let is_busy = boot.command_line.split_whitespace().any(|word| word == "busy");
     dispatch::run(cpu, Box::new(router), |_| {
         tasks();

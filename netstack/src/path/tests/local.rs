@@ -121,16 +121,18 @@ fn udp_and_tcp_to_nobody_are_refused() {
     rig.receive(0, &[V4 { protocol: 6, ..v4("10.0.1.10", "10.0.1.1") }.frame(0, &tcp)]);
     assert!(rig.sent().is_empty());
     let meta = weir_netif::Meta { checksum: weir_netif::Checksum::Verified, ..Default::default() };
-    let (four, six) = (V4 { protocol: 6, ..v4("10.0.1.10", "10.0.1.1") }, v6("2001:db8:1::10", "2001:db8:1::1"));
+    let (four, six) =
+        (V4 { protocol: 6, ..v4("10.0.1.10", "10.0.1.1") }, v6("2001:db8:1::10", "2001:db8:1::1"));
     let frames = [(four.frame(0, &tcp), 34), (V6 { next: 6, ..six }.frame(0, &tcp), 54)];
     for (frame, l4) in frames {
-        let ack = u32::from_be_bytes(*frame[l4 + 8..].first_chunk().unwrap());
-        rig.receive_with(0, &[frame], meta);
+        let mut packet = rig.pool.alloc_from(&frame).unwrap();
+        *packet.meta_mut() = meta;
+        rig.input(0, vec![packet]);
         let reset = rig.one(0);
         assert_sound(&reset);
         assert!(frames::transport_sum_is_right(&reset[14..], 6, &reset[l4..]));
-        assert_eq!((&reset[l4..l4 + 4], reset[l4 + 13] & 4), (&[0, 2, 0, 1][..], 4), "ports, RST");
-        assert_eq!(reset[l4 + 4..l4 + 8], ack.to_be_bytes());
+        // To a SYN of number 1: RST and ACK of number 2, from the port it was sent to.
+        assert_eq!(reset[l4..l4 + 14], [0, 80, 0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 2, 0x50, 0x14]);
     }
     rig.assert_drops(0, &[(Drop::LocalProtocol, 5)]);
 }
