@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const USE: &str = "\
 host forward CORES 4|6 ROUTES   answers \"forward FLOWS BATCH CPUS SAMPLES [BYTES|imix]\", nanoseconds a packet
-host fib CORES 4|6 ROUTES       answers \"first\", \"lookup BATCH SAMPLES\", \"update SAMPLES\" and \"memory\" (bytes)
+host fib CORES 4|6 ROUTES       answers \"first\", \"lookup BATCH SAMPLES\", \"update SAMPLES\", \"beside SAMPLES\" (changes, and
+                                look-ups by the last core) and \"memory\" (bytes)
 host ring CORES                 answers \"single SAMPLES\" and \"pair SAMPLES\", nanoseconds an element
 host export FOLDER 4|6 ROUTES   writes the files `routes` and `addresses` for the programs in peers
 CORES are the numbers of the cores to run on: \"0,1\". `make bench` and `make bench-peers` ask all that and print tables.";
@@ -72,14 +73,14 @@ fn main() {
             pin(cores(on)[0]);
             let routes = table::ipv4(count(routes), table::SEED);
             let addresses = table::forwarded4(&routes);
-            let mut rig = lookup::Rig::new(routes, addresses);
+            let mut rig = lookup::Rig::new(routes, addresses, *cores(on).last().expect("a core"));
             serve(|request| rig.answer(request));
         }
         ["fib", on, "6", routes] => {
             pin(cores(on)[0]);
             let routes = table::ipv6(count(routes), table::SEED);
             let addresses = table::forwarded6(&routes);
-            let mut rig = lookup::Rig::new(routes, addresses);
+            let mut rig = lookup::Rig::new(routes, addresses, *cores(on).last().expect("a core"));
             serve(|request| rig.answer(request));
         }
         ["ring", on] => serve(|request| ring::answer(&cores(on), request)),

@@ -66,8 +66,8 @@ pub(super) struct Built<B> {
     pub(super) outside: u32,
     nodes: usize,
     words: Vec<u32>,
-    /// Free words at the end of a line.
-    hole: core::ops::Range<usize>,
+    /// Free words at the end of lines: a few, so that what is looked up together stays together.
+    holes: [core::ops::Range<usize>; 4],
     /// The owner of each word that is the number of a hop, if that is a route.
     pub(super) owners: Vec<u32>,
 }
@@ -122,9 +122,9 @@ impl<B: Bits> Built<B> {
         }
         let direct = vec![ROOT; 1 << direct_bits];
         let (words, owners) = (Vec::new(), Vec::new());
-        let (outside, nodes, hole) = (ROOT, 0, 0..0);
+        let (outside, nodes, holes) = (ROOT, 0, [const { 0..0 }; 4]);
         let mut built =
-            Self { owned_by, form, direct_bits, routes, direct, outside, nodes, words, hole, owners };
+            Self { owned_by, form, direct_bits, routes, direct, outside, nodes, words, holes, owners };
         let sorted: Vec<u32> = (1..built.routes.len() as u32).collect();
         built.front(&sorted);
         let beyond = |number: &u32| built.route(*number).is_some_and(|r| is_beyond(r.bits, r.len));
@@ -229,9 +229,10 @@ impl<B: Bits> Built<B> {
 
     /// Where a node of `len` words goes, so that a look-up has one line to wait for, or two at most if it is longer.
     fn room(&mut self, len: usize) -> usize {
-        if len <= self.hole.len() {
-            let place = self.hole.start;
-            self.hole.start += len;
+        let holes = self.holes.iter_mut();
+        if let Some(hole) = holes.filter(|hole| len <= hole.len()).min_by_key(|hole| hole.len()) {
+            let place = hole.start;
+            hole.start += len;
             return place;
         }
         let end = self.words.len();
@@ -239,8 +240,10 @@ impl<B: Bits> Built<B> {
             return end;
         }
         let place = end.next_multiple_of(LINE);
-        if place - end > self.hole.len() {
-            self.hole = end..place;
+        if let Some(least) = self.holes.iter_mut().min_by_key(|hole| hole.len())
+            && least.len() < place - end
+        {
+            *least = end..place;
         }
         place
     }
