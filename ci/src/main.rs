@@ -31,6 +31,7 @@ mod qemu;
 mod qmp;
 mod random;
 mod recorded;
+mod relay;
 mod release;
 mod rig;
 mod router;

@@ -5,11 +5,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Context, Needs, Test};
-use crate::netns::LinuxHost;
-use crate::rig::{LinuxPlan, LinuxRig, identity};
-use crate::router::{Setup, weir_elf};
+use crate::frame;
+use crate::host::{Host, Sockets, Switch};
+use crate::netns::{LinuxHost, Network, Plan};
+use crate::relay::{Relay, Weather};
+use crate::rig::{LinuxPlan, LinuxRig, host_mac, identity, no_panic, report_folder, write_console};
+use crate::router::{Config, Router, Setup, weir_elf};
 
 const NETWORK: Needs = Needs { root: true, programs: &["ip", "ethtool"], weir: true, alone: false };
+
+const ALONE: Needs = Needs { alone: true, ..NETWORK };
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -19,10 +24,13 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sockets-udp-with-linux", NETWORK, udp),
         Test::new("sockets-closed-ports", NETWORK, closed),
         Test::new("sockets-call-linux", NETWORK, call),
+        Test::new("sockets-tcp-loss-1-percent", ALONE, |cx| loss(cx, 10, 1_000_000)),
+        Test::new("sockets-tcp-loss-5-percent", ALONE, |cx| loss(cx, 50, 300_000)),
+        Test::new("sockets-syn-flood", ALONE, flood),
     ]
 }
 
-/// The router with echo on its ports; its first interface alone offers management, unless `all` do.
+/// The router with echo on its ports; its first interface alone offers management.
 fn prepare(setup: &mut Setup) {
     setup.kernel = weir_elf().ok().map(|path| path.with_file_name("echo.elf"));
     let text = setup.config.toml().replacen("addresses", "management = true\naddresses", 1);
@@ -116,4 +124,144 @@ fn call(cx: &Context) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// A Linux host at the router's first port, and something else at the second.
+struct Mixed {
+    router: Router,
+    network: Network,
+}
+
+impl Mixed {
+    /// `wires` makes the router's wires from the network, whose only host is the router's first neighbour.
+    fn start(
+        cx: &Context,
+        cpus: usize,
+        wires: impl FnOnce(&Network) -> Result<Vec<crate::qemu::Wire>>,
+    ) -> Result<Mixed> {
+        let own = identity(0)?;
+        let network = Network::new(&[Plan {
+            mac: host_mac(0),
+            addresses: vec![format!("{}/24", own.v4), format!("{}/64", own.v6)],
+            gateways: vec![own.gateway_v4.to_string(), own.gateway_v6.to_string()],
+            mtu: 1500,
+            queues: 1,
+        }])?;
+        let mut setup = Setup::new(cx.image, Config::two_ports(), wires(&network)?);
+        setup.namespace = Some(network.namespace.clone());
+        setup.paused = true;
+        setup.cpus = cpus;
+        setup.limit = Duration::from_secs(400);
+        prepare(&mut setup);
+        let text = setup.config.toml().replace("addresses", "management = true\naddresses");
+        setup.module = Some(text.into_bytes());
+        let mut router = setup.start()?;
+        router.machine.qmp()?;
+        network.arrive()?;
+        router.machine.resume()?;
+        Ok(Mixed { router, network })
+    }
+
+    fn ready(&self, cpus: usize) -> Result<()> {
+        self.router.ready()?;
+        let all = format!("echo: CPUs that listen: {cpus}");
+        self.router.machine.console.wait(&all, Duration::from_secs(20)).map(drop)
+    }
+
+    fn check(mut self, name: &str, check: impl FnOnce(&mut Mixed) -> Result<()>) -> Result<()> {
+        let outcome = check(&mut self).and_then(|()| no_panic(&self.router));
+        let Err(error) = outcome else { return Ok(()) };
+        let folder = report_folder()?;
+        write_console(&folder, name, &self.router)?;
+        Err(error.context(format!("console: {}/{name}-console.txt", folder.display())))
+    }
+}
+
+/// Both ways at once over a wire that loses and reorders.
+fn loss(cx: &Context, lost: u64, size: usize) -> Result<()> {
+    let mut relay = None;
+    let far = Sockets::new()?;
+    let rig = Mixed::start(cx, 1, |network| {
+        let weather = Weather { lost, overtaken: 20 };
+        let started = Relay::start(&network.namespace, "tap0", weather)?;
+        let wires = vec![started.wire(), far.wire.clone()];
+        relay = Some(started);
+        Ok(wires)
+    })?;
+    let relay = relay.context("a relay")?;
+    relay.connect()?;
+    rig.check(&cx.name, |rig| {
+        rig.ready(1)?;
+        for to in targets(7)? {
+            let size = size.to_string();
+            echo(&rig.network.hosts[0], &[&to, "--size", &size], Duration::from_secs(170))
+                .with_context(|| format!("{size} bytes to {to} and back, {lost} of 1000 frames lost"))?;
+        }
+        let count = relay.lost.load(std::sync::atomic::Ordering::Relaxed);
+        ensure!(count > 0, "no frame was lost: the test proves nothing");
+        Ok(())
+    })
+}
+
+/// Handshakes of a flood.
+const FLOOD: u32 = 100_000;
+
+/// SYNs from addresses that never answer; meanwhile pings are forwarded and a client connects. Memory stays as it was.
+fn flood(cx: &Context) -> Result<()> {
+    let flooder = Sockets::new()?;
+    let wire = flooder.wire.clone();
+    let own = identity(1)?;
+    let flooder = Host::start(flooder, own)?;
+    let rig = Mixed::start(cx, 2, |network| {
+        let mut wires = network.wires();
+        wires.push(wire);
+        Ok(wires)
+    })?;
+    flooder.connect()?;
+    rig.check(&cx.name, |rig| {
+        rig.ready(2)?;
+        let [to, _] = targets(7)?;
+        let host = &rig.network.hosts[0];
+        echo(host, &[&to, "--size", "1000"], Duration::from_secs(20))?;
+        flooder.ping(identity(0)?.v4.into(), 1, Duration::from_secs(5))?;
+        let before = crate::table::read(&mut rig.router)?;
+        flooder.keep(Switch::Off);
+        let router = identity(0)?.gateway_v4;
+        let mut pings = 0;
+        for number in 0..FLOOD {
+            flooder.send(&syn(&flooder, router, number))?;
+            if number % 20_000 == 10_000 {
+                let host = &rig.network.hosts[0];
+                echo(host, &[&to, "--size", "20000"], Duration::from_secs(60))
+                    .with_context(|| format!("a client amid {number} handshakes"))?;
+                flooder.keep(Switch::On);
+                flooder.ping(identity(0)?.v4.into(), 2 + pings, Duration::from_secs(5))?;
+                flooder.keep(Switch::Off);
+                pings += 1;
+            }
+        }
+        let after = crate::table::read(&mut rig.router)?;
+        let (was, is) = (before.memory.context("memory")?.kib, after.memory.context("memory")?.kib);
+        ensure!(is <= was + 1024, "memory {was} KiB before the flood, {is} KiB after");
+        ensure!(
+            after.received("lan") - before.received("lan") >= u64::from(FLOOD),
+            "the flood did not arrive"
+        );
+        Ok(())
+    })
+}
+
+/// A SYN to the echo port from one of many addresses of the second network's far side.
+fn syn(host: &Host, router: std::net::Ipv4Addr, number: u32) -> Vec<u8> {
+    let own = host.identity();
+    let source = std::net::Ipv4Addr::from_bits(u32::from_be_bytes([10, 0, 1, 3]) + number % 250);
+    let mut tcp = Vec::from(((1024 + number / 250) as u16).to_be_bytes());
+    tcp.extend([0, 7]);
+    tcp.extend(number.to_be_bytes());
+    tcp.extend([0, 0, 0, 0, 0x60, 2, 0x20, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4]);
+    let length = (tcp.len() as u16).to_be_bytes();
+    let sum = frame::checksum(&[&source.octets(), &router.octets(), &[0, frame::TCP], &length, &tcp]);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let packet = frame::Ipv4::new(source, router, frame::TCP, tcp);
+    frame::ethernet(own.gateway_mac, own.mac, frame::ETHERTYPE_IPV4, &packet.bytes())
 }
