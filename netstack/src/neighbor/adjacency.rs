@@ -1,6 +1,7 @@
 //! What a forwarded frame gets, ready made: found by the number of the route's next hop, in one cache line.
 
 use crate::address::{Address, Bits};
+use crate::ethernet::HEADER;
 use crate::snapshot::Interface;
 use alloc::boxed::Box;
 use weir_netif::IfIndex;
@@ -27,8 +28,8 @@ pub(crate) struct Adjacency<A> {
     pub(crate) out: IfIndex,
     /// Largest layer-3 packet there, in bytes.
     pub(crate) mtu: u16,
-    /// The same if its frame needs no VLAN tag, otherwise 0.
-    pub(crate) untagged: u16,
+    /// Largest frame, in bytes, that can leave as it is; 0 if it needs a VLAN tag.
+    pub(crate) longest: u16,
     leads: Leads,
 }
 
@@ -74,7 +75,7 @@ impl<A: Address> Adjacencies<A> {
             stations: [0; 12],
             out: IfIndex(0),
             mtu: 0,
-            untagged: 0,
+            longest: 0,
             leads: Leads::Router,
         };
         Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]) }
@@ -108,9 +109,9 @@ impl<A: Address> Adjacencies<A> {
         let [d0, d1, d2, d3, d4, d5] = mac;
         let [s0, s1, s2, s3, s4, s5] = out.mac;
         let stations = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
-        let untagged = if out.link.vlan == 0 { out.mtu } else { 0 };
+        let longest = if out.link.vlan == 0 { out.mtu.saturating_add(HEADER as u16) } else { 0 };
         let (out, mtu) = (out.index, out.mtu);
-        let line = |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, untagged, leads };
+        let line = |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, longest, leads };
         match next {
             NextHop::Router(hop) => {
                 let at = hop as usize % ROUTERS;

@@ -35,8 +35,6 @@ pub(crate) struct Found {
     classes: [Class; BATCH],
     /// Why those end that do.
     reasons: [Drop; BATCH],
-    /// Bytes of frames that are one segment and have nothing about them; 0 for the others.
-    lens: [u16; BATCH],
     /// Destinations to look up, where the class says so.
     to4: [Ipv4Addr; BATCH],
     to6: [Ipv6Addr; BATCH],
@@ -50,7 +48,6 @@ impl Found {
         Box::new(Self {
             classes: [Class::Other; BATCH],
             reasons: [Drop::Consumed; BATCH],
-            lens: [0; BATCH],
             to4: [Ipv4Addr::UNSPECIFIED; BATCH],
             to6: [Ipv6Addr::UNSPECIFIED; BATCH],
             hops4: [0; BATCH],
@@ -101,8 +98,6 @@ impl Stack {
     fn pass<'s>(&mut self, turn: &mut Turn<'s>, port: &'s Interface, batch: &mut Batch) {
         // It is there: nobody else takes it.
         let Some(mut found) = self.found.take() else { return };
-        // Taken from the end, so that it goes in order.
-        batch.reverse();
         let (families, snapshot) = (self.classify(turn, port, batch, &mut found), turn.snapshot);
         if families.v4 {
             let to = found.to4.get(..batch.len()).unwrap_or(&[]);
@@ -127,46 +122,51 @@ impl Stack {
         batch: &mut Batch,
         found: &mut Found,
     ) -> Families {
+        for packet in batch.iter() {
+            packet.prefetch_data();
+        }
         self.tagged = (0, 0);
-        let (packets, bytes) = (batch.len() as u64, look(port.index, batch, found));
-        let (mut families, unchecked) = (Families::default(), port.reverse_path == ReversePath::Off);
-        let (large4, large6) = (turn.snapshot.fib4().is_large(), turn.snapshot.fib6().is_large());
-        let station = if unchecked { ethernet::station(port.mac) } else { u64::MAX };
-        let Found { classes, reasons, lens, to4, to6, .. } = found;
-        for (n, ((((packet, class), len), to4), to6)) in
-            batch.iter_mut().zip(classes).zip(lens).zip(to4).zip(to6).enumerate()
+        let (mut families, mut bytes) = (Families::default(), 0);
+        let (fib4, fib6) = (turn.snapshot.fib4(), turn.snapshot.fib6());
+        let (large4, large6) = (fib4.is_large(), fib6.is_large());
+        let stations = Stations::of(port);
+        let Found { classes, reasons, to4, to6, .. } = found;
+        for ((((packet, class), why), to4), to6) in
+            batch.iter_mut().zip(classes).zip(reasons).zip(to4).zip(to6)
         {
-            let data = packet.data();
-            if let Some(frame) = data.first_chunk::<{ size_of::<Frame4>() }>() {
-                let kind = le16(frame, 12);
-                if kind == IPV4 && is_plain4(frame, *len, station, turn.snapshot) {
+            packet.meta_mut().received = port.index;
+            let (meta, data) = (packet.meta(), packet.data());
+            if !packet.is_chain() && meta.is_plain() && meta.vlan == 0 {
+                bytes += data.len() as u64;
+                if let Some(frame) = data.first_chunk()
+                    && is_plain4(frame, data.len(), &stations, turn.snapshot)
+                {
                     families.v4 = true;
                     *to4 = address4(frame, 30);
                     if large4 {
-                        turn.snapshot.fib4().prefetch(*to4);
+                        fib4.prefetch(*to4);
                     }
                     *class = Class::Plain4;
                     continue;
                 }
-                if kind == IPV6
-                    && let Some(frame) = data.first_chunk()
-                    && is_plain6(frame, *len, station, turn.snapshot)
+                if let Some(frame) = data.first_chunk()
+                    && is_plain6(frame, data.len(), &stations, turn.snapshot)
                 {
                     families.v6 = true;
                     *to6 = address6(frame, 38);
                     if large6 {
-                        turn.snapshot.fib6().prefetch(*to6);
+                        fib6.prefetch(*to6);
                     }
                     *class = Class::Plain6;
                     continue;
                 }
+            } else {
+                bytes += packet.len() as u64;
             }
-            if let Some(why) = reasons.get_mut(n) {
-                *class = self.class(turn, port, packet, (to4, to6, why), &mut families);
-            }
+            *class = self.class(turn, port, packet, (to4, to6, why), &mut families);
         }
         let (tagged, tagged_bytes) = self.tagged;
-        port.counters.received(turn.cx.cpu(), packets - tagged, bytes - tagged_bytes);
+        port.counters.received(turn.cx.cpu(), batch.len() as u64 - tagged, bytes - tagged_bytes);
         families
     }
 
@@ -229,14 +229,96 @@ impl Stack {
     /// Sends all on their way, in the order they came.
     #[inline(always)]
     fn forward(&mut self, turn: &mut Turn<'_>, batch: &mut Batch, found: &Found) {
-        while let Some(packet) = batch.pop() {
-            let n = batch.len();
-            match (found.classes.get(n), found.hops4.get(n), found.hops6.get(n)) {
-                (Some(Class::Plain4), Some(hop), _) => self.plain4(turn, packet, *hop),
-                (Some(Class::Plain6), _, Some(hop)) => self.plain6(turn, packet, *hop),
-                _ => self.others(turn, packet, n, found),
+        let (ready, out, bytes) = self.ready(batch, found);
+        if ready == batch.len() {
+            self.lanes.all(turn, out, batch, bytes);
+        } else {
+            self.one_by_one(turn, batch, found, (ready, out));
+        }
+    }
+
+    /// Makes the first packets of a batch ready to leave: as many as leave by one interface as they are. Returns how many,
+    /// which interface, and their bytes.
+    #[inline(always)]
+    fn ready(&self, batch: &mut Batch, found: &Found) -> (usize, IfIndex, u64) {
+        let (mut ready, mut to, mut bytes) = (0, None, 0);
+        let Found { classes, hops4, hops6, .. } = found;
+        for (((packet, class), hop4), hop6) in batch.iter_mut().zip(classes).zip(hops4).zip(hops6) {
+            let frame = packet.data_mut();
+            let len = frame.len();
+            let fits = |out| to == Some(out) || to.is_none();
+            let out = match class {
+                Class::Plain4 => self.depart4(frame, *hop4, fits),
+                Class::Plain6 => self.depart6(frame, *hop6, fits),
+                _ => None,
+            };
+            let Some(out) = out else { break };
+            to = Some(out);
+            ready += 1;
+            bytes += len as u64;
+        }
+        (ready, to.unwrap_or_default(), bytes)
+    }
+
+    /// Sends off a batch of which a few are ready for an interface.
+    #[inline(never)]
+    fn one_by_one(
+        &mut self,
+        turn: &mut Turn<'_>,
+        batch: &mut Batch,
+        found: &Found,
+        (ready, out): (usize, IfIndex),
+    ) {
+        let count = batch.len();
+        for packet in batch.drain(..ready) {
+            let len = packet.data().len();
+            self.lanes.whole(turn, out, packet, len);
+        }
+        // Taken from the end, so that it goes in order.
+        batch.reverse();
+        while let Some(mut packet) = batch.pop() {
+            let n = count - 1 - batch.len();
+            let (class, hop4, hop6) = (found.classes.get(n), found.hops4.get(n), found.hops6.get(n));
+            let frame = packet.data_mut();
+            let len = frame.len();
+            let out = match (class, hop4, hop6) {
+                (Some(Class::Plain4), Some(hop), _) => self.depart4(frame, *hop, |_| true),
+                (Some(Class::Plain6), _, Some(hop)) => self.depart6(frame, *hop, |_| true),
+                _ => None,
+            };
+            match out {
+                Some(out) => self.lanes.whole(turn, out, packet, len),
+                None => self.others(turn, packet, n, found),
             }
         }
+    }
+
+    /// Makes a frame that can leave as it is ready, if its next hop has all it needs and `fits` says so of the interface.
+    #[inline(always)]
+    fn depart4(&self, frame: &mut [u8], hop: u32, fits: impl Fn(IfIndex) -> bool) -> Option<IfIndex> {
+        let len = frame.len();
+        let (stations, header) = headers(frame)?;
+        let line = self.neighbors4.adjacency(hop, ipv4::destination(header))?;
+        if len > usize::from(line.longest) || !fits(line.out) {
+            return None;
+        }
+        ipv4::decrement_ttl(header);
+        *stations = line.stations;
+        Some(line.out)
+    }
+
+    /// As [`depart4`](Self::depart4).
+    #[inline(always)]
+    fn depart6(&self, frame: &mut [u8], hop: u32, fits: impl Fn(IfIndex) -> bool) -> Option<IfIndex> {
+        let len = frame.len();
+        let (stations, header) = headers(frame)?;
+        let line = self.neighbors6.adjacency(hop, ipv6::destination(header))?;
+        if len > usize::from(line.longest) || !fits(line.out) {
+            return None;
+        }
+        ipv6::decrement_hop_limit(header);
+        *stations = line.stations;
+        Some(line.out)
     }
 
     /// Sends packet `n` on its way, whatever it is.
@@ -251,22 +333,6 @@ impl Stack {
             Class::Long6 => self.receive(turn, packet, hop(hops6)),
             Class::Other => self.receive(turn, packet, 0),
             Class::Dead => discard(turn, packet, reasons.get(n).copied().unwrap_or(Drop::Consumed)),
-        }
-    }
-
-    /// Forwards a frame that can leave as it is, if its next hop has all it needs.
-    #[inline(always)]
-    fn plain4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
-        if let Some((stations, header)) = headers(packet.data_mut())
-            && let Some(line) = self.neighbors4.adjacency(hop, ipv4::destination(header))
-            && ipv4::total_len(header) <= line.untagged
-        {
-            ipv4::decrement_ttl(header);
-            *stations = line.stations;
-            let (out, len) = (line.out, packet.data().len());
-            self.lanes.whole(turn, out, packet, len);
-        } else {
-            self.routed4(turn, packet, hop);
         }
     }
 
@@ -288,22 +354,6 @@ impl Stack {
             self.lanes.send(turn, out, packet);
         } else {
             self.receive(turn, packet, hop);
-        }
-    }
-
-    /// As [`plain4`](Self::plain4).
-    #[inline(always)]
-    fn plain6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
-        if let Some((stations, header)) = headers(packet.data_mut())
-            && let Some(line) = self.neighbors6.adjacency(hop, ipv6::destination(header))
-            && ipv6::total_len(header) <= line.untagged.into()
-        {
-            ipv6::decrement_hop_limit(header);
-            *stations = line.stations;
-            let (out, len) = (line.out, packet.data().len());
-            self.lanes.whole(turn, out, packet, len);
-        } else {
-            self.routed6(turn, packet, hop);
         }
     }
 
@@ -339,23 +389,6 @@ pub(super) fn hop(snapshot: &Snapshot, packet: &Packet) -> u32 {
     }
 }
 
-/// Looks at the bookkeeping of all packets, and asks for their headers. Returns how many bytes they are.
-#[inline(always)]
-fn look(port: IfIndex, batch: &mut Batch, found: &mut Found) -> u64 {
-    let mut bytes = 0;
-    for (packet, len) in batch.iter_mut().zip(&mut found.lens) {
-        packet.prefetch_data();
-        let meta = packet.meta();
-        let simple = meta.is_plain() & (meta.vlan == 0) & !packet.is_chain();
-        if meta.received != port {
-            packet.meta_mut().received = port;
-        }
-        bytes += packet.len() as u64;
-        *len = if simple { packet.data().len() as u16 } else { 0 };
-    }
-    bytes
-}
-
 /// Ends the way of a whole batch.
 #[cold]
 fn refuse(turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch, reason: Drop) {
@@ -378,45 +411,60 @@ fn headers<const N: usize>(frame: &mut [u8]) -> Option<(&mut [u8; 12], &mut [u8;
 type Frame4 = [u8; HEADER + ipv4::HEADER];
 type Frame6 = [u8; HEADER + ipv6::HEADER];
 
-/// EtherTypes, as numbers of which the lowest byte comes first.
-const IPV4: u16 = ethernet::IPV4.swap_bytes();
-const IPV6: u16 = ethernet::IPV6.swap_bytes();
-
-/// Whether a frame of `len` bytes, for `station`, is an IPv4 packet whose route alone decides on it and that has no padding.
-/// Without a branch: what must be alike is compared by exclusive or, and all differences are gathered in one number.
-#[inline(always)]
-fn is_plain4(frame: &Frame4, len: u16, station: u64, snapshot: &Snapshot) -> bool {
-    let mut differs = not_for(frame, station);
-    differs |= u64::from(byte(frame, 14) ^ 0x45);
-    differs |= (HEADER as u64 + u64::from(be16(frame, 16))) ^ u64::from(len);
-    // No hop is left after this one.
-    differs |= u64::from(byte(frame, 22) <= 1);
-    differs |= u64::from(address::special4(byte(frame, 26)) | address::special4(byte(frame, 30)));
-    let sum = checksum::sum20(le64(frame, 14), le64(frame, 22), le32(frame, 30));
-    differs |= u64::from(sum ^ 0xffff);
-    differs |= u64::from(snapshot.may_own4(address4(frame, 26)));
-    differs == 0
+/// What the stations of a frame are compared with.
+struct Stations {
+    /// Its destination and two bytes of its source, of which all bits but that of a group are clear. As [`le64`] reads it.
+    to: u64,
+    /// The last bytes of its source must be others than these.
+    own: u32,
 }
 
-/// As [`is_plain4`], of IPv6. One without a payload may be a jumbogram (RFC 2675), and is not plain.
-#[inline(always)]
-fn is_plain6(frame: &Frame6, len: u16, station: u64, snapshot: &Snapshot) -> bool {
-    let mut differs = not_for(frame, station);
-    differs |= u64::from(byte(frame, 14) >> 4 ^ 6);
-    let payload_len = u64::from(be16(frame, 18));
-    differs |= (frame.len() as u64 + payload_len) ^ u64::from(len);
-    differs |= u64::from(payload_len == 0);
-    differs |= u64::from(byte(frame, 21) <= 1);
-    differs |= u64::from(address::special6(byte(frame, 22)) | address::special6(byte(frame, 38)));
-    differs |= u64::from(snapshot.may_own6(address6(frame, 22)));
-    differs == 0
+impl Stations {
+    /// Of those that `port` takes; of none if its frames need more looking at.
+    #[inline(always)]
+    fn of(port: &Interface) -> Self {
+        let [a, b, c, d, e, f] = port.mac;
+        let to = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        let unchecked = port.reverse_path == ReversePath::Off;
+        Self { to: if unchecked { to } else { u64::MAX }, own: u32::from_le_bytes([c, d, e, f]) }
+    }
+
+    /// Whether [`ethernet::input`] lets `frame` pass as one to the station itself; `false` for some of which it does.
+    #[inline(always)]
+    fn pass(&self, frame: &[u8]) -> bool {
+        le64(frame, 0) & (1 << 49) - 1 == self.to && le32(frame, 8) != self.own
+    }
 }
 
-/// Not 0 if [`ethernet::input`] would not let a frame pass as one to the station itself.
+/// EtherType and first byte behind it, as [`le32`] reads them, and which bits of that count.
+const IPV4: (u32, u32) = (0x0045_0008, 0x00ff_ffff);
+const IPV6: (u32, u32) = (0x0060_dd86, 0x00f0_ffff);
+
+/// Whether a frame of `len` bytes is an IPv4 packet for us whose route alone decides on it and that has no padding; `false`
+/// for some that are.
 #[inline(always)]
-fn not_for(frame: &[u8], station: u64) -> u64 {
-    let from = le64(frame, 6);
-    (le64(frame, 0) << 16 ^ station) | from & 1 | u64::from(from << 16 == station)
+fn is_plain4(frame: &Frame4, len: usize, stations: &Stations, snapshot: &Snapshot) -> bool {
+    le32(frame, 12) & IPV4.1 == IPV4.0
+        && stations.pass(frame)
+        && HEADER + usize::from(be16(frame, 16)) == len
+        // A hop is left after this one.
+        && byte(frame, 22) > 1
+        && address::special4(byte(frame, 26)) | address::special4(byte(frame, 30)) == 0
+        && checksum::is_right20(le64(frame, 14), le64(frame, 22), le32(frame, 30))
+        && !snapshot.may_own4(address4(frame, 26))
+}
+
+/// As [`is_plain4`], of IPv6. A packet without payload, which few are, may be a jumbogram.
+#[inline(always)]
+fn is_plain6(frame: &Frame6, len: usize, stations: &Stations, snapshot: &Snapshot) -> bool {
+    let payload_len = be16(frame, 18);
+    le32(frame, 12) & IPV6.1 == IPV6.0
+        && stations.pass(frame)
+        && frame.len() + usize::from(payload_len) == len
+        && payload_len != 0
+        && byte(frame, 21) > 1
+        && address::special6(byte(frame, 22)) | address::special6(byte(frame, 38)) == 0
+        && !snapshot.may_own6(address6(frame, 22))
 }
 
 // Of frames whose length is known when they are compiled: nothing is checked then.
@@ -429,11 +477,6 @@ fn le64(frame: &[u8], at: usize) -> u64 {
 #[inline(always)]
 fn le32(frame: &[u8], at: usize) -> u32 {
     frame.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-#[inline(always)]
-fn le16(frame: &[u8], at: usize) -> u16 {
-    be16(frame, at).swap_bytes()
 }
 
 #[inline(always)]
