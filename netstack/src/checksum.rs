@@ -117,11 +117,11 @@ pub fn sum20(a: u64, b: u64, c: u32) -> u16 {
 
 /// Whether a header of 20 bytes, not all of them zero, contains its checksum; read in the byte order of the machine.
 #[inline(always)]
-pub fn is_right20(a: u64, b: u64, c: u32) -> bool {
-    let (sum, carry) = a.overflowing_add(b);
-    let (sum, more) = sum.overflowing_add(u64::from(c) + u64::from(carry));
-    // 2^16 is 1 modulo 65535, and so is what overflowed.
-    sum.wrapping_add(u64::from(more)) % 0xffff == 0
+pub fn is_right20(a: u32, b: u64, c: u64) -> bool {
+    let (sum, carry) = b.carrying_add(c, false);
+    let (sum, carry) = sum.carrying_add(a.into(), carry);
+    // 2^16 is 1 modulo 65535, and so is what overflowed; that left little behind.
+    sum.wrapping_add(carry.into()) % 0xffff == 0
 }
 
 /// Checksum of `bytes`; 0 if they contain a right one already.
