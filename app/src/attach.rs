@@ -2,7 +2,7 @@
 
 use crate::config::{Attachment, Config, Match, NextHop, ReversePathFilter, Route, Target};
 use crate::config::{Interface as Wish, Reject};
-use crate::show::{InterfaceStatus, State};
+use crate::observe::{DeviceStatus, InterfaceStatus, State};
 use crate::vlans::Vlan;
 use alloc::boxed::Box;
 use alloc::format;
@@ -235,6 +235,27 @@ impl<'a> Serving<'a> {
         self.vlan.map_or(&self.attached.counters, |vlan| &vlan.counters)
     }
 
+    /// Octets of an IP packet: what the configuration says, as far as the device carries that.
+    fn mtu(&self, config: &Config, wish: &Wish) -> u16 {
+        let most = self.attached.device.info().mtu;
+        let parent = match wish.attachment {
+            Attachment::Vlan { parent, .. } => config.interfaces.get(parent),
+            Attachment::Device(_) => None,
+        };
+        wish.mtu.or(parent.and_then(|parent| parent.mtu)).map_or(most, |mtu| mtu.min(most))
+    }
+
+    fn status(&self, config: &Config, wish: &Wish) -> DeviceStatus {
+        let info = self.attached.device.info();
+        DeviceStatus {
+            name: info.name.clone(),
+            mac: info.mac,
+            mtu: self.mtu(config, wish),
+            queues: self.attached.queues,
+            counters: self.counters().clone(),
+        }
+    }
+
     /// A VLAN has no carrier but its device's.
     fn state(&self, wish: &Wish) -> State {
         match (self.vlan, self.attached.state) {
@@ -270,12 +291,8 @@ pub fn snapshot(
 
 fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
     let info = by.attached.device.info();
-    let parent = match wish.attachment {
-        Attachment::Vlan { parent, .. } => config.interfaces.get(parent),
-        Attachment::Device(_) => None,
-    };
     // A device's may become less while it is attached: too little takes its interface down, not the configuration.
-    let mtu = wish.mtu.or(parent.and_then(|parent| parent.mtu)).map_or(info.mtu, |mtu| mtu.min(info.mtu));
+    let mtu = by.mtu(config, wish);
     let least = if wish.addresses.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
     let is_up = mtu >= least && by.state(wish) == State::Link(Link::Up);
     InterfacePlan {
@@ -347,11 +364,16 @@ fn forward(hops: &[NextHop], indices: &[Option<IfIndex>]) -> RouteTarget {
 pub fn status(config: &Config, attached: &[Attached], vlans: &[Vlan]) -> Vec<InterfaceStatus> {
     let row = |wish: &Wish| {
         let by = Serving::find(config, wish, attached, vlans);
+        let parent = |parent: usize| config.interfaces.get(parent).map(|parent| parent.name.clone());
         InterfaceStatus {
             name: wish.name.clone(),
             state: by.map_or(State::Absent, |by| by.state(wish)),
             addresses: wish.addresses.clone(),
-            totals: by.map(|by| by.counters().totals()).unwrap_or_default(),
+            vlan: match wish.attachment {
+                Attachment::Device(_) => None,
+                Attachment::Vlan { parent: of, id } => parent(of).map(|parent| (parent, id)),
+            },
+            device: by.map(|by| by.status(config, wish)),
         }
     };
     config.interfaces.iter().map(row).collect()

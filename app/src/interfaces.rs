@@ -4,9 +4,9 @@
 
 use crate::attach::{self, Absent, Attached, Bay};
 use crate::config::{Config, MAX_DEVICES, Steering as Wish};
+use crate::observe::{InterfaceStatus, State};
 use crate::port::Port;
 use crate::shared::{INBOX, Notice, Place, Running, Shared, Steering};
-use crate::show::{InterfaceStatus, State};
 use crate::vlans::{Indices, Vlan};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -140,7 +140,7 @@ impl Interfaces {
     }
 
     /// Statistics of the interfaces in service, those on VLANs included.
-    pub fn counters(&self) -> impl Iterator<Item = &Arc<IfCounters>> {
+    pub fn counters(&self) -> impl Iterator<Item = &Arc<IfCounters>> + Clone {
         let devices = self.attached.iter().map(|attached| &attached.counters);
         devices.chain(self.vlans.iter().map(|vlan| &vlan.counters))
     }

@@ -20,10 +20,10 @@ pub mod management;
 mod memory_port;
 pub mod mesh;
 pub mod modules;
+pub mod observe;
 pub mod port;
 pub mod router;
 pub mod shared;
-pub mod show;
 pub mod sources;
 #[cfg(feature = "image")]
 pub mod start;

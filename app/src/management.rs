@@ -5,16 +5,18 @@ use crate::console::{Command, HELP, Line};
 use crate::guest::{self, Guest, News};
 use crate::interfaces::{self, Interfaces, Look};
 use crate::modules::{self, Modules};
+use crate::observe::{self, Ready};
 use crate::shared::Shared;
-use crate::show::{CpuStatus, Locks, Means, Ready, Table};
 use alloc::string::{String, ToString};
 use alloc::vec::{self, Vec};
 use core::time::Duration;
 use weir_machine::xen::control::Request;
-use weir_machine::{clock, console, dispatch, frames, info, power, print, println, task, trace};
+use weir_machine::{clock, console, frames, info, power, print, println, task, trace};
+use weir_manage::model::Interface;
+use weir_manage::table::{Locks, Table};
 use weir_netstack::Instant;
+use weir_sync::Control;
 use weir_sync::trace::Record;
-use weir_sync::{Control, CpuId, rank};
 
 /// How often devices and console are looked at that announce nothing. A look reads registers: an exit from the VM each.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,6 +33,8 @@ pub struct Management {
     shared: &'static Shared,
     interfaces: Interfaces,
     modules: Modules,
+    /// What the router runs on.
+    platform: String,
     /// Where the configuration in force is from; `None`: none is.
     place: Option<String>,
     /// On Xen: the rest of the world.
@@ -52,6 +56,7 @@ impl Management {
         shared: &'static Shared,
         interfaces: Interfaces,
         modules: Modules,
+        platform: String,
         place: Option<String>,
         guest: Option<Guest>,
         now: Instant,
@@ -60,6 +65,7 @@ impl Management {
             shared,
             interfaces,
             modules,
+            platform,
             place,
             guest,
             end: None,
@@ -104,14 +110,14 @@ impl Management {
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
-                self.typed(cx, byte, now);
+                self.typed(cx, byte);
             }
         }
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
             let packets = self.interfaces.packets();
             if core::mem::replace(&mut self.seen, packets) != packets && self.line.is_idle() {
-                self.print_table(now);
+                self.print_table();
             }
         }
     }
@@ -186,17 +192,17 @@ impl Management {
     }
 
     /// A byte from the console.
-    fn typed(&mut self, cx: &Control, byte: u8, now: Instant) {
+    fn typed(&mut self, cx: &Control, byte: u8) {
         let longest = config::longest(frames::free_bytes());
         match self.line.typed(byte, longest, |echo| print!("{echo}")) {
             None => {}
-            Some(Command::Table) => self.print_table(now),
+            Some(Command::Table) => self.print_table(),
             Some(Command::Trace(switch)) => match trace::switch(switch) {
                 Ok(()) => println!("trace is {}", if switch == trace::Switch::On { "on" } else { "off" }),
                 Err(wrong) => println!("{wrong}"),
             },
             Some(Command::Events) => self.collect_events(),
-            Some(Command::Locks) => print!("{}", Locks(rank::contention())),
+            Some(Command::Locks) => print!("{}", Locks(&observe::locks())),
             Some(Command::Help) => print!("{HELP}"),
             Some(Command::Replace(text)) => {
                 let config = Config::read(&text, "console", frames::free_bytes());
@@ -252,36 +258,17 @@ impl Management {
         any
     }
 
-    fn print_table(&self, now: Instant) {
-        let means = Means {
-            memory: frames::total_bytes(),
-            memory_free: frames::free_bytes(),
-            buffers: self.shared.arena.slots(),
-            buffers_free: self.shared.buffers_free(),
-            buffers_lost: self.shared.arena.lost(),
-            uptime_ns: now.as_nanos(),
-            busy_ticks: dispatch::busy_ticks(CpuId::BOOT),
-        };
-        let row = |cpu: CpuId| {
-            let counters = self.shared.counters.of(cpu);
-            let sum = |field: fn(&weir_netif::Totals) -> u64| {
-                self.interfaces.counters().map(|counters| field(&counters.of(cpu))).sum()
-            };
-            CpuStatus {
-                cpu,
-                received: sum(|totals| totals.rx_packets),
-                sent: sum(|totals| totals.tx_packets),
-                handed_over: counters.handed_over.get(),
-                turns: counters.turns.get(),
-                busy_permille: dispatch::busy_ticks(cpu) * 1000 / clock::since_entry().max(1),
-            }
-        };
-        let cpus: Vec<CpuStatus> = (0..self.interfaces.cpus()).filter_map(CpuId::new).map(row).collect();
-        let tasks: Vec<_> = task::tasks().collect();
+    fn print_table(&self) {
+        let interfaces: Vec<Interface> =
+            self.interfaces.status().iter().map(observe::InterfaceStatus::model).collect();
+        let (hostname, cpus) = (&self.interfaces.config().hostname, self.interfaces.cpus());
         let holdings = self.guest.as_ref().map(Guest::holdings);
+        let status =
+            observe::status(self.shared, &self.platform, hostname, self.place.as_deref(), cpus, holdings);
+        let cpus = observe::cpus(self.shared, cpus, self.interfaces.counters());
         print!(
             "{}",
-            Table { interfaces: &self.interfaces.status(), cpus: &cpus, tasks: &tasks, holdings, means }
+            Table { interfaces: &interfaces, cpus: &cpus, tasks: &observe::tasks(), status: &status }
         );
     }
 }

@@ -13,6 +13,7 @@ use crate::sources::{self, Search};
 use crate::vlans;
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
 use crossbeam_queue::ArrayQueue;
@@ -126,8 +127,9 @@ pub fn start(
         print!("{wrong}");
         error!("no interface is configured");
     }
+    let now = Instant::from_nanos(clock::now());
     let management =
-        Management::new(shared, interfaces, modules, place, guest, Instant::from_nanos(clock::now()));
+        Management::new(shared, interfaces, modules, boot.platform.to_string(), place, guest, now);
     let router = Router::new(crew.forwarder(cx.cpu()));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {

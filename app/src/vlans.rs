@@ -85,7 +85,7 @@ mod tests {
             // Half of them stay at times, and none at others.
             let first = 1 + round * most / (1 + round % 2);
             let after = follow(&mut indices, &config((first..first + most).map(|id| id % 4094 + 1)), &before);
-            assert_eq!(after.len(), most.into());
+            assert_eq!(after.len(), usize::from(most));
             for vlan in &after {
                 let had = before.iter().find(|old| old.id == vlan.id);
                 assert!(

@@ -7,7 +7,19 @@ use cargo_metadata::{MetadataCommand, Package, TargetKind};
 
 /// Who may depend on whom, directly.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("weir-app", &["weir-netstack", "weir-xennet", "weir-virtio", "weir-machine", "weir-netif", "weir-sync"]),
+    (
+        "weir-app",
+        &[
+            "weir-manage",
+            "weir-netstack",
+            "weir-xennet",
+            "weir-virtio",
+            "weir-machine",
+            "weir-netif",
+            "weir-sync",
+        ],
+    ),
+    ("weir-manage", &[]),
     ("weir-xennet", &["weir-netif", "weir-machine", "weir-sync"]),
     ("weir-virtio", &["weir-netif", "weir-machine", "weir-sync"]),
     ("weir-netstack", &["weir-netif", "weir-sync"]),

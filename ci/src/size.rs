@@ -93,7 +93,7 @@ mod tests {
     fn sums_by_crate() {
         let symbols = "\
 0000000000100000 0000000000000010 t weir_app::start::start
-0000000000100010 0000000000000020 T <weir_app::show::Table as core::fmt::Display>::fmt
+0000000000100010 0000000000000020 T <weir_app::observe::Ready as core::fmt::Display>::fmt
 0000000000100030 0000000000000001 r <&mut weir_netif::Batch>::X
 0000000000200000 0000000000000040 b weir_machine::boot::STACKS
 0000000000100040 t weir_entry

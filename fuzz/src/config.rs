@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use weir_app::attach::{Attached, snapshot};
 use weir_app::config::{Attachment, Config, Interface, MAX_ERRORS, MAX_INTERFACES, MAX_ROUTES, Match};
-use weir_app::show::State;
+use weir_app::observe::State;
 use weir_app::vlans::Indices;
 use weir_netif::{Device, DeviceInfo, Fault, IfIndex, Link, Offloads, QueuePair};
 use weir_sync::Control;

@@ -1,7 +1,7 @@
 //! An interface with a device that carries nothing, for configurations that are only read.
 
 use weir_app::attach::Attached;
-use weir_app::show::State;
+use weir_app::observe::State;
 use weir_netif::{Device, DeviceInfo, Fault, IfIndex, Link, Offloads, QueuePair};
 use weir_sync::Control;
 

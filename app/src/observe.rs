@@ -1,0 +1,296 @@
+//! The router's own state as values of the management plane's model, which every face shows. Task level.
+
+use crate::guest::Holdings;
+use crate::shared::Shared;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use ipnet::IpNet;
+use weir_machine::{clock, dispatch, frames, task};
+use weir_manage::model::{self, InterfaceState, Loss};
+use weir_netif::{Drop, IfCounters, Link, Totals};
+use weir_sync::{CpuId, rank};
+
+/// An interface as it is now; its counters go on.
+#[derive(Clone, Debug)]
+pub struct InterfaceStatus {
+    /// Its configured name.
+    pub name: String,
+    /// Its carrier, or the fault that took its device down.
+    pub state: State,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// On a VLAN: whose device it shares, and the VLAN's number.
+    pub vlan: Option<(String, u16)>,
+    /// What serves it, if that is there.
+    pub device: Option<DeviceStatus>,
+}
+
+/// What serves an interface.
+#[derive(Clone, Debug)]
+pub struct DeviceStatus {
+    /// Driver and place.
+    pub name: String,
+    /// Station address.
+    pub mac: [u8; 6],
+    /// Octets of an IP packet: what the configuration says, or the device.
+    pub mtu: u16,
+    /// Queue pairs in use.
+    pub queues: u16,
+    /// The interface's statistics.
+    pub counters: Arc<IfCounters>,
+}
+
+/// Whether packets can pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Its device is not plugged in.
+    Absent,
+    /// The configuration says `enabled = false`.
+    Disabled,
+    /// The device lives and reports its carrier.
+    Link(Link),
+    /// The device broke its protocol and was taken down; why.
+    Broken(&'static str),
+}
+
+impl State {
+    /// The model's word for it.
+    pub fn model(self) -> InterfaceState {
+        match self {
+            State::Absent => InterfaceState::Absent,
+            State::Disabled => InterfaceState::Disabled,
+            State::Link(Link::Up) => InterfaceState::Up,
+            State::Link(Link::Down) => InterfaceState::Down,
+            State::Broken(_) => InterfaceState::Broken,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.model().fmt(f)
+    }
+}
+
+impl InterfaceStatus {
+    /// The model's interface, with what its counters say now.
+    pub fn model(&self) -> model::Interface {
+        let device = self.device.as_ref();
+        let totals = device.map(|device| device.counters.totals()).unwrap_or_default();
+        let drops = losses(&totals);
+        model::Interface {
+            name: self.name.clone(),
+            state: self.state.model(),
+            fault: match self.state {
+                State::Broken(reason) => Some(reason.into()),
+                _ => None,
+            },
+            addresses: self.addresses.iter().map(IpNet::to_string).collect(),
+            mac: device.map(|device| mac(device.mac)),
+            mtu: device.map(|device| device.mtu),
+            device: device.map(|device| device.name.clone()),
+            parent: self.vlan.as_ref().map(|(parent, _)| parent.clone()),
+            vlan: self.vlan.as_ref().map(|(_, id)| *id),
+            queues: device.map_or(0, |device| device.queues.into()),
+            rx_packets: totals.rx_packets,
+            rx_bytes: totals.rx_bytes,
+            tx_packets: totals.tx_packets,
+            tx_bytes: totals.tx_bytes,
+            dropped: drops.iter().map(|loss| loss.packets).sum(),
+            consumed: totals.dropped(Drop::Consumed),
+            interrupts: totals.interrupts,
+            notifications: totals.notifications,
+            drops,
+        }
+    }
+}
+
+/// What was lost, by reason.
+pub fn losses(totals: &Totals) -> Vec<Loss> {
+    let lost = totals.drops().filter(|&(reason, _)| reason != Drop::Consumed);
+    lost.map(|(reason, packets)| Loss { reason: reason.name().into(), packets }).collect()
+}
+
+fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+/// The router as a whole.
+pub fn status(
+    shared: &Shared,
+    platform: &str,
+    hostname: &str,
+    place: Option<&str>,
+    cpus: usize,
+    holdings: Option<Holdings>,
+) -> model::Status {
+    model::Status {
+        hostname: hostname.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        platform: platform.into(),
+        uptime_ms: clock::now() / 1_000_000,
+        cpus: cpus as u64,
+        memory_bytes: frames::total_bytes(),
+        memory_free_bytes: frames::free_bytes(),
+        buffers: shared.arena.slots() as u64,
+        buffers_free: shared.buffers_free() as u64,
+        buffers_lost: shared.arena.lost() as u64,
+        configuration: place.map(String::from),
+        xen: holdings.map(|held| model::Xen {
+            grants: held.grants as u64,
+            grants_most: held.entries as u64,
+            grants_in_limbo: held.limbo as u64,
+            watches: held.watches as u64,
+        }),
+    }
+}
+
+/// The CPUs that forward; `counters` are those of all interfaces in service.
+pub fn cpus<'a>(
+    shared: &Shared,
+    cpus: usize,
+    counters: impl Iterator<Item = &'a Arc<IfCounters>> + Clone,
+) -> Vec<model::Cpu> {
+    let row = |cpu: CpuId| {
+        let own = shared.counters.of(cpu);
+        let sum = |field: fn(&Totals) -> u64| {
+            counters.clone().map(|counters| field(&counters.of(cpu))).sum::<u64>()
+        };
+        let busy_ticks = dispatch::busy_ticks(cpu);
+        model::Cpu {
+            name: cpu.to_string(),
+            received: sum(|totals| totals.rx_packets),
+            sent: sum(|totals| totals.tx_packets),
+            handed_over: own.handed_over.get(),
+            turns: own.turns.get(),
+            busy_permille: busy_ticks * 1000 / clock::since_entry().max(1),
+            busy_ticks,
+            buffers_idle: own.pool_idle.get(),
+        }
+    };
+    (0..cpus).filter_map(CpuId::new).map(row).collect()
+}
+
+/// The tasks of all CPUs.
+pub fn tasks() -> Vec<model::Task> {
+    let row = |task: task::Report| model::Task {
+        name: task.name.into(),
+        cpu: task.cpu.to_string(),
+        polls: task.polls,
+        total_ns: task.total_ns,
+        longest_ns: task.longest_ns,
+        long_polls: task.long_polls,
+    };
+    task::tasks().map(row).collect()
+}
+
+/// What happened at the locks, in the order in which they are taken.
+pub fn locks() -> Vec<model::Lock> {
+    let row = |rank: &rank::Contention| model::Lock {
+        name: rank.name().into(),
+        acquired: rank.acquired(),
+        contended: rank.contended(),
+        spins: rank.spins(),
+    };
+    rank::contention().iter().map(row).collect()
+}
+
+/// The line that says the router forwards. Starts with `weir: ready`.
+pub struct Ready<'a> {
+    /// Its name.
+    pub hostname: &'a str,
+    /// Nanoseconds since entry.
+    pub since_entry_ns: u64,
+    /// TSC ticks since entry: under an instruction-counting emulator, instructions.
+    pub since_entry_ticks: u64,
+    /// CPUs that run.
+    pub cpus: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Name and addresses of each interface.
+    pub interfaces: &'a [InterfaceStatus],
+}
+
+impl fmt::Display for Ready<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "weir: ready in {}.{:02} ms ({} ticks), {}, {} CPU{}, {} MiB",
+            self.since_entry_ns / 1_000_000,
+            self.since_entry_ns / 10_000 % 100,
+            self.since_entry_ticks,
+            self.hostname,
+            self.cpus,
+            if self.cpus == 1 { "" } else { "s" },
+            self.memory.div_ceil(1 << 20),
+        )?;
+        for interface in self.interfaces {
+            write!(f, "; {}", interface.name)?;
+            if let State::Link(Link::Up) = interface.state {
+            } else {
+                write!(f, " ({})", interface.state)?;
+            }
+            for address in &interface.addresses {
+                write!(f, " {address}")?;
+            }
+        }
+        writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wan() -> InterfaceStatus {
+        let counters = IfCounters::new();
+        counters.received(CpuId::BOOT, 3, 192);
+        counters.sent(CpuId::BOOT, 2, 128);
+        counters.dropped(CpuId::BOOT, Drop::TtlExpired);
+        counters.dropped(CpuId::BOOT, Drop::Consumed);
+        counters.signalled(CpuId::BOOT, 2, 1);
+        InterfaceStatus {
+            name: "wan".into(),
+            state: State::Link(Link::Up),
+            addresses: ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()].into(),
+            vlan: None,
+            device: Some(DeviceStatus {
+                name: "virtio-net pci 00:02.0".into(),
+                mac: [0x52, 0x54, 0, 0, 0, 1],
+                mtu: 1500,
+                queues: 1,
+                counters: Arc::new(counters),
+            }),
+        }
+    }
+
+    #[test]
+    fn an_interface_has_what_was_lost_apart_from_what_was_consumed() {
+        let model = wan().model();
+        assert_eq!((model.rx_packets, model.tx_bytes, model.dropped, model.consumed), (3, 128, 1, 1));
+        assert_eq!(model.drops, [Loss { reason: "ttl-expired".into(), packets: 1 }]);
+        assert_eq!(model.mac.as_deref(), Some("52:54:00:00:00:01"));
+        assert_eq!(model.addresses, ["192.0.2.1/24", "2001:db8::1/64"]);
+        let gone = InterfaceStatus { device: None, state: State::Absent, ..wan() }.model();
+        assert_eq!((gone.rx_packets, gone.mac, gone.state), (0, None, InterfaceState::Absent));
+    }
+
+    #[test]
+    fn the_ready_line_is_one_line_with_every_address() {
+        let line = Ready {
+            hostname: "edge1",
+            since_entry_ns: 3_256_000,
+            since_entry_ticks: 99,
+            cpus: 2,
+            memory: 128 << 20,
+            interfaces: &[wan()],
+        };
+        assert_eq!(
+            line.to_string(),
+            "weir: ready in 3.25 ms (99 ticks), edge1, 2 CPUs, 128 MiB; wan 192.0.2.1/24 2001:db8::1/64\n"
+        );
+    }
+}
