@@ -3,8 +3,9 @@
 //! that takes the long way, [`Stack::receive`], which is the one that decides everything.
 
 use super::*;
-use crate::address::{self, Filter};
+use crate::address::{self, Address, Filter};
 use crate::checksum;
+use crate::fib::Fib;
 use crate::neighbor::Lines;
 use alloc::boxed::Box;
 use weir_netif::BATCH;
@@ -76,13 +77,15 @@ struct Families {
 }
 
 /// The first stage, for packets of the most common class of a family: as many from the first on as are of it.
-struct Sort<'w, A> {
+struct Sort<'w, A: Address> {
     packets: &'w mut [Packet],
     /// Takes their destinations.
     to: &'w mut [A],
     received: IfIndex,
     stations: Stations,
     own: Filter<'w>,
+    /// If its memory is to be asked for.
+    fib: Option<&'w Fib<A, Route<A>>>,
 }
 
 /// How many there are, and their bytes.
@@ -108,7 +111,7 @@ impl Work for Sort<'_, Ipv6Addr> {
     }
 }
 
-impl<A> Sort<'_, A> {
+impl<A: Address> Sort<'_, A> {
     #[inline(always)]
     fn each<const N: usize>(self, plain: impl Fn(&[u8; N], usize) -> Option<A>) -> Sorted {
         let (mut count, mut bytes) = (0, 0);
@@ -122,6 +125,9 @@ impl<A> Sort<'_, A> {
                 break;
             };
             *to = destination;
+            if let Some(fib) = self.fib {
+                fib.prefetch(destination);
+            }
             count += 1;
             bytes += data.len() as u64;
         }
@@ -216,11 +222,13 @@ impl Stack {
         batch.iter().for_each(Packet::prefetch_data);
         self.tagged = (0, 0);
         let (stations, received, snapshot) = (Stations::of(port), port.index, turn.snapshot);
+        let (fib4, fib6) = (Some(snapshot.fib4()), Some(snapshot.fib6()));
+        let (fib4, fib6) = (fib4.filter(|fib| fib.is_large()), fib6.filter(|fib| fib.is_large()));
         let (mut plain, mut families, mut n, mut bytes) = (Plain::default(), Families::default(), 0, 0);
         while n < batch.len() {
             let begun = n;
             if let (Some(packets), Some(to)) = (batch.get_mut(n..), found.to4.get_mut(n..)) {
-                let sort = Sort { packets, to, received, stations, own: snapshot.own4() };
+                let sort = Sort { packets, to, received, stations, own: snapshot.own4(), fib: fib4 };
                 let (count, of_them) = wide::run(sort);
                 plain.v4 |= bits(n, count);
                 (n, bytes) = (n + count, bytes + of_them);
@@ -229,7 +237,7 @@ impl Stack {
                 break;
             }
             if let (Some(packets), Some(to)) = (batch.get_mut(n..), found.to6.get_mut(n..)) {
-                let sort = Sort { packets, to, received, stations, own: snapshot.own6() };
+                let sort = Sort { packets, to, received, stations, own: snapshot.own6(), fib: fib6 };
                 let (count, of_them) = wide::run(sort);
                 plain.v6 |= bits(n, count);
                 (n, bytes) = (n + count, bytes + of_them);
@@ -513,7 +521,7 @@ impl Stations {
     /// Whether [`ethernet::input`] lets `frame` pass as one to the station itself; `false` for some of which it does.
     #[inline(always)]
     fn pass(&self, frame: &[u8]) -> bool {
-        le64(frame, 0) & (1 << 49) - 1 == self.to && le32(frame, 8) != self.own
+        le64(frame, 0) & ((1 << 49) - 1) == self.to && le32(frame, 8) != self.own
     }
 }
 
