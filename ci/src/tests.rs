@@ -16,6 +16,7 @@ mod own;
 mod policy;
 mod preempt;
 mod refusals;
+mod sockets;
 mod sources;
 mod targets;
 mod tracing;
@@ -106,6 +107,7 @@ fn table() -> Vec<Test> {
     all.extend(offloads::tests());
     all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
+    all.extend(sockets::tests());
     all
 }
 

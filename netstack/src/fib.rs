@@ -187,66 +187,83 @@ impl<A: Address, R> Fib<A, R> {
     /// The hop's number below an entry at `depth` bits.
     #[inline(always)]
     fn walk(&self, bits: A::Bits, depth: u8, mut entry: u32, form: Form) -> u32 {
-        let mut rest = bits.skip(depth);
+        let (nodes, mut rest) = (self.nodes(), bits.skip(depth));
         // The nodes come to an end before the bits do.
         while entry & NODE != 0 {
-            entry = self.step(entry, rest.six(0), form);
+            entry = step(nodes, entry, rest.six(0), form);
             rest = rest.skip(STEP);
         }
         entry
     }
 
-    /// A node's entry for `value`. Without a branch on what is found.
+    /// From the first node on: what their numbers count.
     #[inline(always)]
-    fn step(&self, node: u32, value: usize, form: Form) -> u32 {
-        let entry = match form {
-            Form::Flat => self.words.get((node & !NODE) as usize + value),
-            Form::Map => self.node(node).and_then(|node| node.get(MAP - 1 + upto(map(node), value) as usize)),
-        };
-        entry.map_or(NO_HOP, |entry| entry.load(Ordering::Acquire))
-    }
-
-    /// A node, and what else there is behind it.
-    #[inline(always)]
-    fn node(&self, node: u32) -> Option<&[AtomicU32; LONGEST]> {
-        let place = self.first + (node & !NODE) as usize;
-        self.words.get(place..place + LONGEST)?.first_chunk()
-    }
-
-    /// Asks the cache for a node; what an entry is that leads to none, it can have as well.
-    #[inline(always)]
-    fn prefetch_node(&self, entry: u32) {
-        wide::prefetch_at(&self.words, self.first + (entry & !NODE) as usize);
+    fn nodes(&self) -> &[AtomicU32] {
+        self.words.get(self.first..).unwrap_or_default()
     }
 
     /// Step by step for all addresses at once. Which of them go on is not predictable, so it is not branched on.
     #[inline(always)]
     fn lanes(&self, addresses: &[A], hops: &mut [u32]) {
-        let mut nodes = 0;
+        let (nodes, direct, bits) = (self.nodes(), &*self.direct, self.direct_bits);
+        // All waits for memory begin before the first is over.
+        for address in addresses {
+            wide::prefetch_at(direct, slot(address.bits(), bits));
+        }
+        let mut left = 0;
         for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
-            let bits = address.bits();
-            *hop = self.direct(bits).unwrap_or_else(|| self.beyond(bits));
-            // All waits for memory begin before the first is over.
-            self.prefetch_node(*hop);
-            nodes += *hop >> 31;
+            let entry = match direct.get(slot(address.bits(), bits)) {
+                Some(entry) => entry.load(Ordering::Acquire),
+                None => self.beyond(address.bits()),
+            };
+            *hop = entry;
+            left += prefetch_node(nodes, entry);
         }
         let mut depth = self.decided();
-        while nodes > FEW {
-            nodes = 0;
+        while left > FEW {
+            left = 0;
             for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
-                let next = self.step(*hop, address.bits().six(depth), Form::Map);
-                *hop = if *hop & NODE == 0 { *hop } else { next };
-                self.prefetch_node(*hop);
-                nodes += *hop >> 31;
+                let entry = *hop;
+                let next = step(nodes, entry, address.bits().six(depth), Form::Map);
+                let entry = if entry & NODE == 0 { entry } else { next };
+                *hop = entry;
+                left += prefetch_node(nodes, entry);
             }
             depth += STEP;
         }
-        if nodes > 0 {
+        if left > 0 {
             for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
                 *hop = self.walk(address.bits(), depth, *hop, Form::Map);
             }
         }
     }
+}
+
+/// A node's entry for `value`. Without a branch on what is found.
+#[inline(always)]
+fn step(nodes: &[AtomicU32], node: u32, value: usize, form: Form) -> u32 {
+    let entry = match form {
+        Form::Flat => nodes.get((node & !NODE) as usize + value),
+        Form::Map => {
+            self::node(nodes, node).and_then(|node| node.get(MAP - 1 + upto(map(node), value) as usize))
+        }
+    };
+    entry.map_or(NO_HOP, |entry| entry.load(Ordering::Acquire))
+}
+
+/// A node, and what else there is behind it.
+#[inline(always)]
+fn node(nodes: &[AtomicU32], node: u32) -> Option<&[AtomicU32; LONGEST]> {
+    let place = (node & !NODE) as usize;
+    nodes.get(place..place + LONGEST)?.first_chunk()
+}
+
+/// Asks the cache for a node, and for something that is there already if the entry leads to none; whether it does, as a
+/// number.
+#[inline(always)]
+fn prefetch_node(nodes: &[AtomicU32], entry: u32) -> u32 {
+    wide::prefetch_at(nodes, (entry & !NODE) as usize);
+    entry >> 31
 }
 
 /// A node's map.

@@ -6,6 +6,7 @@ mod announce;
 mod batch;
 mod fragments;
 mod output;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod vlan;
@@ -23,6 +24,7 @@ use crate::ipv6;
 use crate::local;
 use crate::nd;
 use crate::neighbor::{self, Admission, Due, NextHop, Solicit};
+use crate::reassembly;
 use crate::segment;
 use crate::snapshot::{Interface, ReversePath, Route, Snapshot, State};
 use crate::stack::{Duty, Event, Stack, Turn};
@@ -77,8 +79,9 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
-    /// To be called when [`Turn::snapshot`] is another one than before: forgets what the old one numbered, and neighbours on links that are gone, even if
-    /// another link has the index of one by now, and on the CPU that speaks for the router tells the links addresses that are new to them.
+    /// To be called when [`Turn::snapshot`] is another one than before, before any other call with it. Forgets what the old
+    /// one numbered, and neighbours and fragments of links that are gone, even if another link has the index of one by now.
+    /// On the CPU that speaks for the router it tells the links addresses that are new to them.
     pub fn reconfigured(&mut self, turn: &mut Turn<'_>) {
         let snapshot = turn.snapshot;
         let links = core::mem::take(&mut self.links);
@@ -92,6 +95,10 @@ impl Stack {
         };
         self.neighbors4.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors6.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
+        // Addresses of a link's scope are others' on another link.
+        let of_link = |key: &reassembly::Key| key.link.is_some_and(gone);
+        self.reassembly
+            .forget(&mut self.timers, of_link, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors4.renumber();
         self.neighbors6.renumber();
         if self.duty == Duty::Speaker {
@@ -280,6 +287,9 @@ impl Stack {
                 Err(_) => discard(turn, packet, Drop::IcmpMalformed),
             },
             local::Verdict4::Reassemble(fragment) => self.gather4(turn, interface, packet, &fragment),
+            local::Verdict4::Deliver(socket) => {
+                self.to_socket4(turn, interface, packet, header, (cast, socket));
+            }
             local::Verdict4::Drop(reason) => discard(turn, packet, reason),
             local::Verdict4::Refuse(reason, error) => {
                 self.refuse4(turn, interface, packet, cast, (reason, error));
@@ -308,6 +318,9 @@ impl Stack {
                 }
             }
             local::Verdict6::Reassemble(fragment) => self.gather6(turn, interface, packet, &fragment, cast),
+            local::Verdict6::Deliver(socket) => {
+                self.to_socket6(turn, interface, packet, header, (cast, socket));
+            }
             local::Verdict6::Discovery(message) => self.discovery(turn, interface, packet, header, &message),
             local::Verdict6::Drop(reason) => discard(turn, packet, reason),
             local::Verdict6::Refuse(reason, error) => {

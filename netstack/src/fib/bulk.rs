@@ -66,6 +66,8 @@ pub(super) struct Built<B> {
     pub(super) outside: u32,
     nodes: usize,
     words: Vec<u32>,
+    /// Free words at the end of a line.
+    hole: core::ops::Range<usize>,
     /// The owner of each word that is the number of a hop, if that is a route.
     pub(super) owners: Vec<u32>,
 }
@@ -120,8 +122,9 @@ impl<B: Bits> Built<B> {
         }
         let direct = vec![ROOT; 1 << direct_bits];
         let (words, owners) = (Vec::new(), Vec::new());
+        let (outside, nodes, hole) = (ROOT, 0, 0..0);
         let mut built =
-            Self { owned_by, form, direct_bits, routes, direct, outside: ROOT, nodes: 0, words, owners };
+            Self { owned_by, form, direct_bits, routes, direct, outside, nodes, words, hole, owners };
         let sorted: Vec<u32> = (1..built.routes.len() as u32).collect();
         built.front(&sorted);
         let beyond = |number: &u32| built.route(*number).is_some_and(|r| is_beyond(r.bits, r.len));
@@ -208,19 +211,38 @@ impl<B: Bits> Built<B> {
             self.words.extend_from_slice(values);
             return place as u32 | NODE;
         }
-        // A look-up has one line to wait for, if one can hold the node.
-        let (ahead, len) = (place % LINE, MAP + runs.len());
-        let skipped = if len <= LINE && ahead + len > LINE { LINE - ahead } else { 0 };
-        self.words.resize(place + skipped, 0);
-        self.words.extend(halves(starts));
-        for value in runs {
-            self.words.push(self.entry(*value));
+        let (map, len) = (halves(starts), MAP + runs.len());
+        let place = self.room(len);
+        if self.words.len() < place + len {
+            self.words.resize(place + len, 0);
         }
+        let entries = runs.iter().map(|value| self.entry(*value));
+        let node: ArrayVec<u32, LONGEST> = map.into_iter().chain(entries).collect();
+        self.words.get_mut(place..).into_iter().flatten().zip(node).for_each(|(word, new)| *word = new);
         if self.owned_by == Owners::Routes {
-            self.owners.resize(place + skipped + MAP, ROOT);
-            self.owners.extend_from_slice(runs);
+            self.owners.resize(self.words.len(), ROOT);
+            let owners = self.owners.get_mut(place + MAP..).into_iter().flatten();
+            owners.zip(runs).for_each(|(owner, value)| *owner = *value);
         }
-        (place + skipped) as u32 | NODE
+        place as u32 | NODE
+    }
+
+    /// Where a node of `len` words goes, so that a look-up has one line to wait for, or two at most if it is longer.
+    fn room(&mut self, len: usize) -> usize {
+        if len <= self.hole.len() {
+            let place = self.hole.start;
+            self.hole.start += len;
+            return place;
+        }
+        let end = self.words.len();
+        if end % LINE + len.min(LINE) <= LINE {
+            return end;
+        }
+        let place = end.next_multiple_of(LINE);
+        if place - end > self.hole.len() {
+            self.hole = end..place;
+        }
+        place
     }
 
     /// The table for look-ups, with as many places for words and for hops as `room` says of how many there are.

@@ -250,7 +250,7 @@ fn a_slow_reader_finds_what_was() {
                 let bits = crowded(&mut random).bits();
                 let (mut entry, mut depth) = (fib.direct(bits).unwrap(), fib.decided());
                 while entry & NODE != 0 && depth < fib.decided() + n % 4 * STEP {
-                    entry = fib.step(entry, bits.six(depth), Form::Map);
+                    entry = step(fib.nodes(), entry, bits.six(depth), Form::Map);
                     depth += STEP;
                 }
                 (bits, depth, entry)

@@ -254,7 +254,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     }
 
     fn word(&self, word: usize) -> Option<&AtomicU32> {
-        self.fib.words.get(self.fib.first + word)
+        self.fib.nodes().get(word)
     }
 
     /// Makes an entry lead to `value`. Readers see it: by now all that it leads to is in place.
@@ -272,7 +272,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     }
 
     fn map(&self, node: u32) -> u64 {
-        self.fib.node(node).map_or(0, map)
+        super::node(self.fib.nodes(), node).map_or(0, map)
     }
 
     /// The word that is a node's entry for `value`.

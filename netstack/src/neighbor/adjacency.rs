@@ -11,6 +11,8 @@ const ROUTERS: usize = 256;
 const HOSTS: usize = 1024;
 /// Stands for no hop.
 const VACANT: u32 = u32::MAX;
+/// Stands for no neighbour.
+const NOBODY: u32 = u32::MAX;
 
 /// A neighbour that frames can be sent to at once.
 #[derive(Clone, Copy, Debug)]
@@ -52,14 +54,23 @@ pub(crate) enum NextHop {
 pub(super) struct Adjacencies<A> {
     routers: Box<[Adjacency<A>; ROUTERS]>,
     hosts: Box<[Adjacency<A>; HOSTS]>,
+    /// Secret: who could guess it could choose addresses that push each other out.
+    seed: u64,
 }
 
 /// Where an adjacency is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place(u16);
 
+/// Where those of one neighbour are: it may be a router on the way to others and be sent to itself.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Places {
+    router: Option<Place>,
+    host: Option<Place>,
+}
+
 impl<A: Address> Adjacencies<A> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let vacant = Adjacency {
             hop: VACANT,
             hosts: VACANT,
@@ -70,48 +81,65 @@ impl<A: Address> Adjacencies<A> {
             mtu: 0,
             longest: 0,
         };
-        Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]) }
+        Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]), seed }
     }
 
     /// To look for some.
     #[inline(always)]
     pub(super) fn lines(&self) -> Lines<'_, A> {
-        Lines { routers: &self.routers, hosts: &self.hosts }
+        Lines { routers: &self.routers, hosts: &self.hosts, seed: self.seed }
     }
 
-    /// Keeps what frames to `address` get, whose entry is `neighbor`.
+    /// Keeps what frames to `address` get, whose entry is `neighbor` and whose adjacencies are at `places`: one of each
+    /// kind, for they have to be found when the neighbour changes.
     pub(super) fn put(
         &mut self,
         next: NextHop,
         address: A,
-        neighbor: u32,
+        (neighbor, places): (u32, &mut Places),
         mac: [u8; 6],
         out: &Interface,
-    ) -> Option<Place> {
+    ) {
         let [d0, d1, d2, d3, d4, d5] = mac;
         let [s0, s1, s2, s3, s4, s5] = out.mac;
         let stations = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
         let longest = if out.link.vlan == 0 { out.mtu.saturating_add(HEADER as u16) } else { 0 };
         let (out, mtu) = (out.index, out.mtu);
         let line = |hop, hosts| Adjacency { hop, hosts, neighbor, address, stations, out, mtu, longest };
-        match next {
+        let (kept, at) = match next {
             NextHop::Router(hop) => {
                 let at = hop as usize % ROUTERS;
-                *self.routers.get_mut(at)? = line(hop, VACANT);
-                Some(Place(at as u16))
+                if let Some(place) = self.routers.get_mut(at) {
+                    *place = line(hop, VACANT);
+                }
+                (&mut places.router, at)
             }
             NextHop::Host(hop) => {
-                let at = host(hop, address);
-                *self.routers.get_mut(hop as usize % ROUTERS)? = line(VACANT, hop);
-                *self.hosts.get_mut(at)? = line(hop, VACANT);
-                Some(Place((ROUTERS + at) as u16))
+                let at = host(self.seed, hop, address);
+                // That there are hosts is no neighbour's to forget.
+                if let Some(place) = self.routers.get_mut(hop as usize % ROUTERS) {
+                    *place = Adjacency { neighbor: NOBODY, ..line(VACANT, hop) };
+                }
+                if let Some(place) = self.hosts.get_mut(at) {
+                    *place = line(hop, VACANT);
+                }
+                (&mut places.host, ROUTERS + at)
             }
-            NextHop::Unnumbered => None,
+            NextHop::Unnumbered => return,
+        };
+        let place = Place(at as u16);
+        if let Some(former) = kept.replace(place).filter(|former| *former != place) {
+            self.forget_at(former, neighbor);
         }
     }
 
-    /// Forgets what is kept at `place`, if it is `neighbor`'s still.
-    pub(super) fn forget(&mut self, place: Place, neighbor: u32) {
+    /// Forgets what is kept at `places`, if it is `neighbor`'s still.
+    pub(super) fn forget(&mut self, places: Places, neighbor: u32) {
+        let Places { router, host } = places;
+        router.into_iter().chain(host).for_each(|place| self.forget_at(place, neighbor));
+    }
+
+    fn forget_at(&mut self, place: Place, neighbor: u32) {
         let at = usize::from(place.0);
         let line = match at.checked_sub(ROUTERS) {
             None => self.routers.get_mut(at),
@@ -134,6 +162,7 @@ impl<A: Address> Adjacencies<A> {
 pub(crate) struct Lines<'a, A> {
     routers: &'a [Adjacency<A>; ROUTERS],
     hosts: &'a [Adjacency<A>; HOSTS],
+    seed: u64,
 }
 
 impl<'a, A: Address> Lines<'a, A> {
@@ -147,12 +176,12 @@ impl<'a, A: Address> Lines<'a, A> {
         if line.hosts != hop {
             return None;
         }
-        let line = self.hosts.get(host(hop, destination))?;
+        let line = self.hosts.get(host(self.seed, hop, destination))?;
         (line.hop == hop && line.address == destination).then_some(line)
     }
 }
 
 #[inline]
-fn host<A: Address>(hop: u32, destination: A) -> usize {
-    destination.bits().hash(hop.into()) as usize % HOSTS
+fn host<A: Address>(seed: u64, hop: u32, destination: A) -> usize {
+    destination.bits().hash(seed ^ u64::from(hop)) as usize % HOSTS
 }
