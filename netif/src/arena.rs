@@ -29,15 +29,15 @@ const COLORS: usize = 6;
 /// Bookkeeping of one slot: one cache line.
 #[repr(C, align(64))]
 struct Header {
-    /// `[I]` First byte of the slot.
-    slot: NonNull<u8>,
+    /// First byte in use.
+    first: NonNull<u8>,
     /// `[I]` Where the buffer goes home to.
     arena: &'static Arena,
     /// The next segment of a chain.
     next: Option<Buffer>,
-    /// First byte in use, and one past the last, from `slot`.
+    /// Where that is in the slot, and how many bytes are in use.
     start: u16,
-    end: u16,
+    len: u16,
     /// `[I]` `start` of a fresh packet.
     fresh: u16,
     /// `[I]` Bytes of the slot.
@@ -70,22 +70,16 @@ impl Buffer {
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         let header = self.header();
-        let len = usize::from(header.end - header.start);
-        // SAFETY: start ≤ end ≤ size (`set_range`), so it stays within the slot.
-        let first = unsafe { header.slot.add(usize::from(header.start)) };
-        // SAFETY: within the slot, initialised since `Arena::new` got a `[u8]`, reachable through this handle alone.
-        unsafe { core::slice::from_raw_parts(first.as_ptr(), len) }
+        // SAFETY: within the slot (`set_range`), initialised since `Arena::new` got a `[u8]`, reachable through this handle alone.
+        unsafe { core::slice::from_raw_parts(header.first.as_ptr(), header.len.into()) }
     }
 
     /// The bytes in use, to write.
     #[inline]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         let header = self.header_mut();
-        let len = usize::from(header.end - header.start);
-        // SAFETY: as in `bytes`.
-        let first = unsafe { header.slot.add(usize::from(header.start)) };
         // SAFETY: as in `bytes`; `&mut self` makes it exclusive.
-        unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), len) }
+        unsafe { core::slice::from_raw_parts_mut(header.first.as_ptr(), header.len.into()) }
     }
 
     #[inline]
@@ -95,7 +89,7 @@ impl Buffer {
 
     #[inline]
     pub(crate) fn end(&self) -> usize {
-        self.header().end.into()
+        self.start() + usize::from(self.header().len)
     }
 
     /// Bytes of the slot.
@@ -111,9 +105,13 @@ impl Buffer {
         if start > end || end > usize::from(header.size) {
             return false;
         }
+        // SAFETY: `first` is `start` bytes behind the slot's first byte.
+        let slot = unsafe { header.first.sub(header.start.into()) };
+        // SAFETY: start ≤ end ≤ size, so it stays within the slot.
+        header.first = unsafe { slot.add(start) };
         // Both are at most `size`: no bits are lost.
         header.start = start as u16;
-        header.end = end as u16;
+        header.len = (end - start) as u16;
         true
     }
 
@@ -140,10 +138,10 @@ impl Buffer {
     /// Empty, unchained, with the slot's own headroom and blank metadata.
     #[inline]
     pub(crate) fn reset(&mut self) {
-        let header = self.header_mut();
-        header.start = header.fresh;
-        header.end = header.fresh;
-        header.meta = Meta::default();
+        let fresh = self.header().fresh.into();
+        // Within the slot, as it was in the beginning.
+        self.set_range(fresh, fresh);
+        self.header_mut().meta = Meta::default();
     }
 
     #[inline]
@@ -169,7 +167,7 @@ impl Buffer {
     /// Asks the cache for the first line of the bytes in use. Reads the bookkeeping line.
     #[inline]
     pub(crate) fn prefetch_bytes(&self) {
-        prefetch(self.bytes().as_ptr());
+        prefetch(self.header().first.as_ptr());
     }
 }
 
@@ -247,10 +245,10 @@ impl Arena {
         }));
         let headers = (0..slots).filter_map(|n| {
             let fresh = (HEADROOM + n % COLORS * LINE) as u16;
-            // SAFETY: n < slots, so the offset is within `memory`.
-            let slot = NonNull::new(unsafe { base.add(n * size) })?;
+            // SAFETY: n < slots and `fresh` < `size`, so the offset is within `memory`.
+            let first = NonNull::new(unsafe { base.add(n * size + usize::from(fresh)) })?;
             let (size, meta) = (size as u16, Meta::default());
-            Some(Header { slot, arena, next: None, start: fresh, end: fresh, fresh, size, meta })
+            Some(Header { first, arena, next: None, start: fresh, len: 0, fresh, size, meta })
         });
         let headers: &'static mut [Header] = Box::leak(headers.collect());
         let mut buffers = headers.iter_mut().map(|header| Buffer(NonNull::from(header)));

@@ -47,8 +47,7 @@ impl Packet {
     /// Bytes in all segments.
     #[inline]
     pub fn len(&self) -> usize {
-        let first = self.0.end() - self.0.start();
-        if self.0.next().is_none() { first } else { self.segments().map(<[u8]>::len).sum() }
+        if self.0.next().is_none() { self.data().len() } else { self.segments().map(<[u8]>::len).sum() }
     }
 
     /// Whether there is no byte at all.

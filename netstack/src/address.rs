@@ -113,7 +113,8 @@ bits!(
     u32,
     (0, 0),
     |bits, at| (bits.wrapping_shl(at) >> 26) as usize,
-    |bits| bits.wrapping_mul((GOLDEN >> 32) as u32 | 1),
+    // As it lies in a packet.
+    |bits| bits.to_be().wrapping_mul((GOLDEN >> 32) as u32 | 1),
     |bits, seed| fold(u64::from(bits) ^ seed, GOLDEN ^ seed.rotate_left(32))
 );
 bits!(
@@ -126,7 +127,9 @@ bits!(
         _ => (bits.wrapping_shl(at) >> 122) as usize,
     },
     |bits| {
-        let both = ((bits >> 64) as u64).wrapping_mul(GOLDEN) ^ bits as u64;
+        // As it lies in a packet.
+        let [high, low] = [(bits >> 64) as u64, bits as u64].map(u64::to_be);
+        let both = high.wrapping_mul(GOLDEN) ^ low;
         (both.wrapping_mul(GOLDEN) >> 32) as u32
     },
     |bits, seed| {
@@ -221,14 +224,14 @@ impl<A: Display> Display for Prefix<A> {
     }
 }
 
-/// Words of the filter in front of a [`Set`].
-const FILTER: usize = 32;
+/// Places of the filter in front of a [`Set`].
+const FILTER: usize = 2048;
 
 /// A few addresses, among many that are asked for: a miss costs a multiplication and one load.
 #[derive(Clone, Debug)]
 pub struct Set<A> {
-    /// A bit for the hash of each member.
-    filter: [u64; FILTER],
+    /// Whether there is a member with this hash. Bytes, as they take less looking than bits.
+    filter: Box<[bool; FILTER]>,
     sorted: Box<[A]>,
 }
 
@@ -237,11 +240,10 @@ impl<A: Address> Set<A> {
     pub fn new(mut members: Vec<A>) -> Self {
         members.sort_unstable();
         members.dedup();
-        let mut filter = [0; FILTER];
+        let mut filter = Box::new([false; FILTER]);
         for member in &members {
-            let (word, bit) = Self::place(*member);
-            if let Some(word) = filter.get_mut(word) {
-                *word |= bit;
+            if let Some(there) = filter.get_mut(place(*member)) {
+                *there = true;
             }
         }
         Self { filter, sorted: members.into() }
@@ -256,8 +258,7 @@ impl<A: Address> Set<A> {
     /// `false` only if `address` is no member.
     #[inline(always)]
     pub fn may_contain(&self, address: A) -> bool {
-        let (word, bit) = Self::place(address);
-        self.filter.get(word).is_some_and(|word| word & bit != 0)
+        self.filter().may_contain(address)
     }
 
     /// The members, in order.
@@ -270,12 +271,28 @@ impl<A: Address> Set<A> {
         self.sorted.binary_search(&address).is_ok()
     }
 
-    #[inline]
-    fn place(address: A) -> (usize, u64) {
-        // FILTER words of 64 bits.
-        let place = address.bits().spread() >> (u32::BITS - FILTER.ilog2() - 6);
-        ((place >> 6) as usize % FILTER, 1 << (place % 64))
+    /// What tells most others from members, to ask for many.
+    #[inline(always)]
+    pub fn filter(&self) -> Filter<'_> {
+        Filter(&self.filter)
     }
+}
+
+/// What tells most addresses from the members of a [`Set`].
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a>(&'a [bool; FILTER]);
+
+impl Filter<'_> {
+    /// `false` only if `address` is no member.
+    #[inline(always)]
+    pub fn may_contain<A: Address>(self, address: A) -> bool {
+        self.0.get(place(address)).copied().unwrap_or(true)
+    }
+}
+
+#[inline(always)]
+fn place<A: Address>(address: A) -> usize {
+    (address.bits().spread() >> (u32::BITS - FILTER.ilog2())) as usize
 }
 
 /// What kind of IPv4 address it is, as far as that does not depend on configuration.

@@ -115,6 +115,15 @@ pub fn sum20(a: u64, b: u64, c: u32) -> u16 {
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
+/// Whether a header of 20 bytes, not all of them zero, contains its checksum; read in the byte order of the machine.
+#[inline(always)]
+pub fn is_right20(a: u32, b: u64, c: u64) -> bool {
+    let (sum, carry) = b.carrying_add(c, false);
+    let (sum, carry) = sum.carrying_add(a.into(), carry);
+    // 2^16 is 1 modulo 65535, and so is what overflowed; that left little behind.
+    sum.wrapping_add(carry.into()) % 0xffff == 0
+}
+
 /// Checksum of `bytes`; 0 if they contain a right one already.
 #[inline]
 pub fn internet(bytes: &[u8]) -> u16 {

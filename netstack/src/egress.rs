@@ -153,6 +153,19 @@ impl Lanes {
         }
     }
 
+    /// Takes a batch of frames that fit `to` and owe nothing, `bytes` bytes of them, and leaves it empty.
+    #[inline]
+    pub(crate) fn all(&mut self, turn: &mut Turn<'_>, to: IfIndex, batch: &mut Batch, bytes: u64) {
+        // What came before goes before.
+        self.flush(turn);
+        let (mut ports, pool) = split(turn);
+        if to.index() < self.interfaces {
+            ports.flush(pool, to, batch, bytes);
+        } else {
+            batch.drain(..).for_each(|packet| ports.discard(pool, packet, Drop::InterfaceUnconfigured));
+        }
+    }
+
     /// Hands over frames that another CPU made ready for `interface`.
     pub(crate) fn carry(&mut self, turn: &mut Turn<'_>, interface: IfIndex, batch: &mut Batch) {
         let (mut ports, pool) = split(turn);
@@ -305,33 +318,39 @@ impl Lanes {
 
 impl Lane {
     fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool) {
-        if self.batch.is_empty() {
+        let bytes = core::mem::take(&mut self.bytes);
+        ports.flush(pool, self.interface, &mut self.batch, bytes);
+    }
+}
+
+impl Ports<'_> {
+    /// Hands a batch of `bytes` bytes over, and leaves it empty.
+    #[inline]
+    fn flush(&mut self, pool: &mut Pool, interface: IfIndex, batch: &mut Batch, mut bytes: u64) {
+        if batch.is_empty() {
             return;
         }
-        let interface = self.interface;
-        let (packets, mut bytes) = (self.batch.len(), core::mem::take(&mut self.bytes));
-        let carrier = ports.egress.carrier(interface);
+        let packets = batch.len();
+        let carrier = self.egress.carrier(interface);
         let reason = match carrier {
             Carrier::ThisCpu => Drop::TxRingFull,
             Carrier::AnotherCpu => Drop::HandoffFull,
             Carrier::Nobody(reason) => reason,
         };
         if !matches!(carrier, Carrier::Nobody(_)) {
-            ports.egress.flush(interface, &mut self.batch, pool);
+            self.egress.flush(interface, batch, pool);
         }
-        let left = self.batch.len();
-        for packet in self.batch.drain(..) {
+        let left = batch.len();
+        for packet in batch.drain(..) {
             bytes = bytes.saturating_sub(packet.len() as u64);
-            ports.discard(pool, packet, reason);
+            self.discard(pool, packet, reason);
         }
         if carrier == Carrier::ThisCpu {
             let sent = packets.saturating_sub(left) as u64;
-            ports.snapshot.counters(interface).sent(ports.cx.cpu(), sent, bytes);
+            self.snapshot.counters(interface).sent(self.cx.cpu(), sent, bytes);
         }
     }
-}
 
-impl Ports<'_> {
     fn discard(&mut self, pool: &mut Pool, packet: Packet, reason: Drop) {
         self.snapshot.counters(packet.meta().received).dropped(self.cx.cpu(), reason);
         pool.free(packet);

@@ -155,12 +155,13 @@ pub fn total_len(header: &[u8; HEADER]) -> u16 {
 /// Counts one hop down and corrects the checksum for it. Touches nothing else.
 #[inline]
 pub fn decrement_ttl(header: &mut [u8; HEADER]) {
-    let &mut [_, _, _, _, _, _, _, _, ref mut ttl, _, ref mut c0, ref mut c1, ..] = header;
-    *ttl = ttl.wrapping_sub(1);
+    let Some(word) = header.get_mut(8..).and_then(|rest| rest.first_chunk_mut()) else { return };
+    // TTL, protocol, and from bit 16 on the checksum.
+    let old = u32::from_le_bytes(*word);
     // RFC 1624 eqn. 3 for this one change: one less in the high byte of a word is one more in the checksum's, and what
     // leaves at the top comes in below. All ones become zero, as a sum that is not zero has no such complement.
-    let sum = u32::from(u16::from_le_bytes([*c0, *c1])) + 1;
-    [*c0, *c1] = ((sum + ((sum + 1) >> 16)) as u16).to_le_bytes();
+    let new = old.wrapping_add(0x1_0000 - 1);
+    *word = if old < 0xfffe_0000 { new } else { new.wrapping_add(0x1_0000) }.to_le_bytes();
 }
 
 /// What to do with a packet.

@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use adjacency::NextHop;
+pub(crate) use adjacency::{Lines, NextHop};
 pub use table::Table;
 
 use arrayvec::ArrayVec;

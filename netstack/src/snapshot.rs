@@ -18,7 +18,7 @@ pub use plan::{
     ReversePath, RoutePlan, RouteTarget, State, VlanPlan, Weighted,
 };
 
-use crate::address::{Address, Prefix, Set, group_mac, solicited_node};
+use crate::address::{Address, Filter, Prefix, Set, group_mac, solicited_node};
 use crate::ethernet;
 use crate::fib::Fib;
 use alloc::boxed::Box;
@@ -300,10 +300,10 @@ impl Snapshot {
         self.own4.contains(address)
     }
 
-    /// `false` only if [`owns4`](Self::owns4) says so too.
+    /// What tells most addresses from those that [`owns4`](Self::owns4) is for.
     #[inline(always)]
-    pub fn may_own4(&self, address: Ipv4Addr) -> bool {
-        self.own4.may_contain(address)
+    pub fn own4(&self) -> Filter<'_> {
+        self.own4.filter()
     }
 
     /// Whether `address` is one of our own, link-local ones excepted: never a valid source.
@@ -312,10 +312,10 @@ impl Snapshot {
         self.own6.contains(address)
     }
 
-    /// `false` only if [`owns6`](Self::owns6) says so too.
+    /// As [`own4`](Self::own4), for [`owns6`](Self::owns6).
     #[inline(always)]
-    pub fn may_own6(&self, address: Ipv6Addr) -> bool {
-        self.own6.may_contain(address)
+    pub fn own6(&self) -> Filter<'_> {
+        self.own6.filter()
     }
 
     /// Counts packets whose interface is not in the table.

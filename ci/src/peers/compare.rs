@@ -85,9 +85,9 @@ pub(super) fn bench(options: &Options) -> Result<()> {
     report.summary(&parity::table(&measured));
     let version = command::capture("pkg-config", &["--modversion", "libdpdk"], LIMIT)?;
     let introduction = format!(
-        "`make bench-peers` ({} turns a case), DPDK {} with `{}`, its programs with `gcc {CFLAGS}`, Weir for any x86-64. \
-         Cycles are the time-stamp counter's: the quickest sample, the median in brackets. A ratio above 1: Weir takes \
-         less. {}",
+        "`make bench-peers` ({} turns a case), DPDK {} with `{}`, its programs with `gcc {CFLAGS}`, Weir for any x86-64, \
+         its loops over packets for x86-64-v3 too. Cycles are the time-stamp counter's: the quickest sample, the median in \
+         brackets. A ratio above 1: Weir takes less. {}",
         options.turns,
         version.trim(),
         EAL.join(" "),
@@ -118,13 +118,18 @@ impl Shop {
     fn pair(&self, kind: &str, dpdk: &Path, cores: &str, size: Size) -> Result<[Program; 2]> {
         let mut ours = Command::new(&self.host);
         ours.args([kind, cores, size.family(), &size.routes.to_string()]);
-        let folder = self.exported(size);
-        let mut theirs = Command::new(dpdk);
-        theirs.args(EAL).args(["-l", cores, "--", size.family()]);
-        theirs.arg(folder.join("routes")).arg(folder.join("addresses"));
         // One after the other: what is timed at first should find the core to itself.
         let ours = Program::start(&mut ours)?.ready()?;
-        Ok([ours, Program::start(&mut theirs)?.ready()?])
+        Ok([ours, self.dpdk(dpdk, cores, size, &[])?])
+    }
+
+    /// DPDK's program.
+    fn dpdk(&self, program: &Path, cores: &str, size: Size, mode: &[&str]) -> Result<Program> {
+        let folder = self.exported(size);
+        let mut theirs = Command::new(program);
+        theirs.args(EAL).args(["-l", cores, "--", size.family()]);
+        theirs.arg(folder.join("routes")).arg(folder.join("addresses")).args(mode);
+        Program::start(&mut theirs)?.ready()
     }
 
     fn cycles(&self, pair: &[Figure]) -> Pair {
@@ -135,16 +140,24 @@ impl Shop {
         let mut all = BTreeMap::new();
         for size in SIZES {
             let title = format!("Forwarding, {}, 64-byte frames, cycles a packet and CPU", size.name());
-            let mut table = Table::new(&title, &["flows", "batch", "CPUs", "Weir", "DPDK", "ratio"]);
+            let mut table = Table::new(
+                &title,
+                &["flows", "batch", "CPUs", "Weir", "DPDK", "ratio", "DPDK, same checks", "ratio to that"],
+            );
             let [mut ours, mut theirs] = self.pair("forward", &self.forward, &self.cores.list(), size)?;
+            let mut checked = self.dpdk(&self.forward, &self.cores.list(), size, &["checked"])?;
             for (flows, batch, cpus) in CASES {
                 let request = format!("forward {flows} {batch} {cpus} #");
-                let figures = in_turn(&mut [(&mut ours, &request), (&mut theirs, &request)], self.turns)?;
+                let all_three =
+                    &mut [(&mut ours, request.as_str()), (&mut theirs, &request), (&mut checked, &request)];
+                let figures = in_turn(all_three, self.turns)?;
                 // Both CPUs worked all the time.
-                let pair = self.cycles(&figures.iter().map(|f| f.times(cpus as f64)).collect::<Vec<_>>());
+                let figures: Vec<Figure> = figures.iter().map(|figure| figure.times(cpus as f64)).collect();
+                let (pair, checks) = (self.cycles(&figures), self.cycles(&[figures[0], figures[2]]));
                 let numbers = [short(flows), batch.to_string(), cpus.to_string()];
                 let case = format!("{}, {} flows, batch {batch}, {cpus} CPUs", size.name(), numbers[0]);
                 pair.note(report, "forward", &case);
+                report.measure(["forward", &case, "DPDK, same checks", "cycles"], checks.theirs);
                 let [flows_cell, batch_cell, cpus_cell] = &numbers;
                 table.row(&[
                     flows_cell,
@@ -153,6 +166,8 @@ impl Shop {
                     &cell(pair.ours),
                     &cell(pair.theirs),
                     &pair.ratio(),
+                    &cell(checks.theirs),
+                    &checks.ratio(),
                 ]);
                 all.insert(Key { size, flows, batch, cpus }, pair);
             }
@@ -270,7 +285,7 @@ impl Shop {
         let forward = compiled(&self.folder, "forward", Some("x86-64-v3"))?;
         let mut table = Table::new(
             "Instructions a packet, batches of 64, 64 flows, by callgrind (DPDK compiled for x86-64-v3)",
-            &["table", "Weir", "DPDK", "ratio"],
+            &["table", "Weir", "DPDK", "ratio", "DPDK, same checks", "ratio to that"],
         );
         let core = self.cores.0.to_string();
         for size in [SIZES[0], SIZES[2]] {
@@ -288,11 +303,16 @@ impl Shop {
                 EAL.iter().copied().filter(|word| !word.starts_with("--force-max")).collect();
             arguments.extend(["-l", &core, "--", size.family(), &files[0], &files[1]]);
             let theirs = callgrind::count(&forward, &arguments, &["forward4", "forward6"], request)?;
+            arguments.push("checked");
+            let checked = callgrind::count(&forward, &arguments, &["checked4", "checked6"], request)?;
             let figure = |all: f64| Figure { best: all, median: all };
             let pair = Pair { ours: figure(ours.all), theirs: figure(theirs.all) };
+            let checks = Pair { theirs: figure(checked.all), ..pair };
             pair.note(report, "instructions", &size.name());
-            let [ours, theirs] = [ours.all, theirs.all].map(|all| format!("{all:.0}"));
-            table.row(&[&size.name(), &ours, &theirs, &pair.ratio()]);
+            report
+                .measure(["instructions", &size.name(), "DPDK, same checks", "instructions"], checks.theirs);
+            let [ours, theirs, checked] = [ours.all, theirs.all, checked.all].map(|all| format!("{all:.0}"));
+            table.row(&[&size.name(), &ours, &theirs, &pair.ratio(), &checked, &checks.ratio()]);
         }
         report.table(&table);
         Ok(())

@@ -1,6 +1,7 @@
 //! What a forwarded frame gets, ready made: found by the number of the route's next hop, in one cache line.
 
 use crate::address::{Address, Bits};
+use crate::ethernet::HEADER;
 use crate::snapshot::Interface;
 use alloc::boxed::Box;
 use weir_netif::IfIndex;
@@ -17,11 +18,13 @@ const NOBODY: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Adjacency<A> {
-    /// The number of the next hop in the routing table.
+    /// The number of the next hop in the routing table, if frames to it go to this neighbour.
     hop: u32,
+    /// The number of the next hop, if frames go to the destination itself: each has a line of its own.
+    hosts: u32,
     /// The neighbour's entry.
     neighbor: u32,
-    /// Its address, where `leads` to hosts.
+    /// Its address.
     address: A,
     /// Destination and source of the Ethernet header.
     pub(crate) stations: [u8; 12],
@@ -29,21 +32,11 @@ pub(crate) struct Adjacency<A> {
     pub(crate) out: IfIndex,
     /// Largest layer-3 packet there, in bytes.
     pub(crate) mtu: u16,
-    /// The same if its frame needs no VLAN tag, otherwise 0.
-    pub(crate) untagged: u16,
-    leads: Leads,
+    /// Largest frame, in bytes, that can leave as it is; 0 if it needs a VLAN tag.
+    pub(crate) longest: u16,
 }
 
 const _: () = assert!(size_of::<Adjacency<core::net::Ipv6Addr>>() == 64);
-
-/// Where a next hop leads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leads {
-    /// To this neighbour, whatever the destination.
-    Router,
-    /// To the destination itself: each has a line of its own.
-    Hosts,
-}
 
 /// A next hop as the routing table has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,31 +73,21 @@ impl<A: Address> Adjacencies<A> {
     pub(super) fn new(seed: u64) -> Self {
         let vacant = Adjacency {
             hop: VACANT,
+            hosts: VACANT,
             neighbor: 0,
             address: A::with_bits(A::Bits::ZERO),
             stations: [0; 12],
             out: IfIndex(0),
             mtu: 0,
-            untagged: 0,
-            leads: Leads::Router,
+            longest: 0,
         };
         Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]), seed }
     }
 
-    /// What a frame gets that takes the next hop `hop` to `destination`.
-    #[inline]
-    pub(super) fn get(&self, hop: u32, destination: A) -> Option<&Adjacency<A>> {
-        let line = self.routers.get(hop as usize % ROUTERS)?;
-        if line.hop != hop {
-            return None;
-        }
-        match line.leads {
-            Leads::Router => Some(line),
-            Leads::Hosts => {
-                let line = self.hosts.get(host(self.seed, hop, destination))?;
-                (line.hop == hop && line.address == destination).then_some(line)
-            }
-        }
+    /// To look for some.
+    #[inline(always)]
+    pub(super) fn lines(&self) -> Lines<'_, A> {
+        Lines { routers: &self.routers, hosts: &self.hosts, seed: self.seed }
     }
 
     /// Keeps what frames to `address` get, whose entry is `neighbor` and whose adjacencies are at `places`: one of each
@@ -120,14 +103,14 @@ impl<A: Address> Adjacencies<A> {
         let [d0, d1, d2, d3, d4, d5] = mac;
         let [s0, s1, s2, s3, s4, s5] = out.mac;
         let stations = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
-        let untagged = if out.link.vlan == 0 { out.mtu } else { 0 };
+        let longest = if out.link.vlan == 0 { out.mtu.saturating_add(HEADER as u16) } else { 0 };
         let (out, mtu) = (out.index, out.mtu);
-        let line = |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, untagged, leads };
+        let line = |hop, hosts| Adjacency { hop, hosts, neighbor, address, stations, out, mtu, longest };
         let (kept, at) = match next {
             NextHop::Router(hop) => {
                 let at = hop as usize % ROUTERS;
                 if let Some(place) = self.routers.get_mut(at) {
-                    *place = line(hop, Leads::Router);
+                    *place = line(hop, VACANT);
                 }
                 (&mut places.router, at)
             }
@@ -135,10 +118,10 @@ impl<A: Address> Adjacencies<A> {
                 let at = host(self.seed, hop, address);
                 // That there are hosts is no neighbour's to forget.
                 if let Some(place) = self.routers.get_mut(hop as usize % ROUTERS) {
-                    *place = Adjacency { neighbor: NOBODY, ..line(hop, Leads::Hosts) };
+                    *place = Adjacency { neighbor: NOBODY, ..line(VACANT, hop) };
                 }
                 if let Some(place) = self.hosts.get_mut(at) {
-                    *place = line(hop, Leads::Hosts);
+                    *place = line(hop, VACANT);
                 }
                 (&mut places.host, ROUTERS + at)
             }
@@ -163,13 +146,38 @@ impl<A: Address> Adjacencies<A> {
             Some(at) => self.hosts.get_mut(at),
         };
         if let Some(line) = line.filter(|line| line.neighbor == neighbor) {
-            line.hop = VACANT;
+            (line.hop, line.hosts) = (VACANT, VACANT);
         }
     }
 
     /// Forgets all: the numbers are another table's now.
     pub(super) fn clear(&mut self) {
-        self.routers.iter_mut().chain(self.hosts.iter_mut()).for_each(|line| line.hop = VACANT);
+        let lines = self.routers.iter_mut().chain(self.hosts.iter_mut());
+        lines.for_each(|line| (line.hop, line.hosts) = (VACANT, VACANT));
+    }
+}
+
+/// The neighbours in use, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lines<'a, A> {
+    routers: &'a [Adjacency<A>; ROUTERS],
+    hosts: &'a [Adjacency<A>; HOSTS],
+    seed: u64,
+}
+
+impl<'a, A: Address> Lines<'a, A> {
+    /// What a frame gets that takes the next hop `hop` to `destination`.
+    #[inline(always)]
+    pub(crate) fn get(self, hop: u32, destination: A) -> Option<&'a Adjacency<A>> {
+        let line = self.routers.get(hop as usize % ROUTERS)?;
+        if line.hop == hop {
+            return Some(line);
+        }
+        if line.hosts != hop {
+            return None;
+        }
+        let line = self.hosts.get(host(self.seed, hop, destination))?;
+        (line.hop == hop && line.address == destination).then_some(line)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table: a hash from address to entry, a timer for each entry, and places for packets to wait.
 
-use super::adjacency::{Adjacencies, Adjacency, NextHop, Places};
+use super::adjacency::{Adjacencies, Adjacency, Lines, NextHop, Places};
 use super::{Admission, Discards, Due, Event, Evidence, Override, Solicit, State, Waiting};
 use crate::address::{Address, Bits};
 use crate::limit::Bucket;
@@ -153,7 +153,13 @@ impl<A: Address> Table<A> {
     /// [`hop`](Self::hop).
     #[inline]
     pub(crate) fn adjacency(&self, hop: u32, destination: A) -> Option<&Adjacency<A>> {
-        self.adjacencies.get(hop, destination)
+        self.adjacencies.lines().get(hop, destination)
+    }
+
+    /// All of them, to ask for many.
+    #[inline(always)]
+    pub(crate) fn lines(&self) -> Lines<'_, A> {
+        self.adjacencies.lines()
     }
 
     /// Forgets all adjacencies: the routing table numbers its hops anew.

@@ -3,7 +3,10 @@
 //! that takes the long way, [`Stack::receive`], which is the one that decides everything.
 
 use super::*;
-use crate::{address, checksum};
+use crate::address::{self, Address, Filter};
+use crate::checksum;
+use crate::fib::Fib;
+use crate::neighbor::Lines;
 use alloc::boxed::Box;
 use weir_netif::BATCH;
 use weir_sync::wide::{self, Work};
@@ -32,11 +35,10 @@ enum Class {
 /// What is known of a batch, packet by packet; of no meaning beyond its length.
 #[derive(Debug)]
 pub(crate) struct Found {
+    /// Classes of those that are not plain.
     classes: [Class; BATCH],
     /// Why those end that do.
     reasons: [Drop; BATCH],
-    /// Bytes of frames that are one segment and have nothing about them; 0 for the others.
-    lens: [u16; BATCH],
     /// Destinations to look up, where the class says so.
     to4: [Ipv4Addr; BATCH],
     to6: [Ipv6Addr; BATCH],
@@ -50,7 +52,6 @@ impl Found {
         Box::new(Self {
             classes: [Class::Other; BATCH],
             reasons: [Drop::Consumed; BATCH],
-            lens: [0; BATCH],
             to4: [Ipv4Addr::UNSPECIFIED; BATCH],
             to6: [Ipv6Addr::UNSPECIFIED; BATCH],
             hops4: [0; BATCH],
@@ -59,6 +60,15 @@ impl Found {
     }
 }
 
+/// Which packets of a batch are of the most common classes: a bit for each.
+#[derive(Clone, Copy, Default)]
+struct Plain {
+    v4: u64,
+    v6: u64,
+}
+
+const _: () = assert!(BATCH <= u64::BITS as usize);
+
 /// Which tables the destinations of a batch are in.
 #[derive(Clone, Copy, Default)]
 struct Families {
@@ -66,19 +76,109 @@ struct Families {
     v6: bool,
 }
 
-/// A batch's way through all stages.
-struct Passage<'w, 't> {
-    stack: &'w mut Stack,
-    turn: &'w mut Turn<'t>,
-    port: &'t Interface,
-    batch: &'w mut Batch,
+/// The first stage, for packets of the most common class of a family: as many from the first on as are of it.
+struct Sort<'w, A: Address> {
+    packets: &'w mut [Packet],
+    /// Takes their destinations.
+    to: &'w mut [A],
+    received: IfIndex,
+    stations: Stations,
+    own: Filter<'w>,
+    /// If its memory is to be asked for.
+    fib: Option<&'w Fib<A, Route<A>>>,
 }
 
-impl Work for Passage<'_, '_> {
-    type Result = ();
+/// How many there are, and their bytes.
+type Sorted = (usize, u64);
+
+impl Work for Sort<'_, Ipv4Addr> {
+    type Result = Sorted;
     #[inline(always)]
-    fn run(self) {
-        self.stack.pass(self.turn, self.port, self.batch);
+    fn run(self) -> Sorted {
+        let (stations, own) = (self.stations, self.own);
+        self.each(|frame, len| {
+            is_plain4(frame, len, stations, own).then(|| Ipv4Addr::from_bits(u32::from_be(le32(frame, 30))))
+        })
+    }
+}
+
+impl Work for Sort<'_, Ipv6Addr> {
+    type Result = Sorted;
+    #[inline(always)]
+    fn run(self) -> Sorted {
+        let (stations, own) = (self.stations, self.own);
+        self.each(|frame, len| is_plain6(frame, len, stations, own).then(|| address6(frame, 38)))
+    }
+}
+
+impl<A: Address> Sort<'_, A> {
+    #[inline(always)]
+    fn each<const N: usize>(self, plain: impl Fn(&[u8; N], usize) -> Option<A>) -> Sorted {
+        let (mut count, mut bytes) = (0, 0);
+        for (packet, to) in self.packets.iter_mut().zip(self.to) {
+            packet.meta_mut().received = self.received;
+            let (meta, data) = (packet.meta(), packet.data());
+            if packet.is_chain() || !meta.is_plain() || meta.vlan != 0 {
+                break;
+            }
+            let Some(destination) = data.first_chunk().and_then(|frame| plain(frame, data.len())) else {
+                break;
+            };
+            *to = destination;
+            if let Some(fib) = self.fib {
+                fib.prefetch(destination);
+            }
+            count += 1;
+            bytes += data.len() as u64;
+        }
+        (count, bytes)
+    }
+}
+
+/// The last stage, for packets of one class: makes frames ready to leave, as many from the first on as one interface takes.
+struct Depart<'w, L> {
+    batch: &'w mut Batch,
+    hops: &'w [u32; BATCH],
+    /// How many are of that class, from the first on.
+    count: usize,
+    lines: L,
+}
+
+/// How many are ready, for which interface, and their bytes.
+type Ready = (usize, IfIndex, u64);
+
+impl Work for Depart<'_, Lines<'_, Ipv4Addr>> {
+    type Result = Ready;
+    #[inline(always)]
+    fn run(self) -> Ready {
+        let lines = self.lines;
+        self.each(|frame, hop, only| depart4(lines, frame, hop, only))
+    }
+}
+
+impl Work for Depart<'_, Lines<'_, Ipv6Addr>> {
+    type Result = Ready;
+    #[inline(always)]
+    fn run(self) -> Ready {
+        let lines = self.lines;
+        self.each(|frame, hop, only| depart6(lines, frame, hop, only))
+    }
+}
+
+impl<L> Depart<'_, L> {
+    #[inline(always)]
+    fn each(self, depart: impl Fn(&mut [u8], u32, Option<IfIndex>) -> Option<IfIndex>) -> Ready {
+        let (mut ready, mut out, mut bytes) = (0, None, 0);
+        let packets = self.batch.get_mut(..self.count).unwrap_or(&mut []);
+        for (packet, hop) in packets.iter_mut().zip(self.hops) {
+            let frame = packet.data_mut();
+            let len = frame.len() as u64;
+            let Some(by) = depart(frame, *hop, out) else { break };
+            out = Some(by);
+            ready += 1;
+            bytes += len;
+        }
+        (ready, out.unwrap_or_default(), bytes)
     }
 }
 
@@ -96,17 +196,10 @@ impl Stack {
             Some(_) => return refuse(turn, received, batch, Drop::InterfaceDown),
             None => return refuse(turn, received, batch, Drop::InterfaceUnconfigured),
         };
-        wide::run(Passage { stack: self, turn, port, batch });
-    }
-
-    /// All stages, one after the other.
-    #[inline(always)]
-    fn pass<'s>(&mut self, turn: &mut Turn<'s>, port: &'s Interface, batch: &mut Batch) {
         // It is there: nobody else takes it.
         let Some(mut found) = self.found.take() else { return };
-        // Taken from the end, so that it goes in order.
-        batch.reverse();
-        let (families, snapshot) = (self.classify(turn, port, batch, &mut found), turn.snapshot);
+        let (plain, families) = self.classify(turn, port, batch, &mut found);
+        let snapshot = turn.snapshot;
         if families.v4 {
             let to = found.to4.get(..batch.len()).unwrap_or(&[]);
             snapshot.fib4().lookup_batch(to, &mut found.hops4);
@@ -115,67 +208,79 @@ impl Stack {
             let to = found.to6.get(..batch.len()).unwrap_or(&[]);
             snapshot.fib6().lookup_batch(to, &mut found.hops6);
         }
-        self.forward(turn, batch, &found);
+        self.forward(turn, batch, &found, plain);
         // There is none: nothing on a packet's way may so much as look like giving memory back.
         core::mem::forget(self.found.replace(found));
         self.lanes.flush(turn);
     }
 
     /// Reads all headers, and counts what `port` received.
-    #[inline(always)]
     fn classify<'s>(
         &mut self,
         turn: &Turn<'s>,
         port: &'s Interface,
         batch: &mut Batch,
         found: &mut Found,
-    ) -> Families {
+    ) -> (Plain, Families) {
+        batch.iter().for_each(Packet::prefetch_data);
         self.tagged = (0, 0);
-        let (packets, bytes) = (batch.len() as u64, look(port.index, batch, found));
-        let (mut families, unchecked) = (Families::default(), port.reverse_path == ReversePath::Off);
-        let (large4, large6) = (turn.snapshot.fib4().is_large(), turn.snapshot.fib6().is_large());
-        let station = if unchecked { ethernet::station(port.mac) } else { u64::MAX };
-        let Found { classes, reasons, lens, to4, to6, .. } = found;
-        for (n, ((((packet, class), len), to4), to6)) in
-            batch.iter_mut().zip(classes).zip(lens).zip(to4).zip(to6).enumerate()
-        {
-            let data = packet.data();
-            if let Some(frame) = data.first_chunk::<{ size_of::<Frame4>() }>() {
-                let kind = le16(frame, 12);
-                if kind == IPV4 && is_plain4(frame, *len, station, turn.snapshot) {
-                    families.v4 = true;
-                    *to4 = address4(frame, 30);
-                    if large4 {
-                        turn.snapshot.fib4().prefetch(*to4);
-                    }
-                    *class = Class::Plain4;
-                    continue;
-                }
-                if kind == IPV6
-                    && let Some(frame) = data.first_chunk()
-                    && is_plain6(frame, *len, station, turn.snapshot)
-                {
-                    families.v6 = true;
-                    *to6 = address6(frame, 38);
-                    if large6 {
-                        turn.snapshot.fib6().prefetch(*to6);
-                    }
-                    *class = Class::Plain6;
-                    continue;
-                }
+        let (stations, received, snapshot) = (Stations::of(port), port.index, turn.snapshot);
+        let (fib4, fib6) = (Some(snapshot.fib4()), Some(snapshot.fib6()));
+        let (fib4, fib6) = (fib4.filter(|fib| fib.is_large()), fib6.filter(|fib| fib.is_large()));
+        let (mut plain, mut families, mut n, mut bytes) = (Plain::default(), Families::default(), 0, 0);
+        while n < batch.len() {
+            let begun = n;
+            if let (Some(packets), Some(to)) = (batch.get_mut(n..), found.to4.get_mut(n..)) {
+                let sort = Sort { packets, to, received, stations, own: snapshot.own4(), fib: fib4 };
+                let (count, of_them) = wide::run(sort);
+                plain.v4 |= bits(n, count);
+                (n, bytes) = (n + count, bytes + of_them);
             }
-            if let Some(why) = reasons.get_mut(n) {
-                *class = self.class(turn, port, packet, (to4, to6, why), &mut families);
+            if n == batch.len() {
+                break;
+            }
+            if let (Some(packets), Some(to)) = (batch.get_mut(n..), found.to6.get_mut(n..)) {
+                let sort = Sort { packets, to, received, stations, own: snapshot.own6(), fib: fib6 };
+                let (count, of_them) = wide::run(sort);
+                plain.v6 |= bits(n, count);
+                (n, bytes) = (n + count, bytes + of_them);
+            }
+            if n == begun
+                && let Some(packet) = batch.get_mut(n)
+            {
+                bytes += packet.len() as u64;
+                let class = self.class(turn, port, packet, (found, n), &mut families);
+                plain.v4 |= bits(n, usize::from(matches!(class, Class::Plain4)));
+                plain.v6 |= bits(n, usize::from(matches!(class, Class::Plain6)));
+                n += 1;
             }
         }
+        families.v4 |= plain.v4 != 0;
+        families.v6 |= plain.v6 != 0;
         let (tagged, tagged_bytes) = self.tagged;
-        port.counters.received(turn.cx.cpu(), packets - tagged, bytes - tagged_bytes);
-        families
+        port.counters.received(turn.cx.cpu(), batch.len() as u64 - tagged, bytes - tagged_bytes);
+        (plain, families)
     }
 
-    /// The class of a packet that is not the most common.
+    /// Finds out the class of packet `n`, and notes it.
     #[inline(never)]
     fn class<'s>(
+        &mut self,
+        turn: &Turn<'s>,
+        port: &'s Interface,
+        packet: &mut Packet,
+        (found, n): (&mut Found, usize),
+        families: &mut Families,
+    ) -> Class {
+        let Found { classes, reasons, to4, to6, .. } = found;
+        let places = (classes.get_mut(n), to4.get_mut(n), to6.get_mut(n), reasons.get_mut(n));
+        let (Some(class), Some(to4), Some(to6), Some(why)) = places else { return Class::Other };
+        *class = self.sort_out(turn, port, packet, (to4, to6, why), families);
+        *class
+    }
+
+    /// The class of a packet.
+    fn sort_out<'s>(
         &mut self,
         turn: &Turn<'s>,
         port: &'s Interface,
@@ -231,45 +336,59 @@ impl Stack {
 
     /// Sends all on their way, in the order they came.
     #[inline(always)]
-    fn forward(&mut self, turn: &mut Turn<'_>, batch: &mut Batch, found: &Found) {
-        while let Some(packet) = batch.pop() {
-            let n = batch.len();
-            match (found.classes.get(n), found.hops4.get(n), found.hops6.get(n)) {
-                (Some(Class::Plain4), Some(hop), _) => self.plain4(turn, packet, *hop),
-                (Some(Class::Plain6), _, Some(hop)) => self.plain6(turn, packet, *hop),
-                _ => self.others(turn, packet, n, found),
-            }
-        }
-    }
-
-    /// Sends packet `n` on its way, whatever it is.
-    #[inline(never)]
-    fn others(&mut self, turn: &mut Turn<'_>, packet: Packet, n: usize, found: &Found) {
-        let Found { classes, reasons, hops4, hops6, .. } = found;
-        let hop = |hops: &[u32; BATCH]| hops.get(n).copied().unwrap_or(0);
-        match classes.get(n).copied().unwrap_or(Class::Other) {
-            Class::Plain4 | Class::Routed4 => self.routed4(turn, packet, hop(hops4)),
-            Class::Plain6 | Class::Routed6 => self.routed6(turn, packet, hop(hops6)),
-            Class::Long4 => self.receive(turn, packet, hop(hops4)),
-            Class::Long6 => self.receive(turn, packet, hop(hops6)),
-            Class::Other => self.receive(turn, packet, 0),
-            Class::Dead => discard(turn, packet, reasons.get(n).copied().unwrap_or(Drop::Consumed)),
-        }
-    }
-
-    /// Forwards a frame that can leave as it is, if its next hop has all it needs.
-    #[inline(always)]
-    fn plain4(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
-        if let Some((stations, header)) = headers(packet.data_mut())
-            && let Some(line) = self.neighbors4.adjacency(hop, ipv4::destination(header))
-            && ipv4::total_len(header) <= line.untagged
-        {
-            ipv4::decrement_ttl(header);
-            *stations = line.stations;
-            let (out, len) = (line.out, packet.data().len());
-            self.lanes.whole(turn, out, packet, len);
+    fn forward(&mut self, turn: &mut Turn<'_>, batch: &mut Batch, found: &Found, plain: Plain) {
+        let [four, six] = [plain.v4, plain.v6].map(|bits| bits.trailing_ones() as usize);
+        let (ready, out, bytes) = if four != 0 {
+            wide::run(Depart { batch, hops: &found.hops4, count: four, lines: self.neighbors4.lines() })
         } else {
-            self.routed4(turn, packet, hop);
+            wide::run(Depart { batch, hops: &found.hops6, count: six, lines: self.neighbors6.lines() })
+        };
+        if ready == batch.len() {
+            self.lanes.all(turn, out, batch, bytes);
+        } else {
+            self.one_by_one(turn, batch, (found, plain), (ready, out));
+        }
+    }
+
+    /// Sends off a batch whose first `ready` are so, for `out`.
+    #[inline(never)]
+    fn one_by_one(
+        &mut self,
+        turn: &mut Turn<'_>,
+        batch: &mut Batch,
+        (found, plain): (&Found, Plain),
+        (ready, out): (usize, IfIndex),
+    ) {
+        let count = batch.len();
+        for packet in batch.drain(..ready) {
+            let len = packet.data().len();
+            self.lanes.whole(turn, out, packet, len);
+        }
+        // Taken from the end, so that it goes in order.
+        batch.reverse();
+        while let Some(mut packet) = batch.pop() {
+            let n = count - 1 - batch.len();
+            let [hop4, hop6] = [&found.hops4, &found.hops6].map(|hops| hops.get(n).copied().unwrap_or(0));
+            let frame = packet.data_mut();
+            let len = frame.len();
+            let (class, out) = if plain.v4 >> n & 1 != 0 {
+                (Class::Plain4, depart4(self.neighbors4.lines(), frame, hop4, None))
+            } else if plain.v6 >> n & 1 != 0 {
+                (Class::Plain6, depart6(self.neighbors6.lines(), frame, hop6, None))
+            } else {
+                (found.classes.get(n).copied().unwrap_or(Class::Other), None)
+            };
+            match (out, class) {
+                (Some(out), _) => self.lanes.whole(turn, out, packet, len),
+                (None, Class::Plain4 | Class::Routed4) => self.routed4(turn, packet, hop4),
+                (None, Class::Plain6 | Class::Routed6) => self.routed6(turn, packet, hop6),
+                (None, Class::Long4) => self.receive(turn, packet, hop4),
+                (None, Class::Long6) => self.receive(turn, packet, hop6),
+                (None, Class::Other) => self.receive(turn, packet, 0),
+                (None, Class::Dead) => {
+                    discard(turn, packet, found.reasons.get(n).copied().unwrap_or(Drop::Consumed));
+                }
+            }
         }
     }
 
@@ -291,22 +410,6 @@ impl Stack {
             self.lanes.send(turn, out, packet);
         } else {
             self.receive(turn, packet, hop);
-        }
-    }
-
-    /// As [`plain4`](Self::plain4).
-    #[inline(always)]
-    fn plain6(&mut self, turn: &mut Turn<'_>, mut packet: Packet, hop: u32) {
-        if let Some((stations, header)) = headers(packet.data_mut())
-            && let Some(line) = self.neighbors6.adjacency(hop, ipv6::destination(header))
-            && ipv6::total_len(header) <= line.untagged.into()
-        {
-            ipv6::decrement_hop_limit(header);
-            *stations = line.stations;
-            let (out, len) = (line.out, packet.data().len());
-            self.lanes.whole(turn, out, packet, len);
-        } else {
-            self.routed6(turn, packet, hop);
         }
     }
 
@@ -342,23 +445,6 @@ pub(super) fn hop(snapshot: &Snapshot, packet: &Packet) -> u32 {
     }
 }
 
-/// Looks at the bookkeeping of all packets, and asks for their headers. Returns how many bytes they are.
-#[inline(always)]
-fn look(port: IfIndex, batch: &mut Batch, found: &mut Found) -> u64 {
-    let mut bytes = 0;
-    for (packet, len) in batch.iter_mut().zip(&mut found.lens) {
-        packet.prefetch_data();
-        let meta = packet.meta();
-        let simple = meta.is_plain() & (meta.vlan == 0) & !packet.is_chain();
-        if meta.received != port {
-            packet.meta_mut().received = port;
-        }
-        bytes += packet.len() as u64;
-        *len = if simple { packet.data().len() as u16 } else { 0 };
-    }
-    bytes
-}
-
 /// Ends the way of a whole batch.
 #[cold]
 fn refuse(turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch, reason: Drop) {
@@ -368,6 +454,34 @@ fn refuse(turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch, reason: Dro
         packet.meta_mut().received = received;
         discard(turn, packet, reason);
     }
+}
+
+/// Makes a frame ready that can leave as it is, if its next hop has all it needs and is by `only`, where that is given.
+#[inline(always)]
+fn depart4(lines: Lines<'_, Ipv4Addr>, frame: &mut [u8], hop: u32, only: Option<IfIndex>) -> Option<IfIndex> {
+    let len = frame.len();
+    let (stations, header) = headers(frame)?;
+    let line = lines.get(hop, ipv4::destination(header))?;
+    if len > usize::from(line.longest) || only.is_some_and(|only| only != line.out) {
+        return None;
+    }
+    ipv4::decrement_ttl(header);
+    *stations = line.stations;
+    Some(line.out)
+}
+
+/// As [`depart4`].
+#[inline(always)]
+fn depart6(lines: Lines<'_, Ipv6Addr>, frame: &mut [u8], hop: u32, only: Option<IfIndex>) -> Option<IfIndex> {
+    let len = frame.len();
+    let (stations, header) = headers(frame)?;
+    let line = lines.get(hop, ipv6::destination(header))?;
+    if len > usize::from(line.longest) || only.is_some_and(|only| only != line.out) {
+        return None;
+    }
+    ipv6::decrement_hop_limit(header);
+    *stations = line.stations;
+    Some(line.out)
 }
 
 /// The stations and the header behind the EtherType of a frame.
@@ -381,45 +495,70 @@ fn headers<const N: usize>(frame: &mut [u8]) -> Option<(&mut [u8; 12], &mut [u8;
 type Frame4 = [u8; HEADER + ipv4::HEADER];
 type Frame6 = [u8; HEADER + ipv6::HEADER];
 
-/// EtherTypes, as numbers of which the lowest byte comes first.
-const IPV4: u16 = ethernet::IPV4.swap_bytes();
-const IPV6: u16 = ethernet::IPV6.swap_bytes();
-
-/// Whether a frame of `len` bytes, for `station`, is an IPv4 packet whose route alone decides on it and that has no padding.
-/// Without a branch: what must be alike is compared by exclusive or, and all differences are gathered in one number.
+/// The bits of `count` packets from `first` on.
 #[inline(always)]
-fn is_plain4(frame: &Frame4, len: u16, station: u64, snapshot: &Snapshot) -> bool {
-    let mut differs = not_for(frame, station);
-    differs |= u64::from(byte(frame, 14) ^ 0x45);
-    differs |= (HEADER as u64 + u64::from(be16(frame, 16))) ^ u64::from(len);
-    // No hop is left after this one.
-    differs |= u64::from(byte(frame, 22) <= 1);
-    differs |= u64::from(address::special4(byte(frame, 26)) | address::special4(byte(frame, 30)));
-    let sum = checksum::sum20(le64(frame, 14), le64(frame, 22), le32(frame, 30));
-    differs |= u64::from(sum ^ 0xffff);
-    differs |= u64::from(snapshot.may_own4(address4(frame, 26)));
-    differs == 0
+fn bits(first: usize, count: usize) -> u64 {
+    // There may be 64.
+    (((1u128 << count) - 1) << first) as u64
 }
 
-/// As [`is_plain4`], of IPv6. One without a payload may be a jumbogram (RFC 2675), and is not plain.
-#[inline(always)]
-fn is_plain6(frame: &Frame6, len: u16, station: u64, snapshot: &Snapshot) -> bool {
-    let mut differs = not_for(frame, station);
-    differs |= u64::from(byte(frame, 14) >> 4 ^ 6);
-    let payload_len = u64::from(be16(frame, 18));
-    differs |= (frame.len() as u64 + payload_len) ^ u64::from(len);
-    differs |= u64::from(payload_len == 0);
-    differs |= u64::from(byte(frame, 21) <= 1);
-    differs |= u64::from(address::special6(byte(frame, 22)) | address::special6(byte(frame, 38)));
-    differs |= u64::from(snapshot.may_own6(address6(frame, 22)));
-    differs == 0
+/// What the stations of a frame are compared with.
+#[derive(Clone, Copy)]
+struct Stations {
+    /// Its destination and two bytes of its source, of which all bits but that of a group are clear. As [`le64`] reads it.
+    to: u64,
+    /// The last bytes of its source must be others than these.
+    own: u32,
 }
 
-/// Not 0 if [`ethernet::input`] would not let a frame pass as one to the station itself.
+impl Stations {
+    /// Of those that `port` takes; of none if its frames need more looking at.
+    #[inline(always)]
+    fn of(port: &Interface) -> Self {
+        let [a, b, c, d, e, f] = port.mac;
+        let to = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        let unchecked = port.reverse_path == ReversePath::Off;
+        Self { to: if unchecked { to } else { u64::MAX }, own: u32::from_le_bytes([c, d, e, f]) }
+    }
+
+    /// Whether [`ethernet::input`] lets `frame` pass as one to the station itself; `false` for some of which it does.
+    #[inline(always)]
+    fn pass(&self, frame: &[u8]) -> bool {
+        le64(frame, 0) & ((1 << 49) - 1) == self.to && le32(frame, 8) != self.own
+    }
+}
+
+/// EtherType and first byte behind it, as [`le32`] reads them, and which bits of that count.
+const IPV4: (u32, u32) = (0x0045_0008, 0x00ff_ffff);
+const IPV6: (u32, u32) = (0x0060_dd86, 0x00f0_ffff);
+
+/// Whether a frame of `len` bytes is an IPv4 packet for us whose route alone decides on it and that has no padding; `false`
+/// for some that are.
 #[inline(always)]
-fn not_for(frame: &[u8], station: u64) -> u64 {
-    let from = le64(frame, 6);
-    (le64(frame, 0) << 16 ^ station) | from & 1 | u64::from(from << 16 == station)
+fn is_plain4(frame: &Frame4, len: usize, stations: Stations, own: Filter<'_>) -> bool {
+    let addresses = le64(frame, 26);
+    let (from, to) = (addresses as u32, (addresses >> 32) as u32);
+    le32(frame, 12) & IPV4.1 == IPV4.0
+        && stations.pass(frame)
+        && HEADER + usize::from(be16(frame, 16)) == len
+        // A hop is left after this one.
+        && byte(frame, 22) > 1
+        && address::special4(from as u8) | address::special4(to as u8) == 0
+        && checksum::is_right20(le32(frame, 14), le64(frame, 18), addresses)
+        && !own.may_contain(Ipv4Addr::from_bits(u32::from_be(from)))
+}
+
+/// As [`is_plain4`], of IPv6. A packet without payload, which few are, may be a jumbogram.
+#[inline(always)]
+fn is_plain6(frame: &Frame6, len: usize, stations: Stations, own: Filter<'_>) -> bool {
+    let payload_len = be16(frame, 18);
+    le32(frame, 12) & IPV6.1 == IPV6.0
+        && stations.pass(frame)
+        && frame.len() + usize::from(payload_len) == len
+        && payload_len != 0
+        && byte(frame, 21) > 1
+        && address::special6(byte(frame, 22)) | address::special6(byte(frame, 38)) == 0
+        && !own.may_contain(address6(frame, 22))
 }
 
 // Of frames whose length is known when they are compiled: nothing is checked then.
@@ -435,11 +574,6 @@ fn le32(frame: &[u8], at: usize) -> u32 {
 }
 
 #[inline(always)]
-fn le16(frame: &[u8], at: usize) -> u16 {
-    be16(frame, at).swap_bytes()
-}
-
-#[inline(always)]
 fn be16(frame: &[u8], at: usize) -> u16 {
     frame.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u16::from_be_bytes(*bytes))
 }
@@ -447,11 +581,6 @@ fn be16(frame: &[u8], at: usize) -> u16 {
 #[inline(always)]
 fn byte(frame: &[u8], at: usize) -> u8 {
     frame.get(at).copied().unwrap_or(0)
-}
-
-#[inline(always)]
-fn address4(frame: &Frame4, at: usize) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::from_be(le32(frame, at)))
 }
 
 #[inline(always)]
