@@ -27,4 +27,5 @@ pub mod shared;
 pub mod sources;
 #[cfg(feature = "image")]
 pub mod start;
+pub mod transport;
 pub mod vlans;

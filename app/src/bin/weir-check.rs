@@ -127,6 +127,9 @@ fn describe(config: &Config, interface: &Interface) -> String {
     if interface.router_advertisement {
         words.push("router-advertisement".into());
     }
+    if interface.management {
+        words.push("management".into());
+    }
     if !interface.enabled {
         words.push("disabled".into());
     }

@@ -69,6 +69,7 @@ fn finish_interface(draft: InterfaceDraft, parent: Option<usize>) -> Option<Inte
         mtu: draft.mtu.map(Spanned::into_inner),
         router_advertisement: draft.router_advertisement.is_some_and(Spanned::into_inner),
         reverse_path_filter: draft.reverse_path_filter,
+        management: draft.management,
         enabled: draft.enabled,
     })
 }

@@ -17,7 +17,7 @@ pub const NAME: &str = "command line";
 pub const EXAMPLE: &str = "weir.interface.lan.match.port=0 weir.interface.lan.addresses=10.0.0.1/24";
 
 const NUMBERS: [&str; 5] = ["mtu", "port", "metric", "vlan", "weight"];
-const SWITCHES: [&str; 2] = ["router-advertisement", "enabled"];
+const SWITCHES: [&str; 3] = ["router-advertisement", "management", "enabled"];
 const LISTS: [&str; 1] = ["addresses"];
 
 /// The words of a kernel command line that are a configuration's.

@@ -28,6 +28,7 @@ pub(super) const INTERFACE: &[Key] = &[
     key("mtu", &[]),
     key("router-advertisement", &["ra", "radvd", "send-ra"]),
     key("reverse-path-filter", &["rp-filter", "rpf", "urpf"]),
+    key("management", &["mgmt", "admin", "services"]),
     key("enabled", &["up", "enable", "disable", "disabled", "shutdown"]),
 ];
 

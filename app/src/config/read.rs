@@ -34,6 +34,7 @@ pub(super) struct InterfaceDraft {
     pub(super) mtu: Option<Spanned<u16>>,
     pub(super) router_advertisement: Option<Spanned<bool>>,
     pub(super) reverse_path_filter: ReversePathFilter,
+    pub(super) management: bool,
     pub(super) enabled: bool,
 }
 
@@ -124,6 +125,7 @@ fn read_interface(
         reverse_path_filter: section
             .read("reverse-path-filter", report, value::reverse_path_filter)
             .map_or_else(ReversePathFilter::default, Spanned::into_inner),
+        management: section.read("management", report, value::boolean).is_some_and(Spanned::into_inner),
         enabled: section.read("enabled", report, value::boolean).is_none_or(Spanned::into_inner),
     })
 }

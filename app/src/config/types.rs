@@ -49,6 +49,8 @@ pub struct Interface {
     pub router_advertisement: bool,
     /// Source address check of packets received here.
     pub reverse_path_filter: ReversePathFilter,
+    /// Whether the router's own services answer what comes in here.
+    pub management: bool,
     /// Whether the interface is up; `true` unless given. All other rules hold for a disabled interface too.
     pub enabled: bool,
 }
