@@ -150,7 +150,9 @@ impl Management {
                 self.typed(cx, byte, now);
             }
         }
-        self.changed |= look && self.guest.is_some();
+        if look && let Some(guest) = &self.guest {
+            self.changed |= self.plane.view_with(cx).holdings != Some(guest.holdings());
+        }
         self.publish(cx, now);
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
@@ -393,7 +395,7 @@ impl Management {
         let generation = self.interfaces.generation();
         if generation != self.published {
             self.published = generation;
-            let before = self.plane.view();
+            let before = self.plane.view_with(cx);
             for interface in self.interfaces.status() {
                 let known = before.interfaces.iter().find(|known| known.name == interface.name);
                 if known.is_none_or(|known| known.state != interface.state) {
