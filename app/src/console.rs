@@ -9,12 +9,15 @@ pub const HELP: &str = "\
 config   replaces the configuration: paste TOML, end it with a line that is a single dot, or with Ctrl-D;
          Ctrl-C gives up. What is wrong with it is said, and then nothing has changed
 config modules   says where the configuration is from, and lists the boot modules
+config confirm   keeps a commit that waits to be confirmed
+config revert    takes it back
 config module N  replaces the configuration by boot module N
 help     this list
 trace on | trace off
          starts or stops noting what every CPU does: softints, tasks, sleep, packets handed over
 trace    prints the last events of every CPU; `lab trace` makes a time line of them
 locks    how often each lock was taken, and waited for
+token    prints a token that may use the API for a quarter of an hour
 any other key prints the table of interfaces and CPUs
 ";
 
@@ -22,7 +25,7 @@ any other key prints the table of interfaces and CPUs
 const PASTE: &str = "paste the configuration, then a line with a single dot or Ctrl-D; Ctrl-C gives up\r\n";
 
 /// Words that are waited for to be whole; every other key acts at once.
-const WORDS: [&[u8]; 4] = [b"config", b"help", b"trace", b"locks"];
+const WORDS: [&[u8]; 5] = [b"config", b"help", b"trace", b"locks", b"token"];
 /// Longest line that is no configuration.
 const LONGEST: usize = 64;
 
@@ -45,6 +48,12 @@ pub enum Command {
     Locks,
     /// Replace the configuration by this text.
     Replace(Vec<u8>),
+    /// Keep the commit that waits to be confirmed.
+    Confirm,
+    /// Take it back.
+    Revert,
+    /// Give out a token of the API.
+    Token,
     /// List the boot modules.
     Modules,
     /// Replace the configuration by this boot module, counted from 1.
@@ -109,6 +118,9 @@ impl Line {
                         echo(PASTE);
                         None
                     }
+                    [b"token"] => Some(Command::Token),
+                    [b"config", b"confirm"] => Some(Command::Confirm),
+                    [b"config", b"revert"] => Some(Command::Revert),
                     [b"config", b"modules"] => Some(Command::Modules),
                     [b"config", b"module", number] => {
                         let number = core::str::from_utf8(number).ok().and_then(|text| text.parse().ok());

@@ -15,6 +15,7 @@ pub mod disk;
 pub mod forwarder;
 pub mod guest;
 pub mod interfaces;
+pub mod manage;
 pub mod management;
 #[cfg(test)]
 mod memory_port;

@@ -3,16 +3,24 @@
 use crate::config::{self, Config};
 use crate::console::{Command, HELP, Line};
 use crate::guest::{self, Guest, News};
-use crate::interfaces::{self, Interfaces, Look};
+use crate::interfaces::{Interfaces, Look};
+use crate::manage::{EVENTS, Live, Plane, View};
 use crate::modules::{self, Modules};
 use crate::observe::{self, Ready};
 use crate::shared::Shared;
+use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
 use core::time::Duration;
 use weir_machine::xen::control::Request;
-use weir_machine::{clock, console, frames, info, power, print, println, task, trace};
-use weir_manage::model::Interface;
+use weir_machine::{clock, console, error, frames, info, power, print, println, random, task, trace, warn};
+use weir_manage::access::GRANT_MS;
+use weir_manage::configurations::{Configurations, Reverted};
+use weir_manage::model::{Event, Interface};
+use weir_manage::problem::Refused;
+use weir_manage::router::{Command as Wish, Done};
 use weir_manage::table::{Locks, Table};
 use weir_netstack::Instant;
 use weir_sync::Control;
@@ -33,8 +41,15 @@ pub struct Management {
     shared: &'static Shared,
     interfaces: Interfaces,
     modules: Modules,
-    /// What the router runs on.
-    platform: String,
+    /// What tasks of all CPUs see of us, and how they reach us.
+    plane: &'static Plane,
+    configurations: Configurations,
+    /// What happened; the oldest first.
+    events: Vec<Arc<Event>>,
+    /// The interfaces' state that was published.
+    published: u64,
+    /// Something else is to be published.
+    changed: bool,
     /// Where the configuration in force is from; `None`: none is.
     place: Option<String>,
     /// On Xen: the rest of the world.
@@ -46,8 +61,8 @@ pub struct Management {
     table_at: Instant,
     /// Packets received at the last automatic table.
     seen: u64,
-    /// Events still to be printed.
-    events: vec::IntoIter<Record>,
+    /// Trace events still to be printed.
+    records: vec::IntoIter<Record>,
 }
 
 impl Management {
@@ -61,11 +76,30 @@ impl Management {
         guest: Option<Guest>,
         now: Instant,
     ) -> Self {
+        let text = interfaces.config().text.0.clone();
+        let by = place.as_deref().unwrap_or("nowhere");
+        let configurations = Configurations::new(text, by, now.as_nanos() / 1_000_000);
+        let view = View {
+            config: interfaces.shared_config(),
+            interfaces: interfaces.status(),
+            unconfigured: interfaces.unconfigured().clone(),
+            place: place.clone(),
+            holdings: guest.as_ref().map(Guest::holdings),
+            configurations: configurations.view(),
+            events: Vec::new(),
+        };
+        let published = interfaces.generation();
+        let plane = Box::leak(Box::new(Plane::new(shared, platform, interfaces.cpus(), view)));
+        plane.open();
         Self {
             shared,
             interfaces,
             modules,
-            platform,
+            plane,
+            configurations,
+            events: Vec::new(),
+            published,
+            changed: false,
             place,
             guest,
             end: None,
@@ -73,7 +107,7 @@ impl Management {
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
             seen: 0,
-            events: Vec::new().into_iter(),
+            records: Vec::new().into_iter(),
         }
     }
 
@@ -85,11 +119,13 @@ impl Management {
                 task::yield_now().await;
                 continue;
             }
-            self.shared.news.wait_until(self.table_at.min(self.look_at).as_nanos()).await;
+            let due = self.table_at.min(self.look_at).as_nanos();
+            let revert = self.configurations.deadline_ms().map_or(due, |ms| ms.saturating_mul(1_000_000));
+            self.shared.news.wait_until(due.min(revert)).await;
         }
     }
 
-    fn turn(&mut self, cx: &Control, now: Instant) {
+    fn turn(&mut self, cx: &mut Control, now: Instant) {
         let look = now >= self.look_at;
         if look {
             self.look_at = now + LOOK_EVERY;
@@ -107,12 +143,17 @@ impl Management {
             self.hear(cx, look, now);
         }
         self.end_if_due(now);
+        self.serve(cx, now);
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
-                self.typed(cx, byte);
+                self.typed(cx, byte, now);
             }
         }
+        if look && let Some(guest) = &self.guest {
+            self.changed |= self.plane.view_with(cx).holdings != Some(guest.holdings());
+        }
+        self.publish(cx, now);
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
             let packets = self.interfaces.packets();
@@ -124,7 +165,7 @@ impl Management {
 
     /// Follows what happens around a Xen guest.
     fn hear(&mut self, cx: &Control, look: bool, now: Instant) {
-        let Some(guest) = &mut self.guest else { return };
+        let Some(mut guest) = self.guest.take() else { return };
         for news in guest.news(cx) {
             match news {
                 News::Plugged(port, bay) => self.interfaces.plug(cx, port, bay),
@@ -133,14 +174,10 @@ impl Management {
                     let config = guest
                         .configuration(cx, frames::free_bytes())
                         .unwrap_or_else(|| Err("it is gone".into()));
-                    let outcome = config.and_then(|config| self.interfaces.replace(cx, config));
+                    let outcome = self.install(cx, config, guest::place(), now);
                     guest.tell_outcome(cx, outcome.as_ref().map(drop));
-                    match outcome {
-                        Ok(change) => {
-                            interfaces::log(&change);
-                            self.place = Some(guest::place());
-                        }
-                        Err(wrong) => print!("{wrong}the configuration is as it was\n"),
+                    if let Err(wrong) = outcome {
+                        print!("{wrong}the configuration is as it was\n");
                     }
                 }
                 News::Configured => guest.tell(cx, "not used: there is a boot module, which comes first"),
@@ -165,6 +202,7 @@ impl Management {
                 }
             }
         }
+        self.guest = Some(guest);
     }
 
     /// Ends the machine if that is wanted and every device has let go, or had the time to.
@@ -192,7 +230,7 @@ impl Management {
     }
 
     /// A byte from the console.
-    fn typed(&mut self, cx: &Control, byte: u8) {
+    fn typed(&mut self, cx: &mut Control, byte: u8, now: Instant) {
         let longest = config::longest(frames::free_bytes());
         match self.line.typed(byte, longest, |echo| print!("{echo}")) {
             None => {}
@@ -206,29 +244,180 @@ impl Management {
             Some(Command::Help) => print!("{HELP}"),
             Some(Command::Replace(text)) => {
                 let config = Config::read(&text, "console", frames::free_bytes());
-                self.replace(cx, config, "console".into());
+                self.replace(cx, config, "console".into(), now);
             }
             Some(Command::Modules) => {
                 let place = self.place.as_deref().unwrap_or("nowhere: none is in force");
                 print!("the configuration is from: {place}\n{}", self.modules);
             }
+            Some(Command::Confirm) => {
+                let outcome = self.obey(cx, Wish::Confirm, now);
+                self.say(outcome);
+            }
+            Some(Command::Revert) => {
+                let outcome = self.obey(cx, Wish::Revert, now);
+                self.say(outcome);
+            }
+            Some(Command::Token) => {
+                let random: Vec<u8> = (0..4).flat_map(|_| random::seed().to_ne_bytes()).collect();
+                let now_ms = now.as_nanos() / 1_000_000;
+                let token = self.plane.access_with(cx, |access| access.grant(&random, now_ms));
+                println!("{token} may use the API for {} minutes", GRANT_MS / 60_000);
+            }
             Some(Command::Module(number)) => {
                 let config = self.modules.config(number, frames::free_bytes());
-                self.replace(cx, config, modules::place(number));
+                self.replace(cx, config, modules::place(number), now);
             }
         }
     }
 
     /// Replaces the configuration by one from `place`, or says what is wrong with it.
-    fn replace(&mut self, cx: &Control, config: Result<Config, String>, place: String) {
-        match config.and_then(|config| self.interfaces.replace(cx, config)) {
+    fn replace(&mut self, cx: &Control, config: Result<Config, String>, place: String, now: Instant) {
+        match self.install(cx, config, place, now) {
             Err(wrong) => print!("{wrong}the configuration is as it was\n"),
-            Ok(change) => {
-                interfaces::log(&change);
-                self.place = Some(place);
-                print!("the configuration is replaced\n");
+            Ok(()) => print!("the configuration is replaced\n"),
+        }
+    }
+
+    /// Puts a configuration from `place` in force at once.
+    fn install(
+        &mut self,
+        cx: &Control,
+        config: Result<Config, String>,
+        place: String,
+        now: Instant,
+    ) -> Result<(), String> {
+        let config = config?;
+        let text = config.text.0.clone();
+        let mut live = Live { cx, interfaces: &mut self.interfaces, read: Some(config) };
+        let done = self.configurations.replace(text, &place, now.as_nanos() / 1_000_000, &mut live);
+        done.map_err(|refused| in_words(&refused))?;
+        self.note("configuration", &place, "committed", now);
+        self.place = Some(place);
+        Ok(())
+    }
+
+    /// Does what tasks ask for, and what is due of itself.
+    fn serve(&mut self, cx: &mut Control, now: Instant) {
+        while let Some(order) = self.plane.next_order() {
+            let outcome = self.obey(cx, order.command.clone(), now);
+            // Who asked sees the effect of it.
+            self.publish(cx, now);
+            order.answer(outcome);
+        }
+        let mut live = Live { cx, interfaces: &mut self.interfaces, read: None };
+        match self.configurations.tick(now.as_nanos() / 1_000_000, &mut live) {
+            None => {}
+            Some(Reverted::Done(version)) => {
+                warn!("the configuration was not confirmed in time: reverted, as version {version}");
+                self.reverted("not confirmed in time: reverted", now);
+            }
+            Some(Reverted::Again(errors)) => {
+                let wrong = errors.first().map_or("", |error| &error.message);
+                error!(
+                    "the configuration was not confirmed in time, and reverting failed: {wrong}; trying again"
+                );
             }
         }
+    }
+
+    fn obey(&mut self, cx: &Control, wish: Wish, now: Instant) -> Result<Done, Refused> {
+        let now_ms = now.as_nanos() / 1_000_000;
+        let mut live = Live { cx, interfaces: &mut self.interfaces, read: None };
+        self.changed = true;
+        match wish {
+            Wish::Put { text, if_match } => {
+                let plan = self.configurations.put(&text, if_match.as_deref(), &mut live)?;
+                Ok(Done::Planned(plan))
+            }
+            Wish::Discard => match self.configurations.discard() {
+                true => Ok(Done::Discarded),
+                false => Err(weir_manage::problem::nothing_to_discard()),
+            },
+            Wish::Rollback { version } => {
+                Ok(Done::Planned(self.configurations.rollback(version, &mut live)?))
+            }
+            Wish::Commit { by, confirm_ms, if_match } => {
+                let done =
+                    self.configurations.commit(&by, confirm_ms, if_match.as_deref(), now_ms, &mut live)?;
+                let text = match confirm_ms {
+                    None => "committed".to_string(),
+                    Some(ms) => format!("committed, to be confirmed within {} s", ms / 1000),
+                };
+                info!("configuration: version {} by {by}: {text}", done.version);
+                self.note("configuration", &by, &text, now);
+                self.place = Some(by);
+                Ok(Done::Committed(done))
+            }
+            Wish::Confirm => {
+                let version = self.configurations.confirm()?;
+                info!("configuration: version {version} is confirmed");
+                self.note("configuration", "", "confirmed", now);
+                Ok(Done::Version(version))
+            }
+            Wish::Revert => {
+                let version = self.configurations.revert(now_ms, &mut live)?;
+                info!("configuration: taken back, as version {version}");
+                self.reverted("taken back", now);
+                Ok(Done::Version(version))
+            }
+        }
+    }
+
+    fn reverted(&mut self, text: &str, now: Instant) {
+        let by = self.configurations.view().history().first().map(|newest| newest.by.clone());
+        self.note("configuration", by.as_deref().unwrap_or_default(), text, now);
+        self.place = by.filter(|_| !self.interfaces.config().text.0.is_empty());
+    }
+
+    fn say(&self, outcome: Result<Done, Refused>) {
+        match outcome {
+            Ok(Done::Version(version)) => println!("version {version} is in force"),
+            Ok(_) => {}
+            Err(refused) => print!("{}", in_words(&refused)),
+        }
+    }
+
+    /// Something happened that others may want to hear of.
+    fn note(&mut self, kind: &str, subject: &str, text: &str, now: Instant) {
+        self.changed = true;
+        if self.events.len() >= EVENTS {
+            self.events.remove(0);
+        }
+        let number = self.events.last().map_or(1, |last| last.number + 1);
+        let at_ms = now.as_nanos() / 1_000_000;
+        let (kind, subject, text) = (kind.into(), subject.into(), text.into());
+        self.events.push(Arc::new(Event { number, at_ms, kind, subject, text }));
+    }
+
+    /// Shows tasks what has changed, if anything.
+    fn publish(&mut self, cx: &mut Control, now: Instant) {
+        let generation = self.interfaces.generation();
+        if generation != self.published {
+            self.published = generation;
+            let before = self.plane.view_with(cx);
+            for interface in self.interfaces.status() {
+                let known = before.interfaces.iter().find(|known| known.name == interface.name);
+                if known.is_none_or(|known| known.state != interface.state) {
+                    self.note("interface", &interface.name, interface.state.model().word(), now);
+                }
+            }
+            self.changed = true;
+        }
+        if !core::mem::take(&mut self.changed) {
+            return;
+        }
+        let view = View {
+            config: self.interfaces.shared_config(),
+            interfaces: self.interfaces.status(),
+            unconfigured: self.interfaces.unconfigured().clone(),
+            place: self.place.clone(),
+            holdings: self.guest.as_ref().map(Guest::holdings),
+            configurations: self.configurations.view(),
+            events: self.events.clone(),
+        };
+        self.plane.access_with(cx, |access| access.configure(&view.config.tokens));
+        self.plane.publish(cx, view);
     }
 
     /// Takes what was noted until now, to be printed.
@@ -240,19 +429,19 @@ impl Management {
             trace::lost(),
             clock::tsc_hz()
         );
-        self.events = records.into_iter();
-        if self.events.len() == 0 {
+        self.records = records.into_iter();
+        if self.records.len() == 0 {
             println!("end of trace");
         }
     }
 
     /// Prints some events: the console is slow, and other tasks wait. Whether there were any.
     fn print_events(&mut self) -> bool {
-        let any = self.events.len() > 0;
-        for record in self.events.by_ref().take(EVENTS_AT_ONCE) {
+        let any = self.records.len() > 0;
+        for record in self.records.by_ref().take(EVENTS_AT_ONCE) {
             println!("{}", trace::Line(&record));
         }
-        if any && self.events.len() == 0 {
+        if any && self.records.len() == 0 {
             println!("end of trace");
         }
         any
@@ -263,12 +452,26 @@ impl Management {
             self.interfaces.status().iter().map(observe::InterfaceStatus::model).collect();
         let (hostname, cpus) = (&self.interfaces.config().hostname, self.interfaces.cpus());
         let holdings = self.guest.as_ref().map(Guest::holdings);
-        let status =
-            observe::status(self.shared, &self.platform, hostname, self.place.as_deref(), cpus, holdings);
+        let status = observe::status(
+            self.shared,
+            self.plane.platform(),
+            hostname,
+            self.place.as_deref(),
+            cpus,
+            holdings,
+        );
         let cpus = observe::cpus(self.shared, cpus, self.interfaces.counters());
         print!(
             "{}",
             Table { interfaces: &interfaces, cpus: &cpus, tasks: &observe::tasks(), status: &status }
         );
+    }
+}
+
+/// A refusal as the console says it: what is wrong, line by line.
+fn in_words(refused: &Refused) -> String {
+    match &*refused.0.errors {
+        [] => refused.to_string(),
+        errors => errors.iter().map(|error| format!("{}\n", error.message)).collect(),
     }
 }

@@ -401,6 +401,12 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     ] {
         assert!(got.body.lines().any(|own| own == line), "{line} is not in\n{}", got.body);
     }
+    // The dashboard asks for nothing that there is not.
+    let dashboard = include_str!("../../docs/grafana.json");
+    for name in dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let there = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        assert!(!name.starts_with("weir_") || got.body.lines().any(there), "{name} is no metric");
+    }
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

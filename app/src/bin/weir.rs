@@ -5,7 +5,7 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
-use weir_app::start;
+use weir_app::{manage, start};
 use weir_machine::boot::Boot;
 use weir_machine::{dispatch, println};
 use weir_sync::CpuId;
@@ -22,6 +22,6 @@ fn main(boot: &'static Boot) -> ! {
         boot.memory.div_ceil(1 << 20)
     );
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
-    let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| queue, |_| ()));
+    let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| queue, manage::services));
     dispatch::run(cpu, Box::new(router), |_| tasks())
 }

@@ -16,7 +16,7 @@ use toml::Spanned;
 use super::errors::{Finding, Path, Report, quoted};
 use super::gateways::Gateways;
 use super::read::{AddressDraft, Draft, InterfaceDraft};
-use super::types::{Attachment, Config, Interface};
+use super::types::{Attachment, Config, Interface, SourceText};
 use super::{MAX_DEVICES, keys, value};
 
 static INTERFACES: Path = Path::Key(&Path::Root, "interface");
@@ -52,6 +52,8 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
     Some(Config {
         hostname: draft.hostname.unwrap_or_else(|| "weir".to_string()),
         steering: draft.steering,
+        tokens: draft.tokens,
+        text: SourceText::default(),
         interfaces: interfaces?,
         routes: routes?,
     })

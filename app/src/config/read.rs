@@ -13,7 +13,8 @@ use toml::de::{DeTable, DeValue};
 use super::errors::{Finding, Path, Report, quoted};
 use super::keys::{self, Key};
 use super::routes::{self, RouteDraft};
-use super::types::{Match, ReversePathFilter, Steering};
+use super::tokens;
+use super::types::{Match, ReversePathFilter, Steering, Token};
 use super::value::{self, Parsed, Problem};
 use super::{MAX_ADDRESSES, MAX_INTERFACES};
 
@@ -22,6 +23,7 @@ pub(super) struct Draft {
     pub(super) hostname: Option<String>,
     pub(super) steering: Steering,
     pub(super) interfaces: Vec<InterfaceDraft>,
+    pub(super) tokens: Vec<Token>,
     pub(super) routes: Vec<RouteDraft>,
 }
 
@@ -60,6 +62,7 @@ pub(super) fn read(root: &DeTable, report: &mut Report) -> Draft {
         hostname: root.read("hostname", report, value::hostname).map(Spanned::into_inner),
         steering: root.read("steering", report, value::steering).map(Spanned::into_inner).unwrap_or_default(),
         interfaces: read_interfaces(&root, report),
+        tokens: tokens::read(&root, report),
         routes: routes::read(&root, report),
     }
 }

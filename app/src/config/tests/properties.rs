@@ -139,7 +139,7 @@ fn config() -> impl Strategy<Value = Config> {
                 (!to.is_empty()).then_some(Route { to, target, metric })
             })
             .collect();
-        Config { hostname, steering: Steering::Off, interfaces, routes }
+        Config { hostname, steering: Steering::Off, interfaces, routes, ..Config::default() }
     })
 }
 

@@ -53,6 +53,7 @@ fn fills_in_defaults() {
                 enabled: true,
             }],
             routes: vec![],
+            ..Config::default()
         }
     );
 }
