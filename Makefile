@@ -24,11 +24,12 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 	@$(lab) run
 
 .PHONY: test
-test: image test-images doctor ## unit, property, doc and boot tests, and the router on uhyve
+test: image test-images doctor ## unit, property, doc and boot tests, the web page in Chromium, the router on uhyve
 	cargo test --workspace --quiet
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
 	else echo 'skip  the routing table against Linux: needs root for a network namespace'; fi
 	@$(lab) boot-tests
+	@$(lab) web
 	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.
 	@$(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }
 

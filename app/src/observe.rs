@@ -168,6 +168,7 @@ pub fn cpus<'a>(
             turns: own.turns.get(),
             busy_permille: busy_ticks * 1000 / clock::since_entry().max(1),
             busy_ticks,
+            busy_us: (u128::from(busy_ticks) * 1_000_000 / u128::from(clock::tsc_hz().max(1))) as u64,
             buffers_idle: own.pool_idle.get(),
         }
     };

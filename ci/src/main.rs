@@ -45,6 +45,7 @@ mod tests;
 mod trace;
 mod trunk;
 mod uhyve;
+mod web;
 mod xen;
 
 use std::process::ExitCode;
@@ -284,6 +285,17 @@ configuration, too little memory. On this machine's KVM if that can run the imag
 guest under QEMU, without KVM or root. A line a step; --only runs the steps whose name has TEXT. Logs of failed steps
 are in target/lab.",
         run: uhyve::smoke,
+    },
+    Subcommand {
+        name: "web",
+        summary: "the router's web page in Chromium, step by step",
+        help: "lab web [--list]
+
+Serves the page and the API with a simulated router, and drives headless Chromium through every part of the page: text,
+keyboard, validation, commit with confirmation, light and dark, a phone's width, a router that goes away. Nothing may be asked
+of anybody else, nothing may end on the browser's console. A line a step; pictures land in docs/screenshots, those of failed steps
+in target/lab.",
+        run: web::run,
     },
     Subcommand {
         name: "bench-host",

@@ -119,12 +119,14 @@ pub struct View {
 impl View {
     /// The versions, the newest first.
     pub fn history(&self) -> Vec<ConfigVersion> {
+        let pending = self.pending.as_ref().map(|pending| pending.deadline_ms);
         let row = |entry: &Entry| ConfigVersion {
             version: entry.version,
             etag: String::from(&*entry.etag),
             state: entry.state,
             by: String::from(&*entry.by),
             at_ms: entry.at_ms,
+            reverts_at_ms: pending.filter(|_| entry.version == self.version),
             kept: entry.text.is_some(),
             diff: String::from(&*entry.diff),
         };

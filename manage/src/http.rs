@@ -4,6 +4,7 @@ use crate::api::{self, Admitted, Request, Response};
 use crate::model::{Field, json};
 use crate::problem::Refused;
 use crate::router::Router;
+use crate::web;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -169,6 +170,9 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             if_none_match: header("if-none-match"),
             peer: self.peer,
         };
+        if let Some(file) = web::answer(&asked) {
+            return send(request.body_connection.finalize().await?, writer, file).await;
+        }
         let admitted = match api::admit(self.router, &asked).await {
             Ok(admitted) => admitted,
             Err(refused) => {

@@ -25,3 +25,4 @@ pub mod routes;
 pub mod table;
 pub mod text;
 pub mod token;
+pub mod web;

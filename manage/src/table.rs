@@ -150,6 +150,7 @@ mod tests {
             turns: 9,
             busy_permille: 123,
             busy_ticks: 7,
+            busy_us: 0,
             buffers_idle: 0,
         };
         let management = Task {

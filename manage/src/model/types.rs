@@ -254,6 +254,8 @@ model! {
         busy_permille: u64,
         /// TSC ticks that it was awake.
         busy_ticks: u64,
+        /// Microseconds that it was awake.
+        busy_us: u64,
         /// Free packet buffers in its pool.
         buffers_idle: u64,
     }
@@ -322,6 +324,8 @@ model! {
         by: String,
         /// Milliseconds since entry, when it was put in force.
         at_ms: u64,
+        /// Milliseconds since entry, when it is taken back unless it is confirmed; none if it stays.
+        reverts_at_ms: Option<u64>,
         /// Whether its text is still kept.
         kept: bool,
         /// What it changed in the text before it, as a unified diff.

@@ -1,0 +1,98 @@
+//! Connections of this machine's TCP, a thread each.
+
+use std::io::{ErrorKind as Kind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use picoserve::io::embedded_io_async::{Error, ErrorKind, ErrorType, Read, Write};
+use weir_manage::http::{self, Stream};
+use weir_manage::router::Router;
+
+/// Serves whoever connects, for as long as the program runs.
+pub(crate) fn serve<R: Router + Send + Sync + 'static>(listener: TcpListener, router: Arc<R>) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let router = router.clone();
+            std::thread::spawn(move || {
+                stream.set_nonblocking(true).unwrap();
+                let peer = stream.peer_addr().unwrap().ip();
+                block_on(http::serve(&*router, Tcp(stream), peer));
+            });
+        }
+    });
+}
+
+/// Polls now and then: nothing here wakes anybody.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+struct Tcp(TcpStream);
+struct Half<'s>(&'s TcpStream);
+
+#[derive(Debug)]
+struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection broke")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Error for Broken {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::ConnectionReset
+    }
+}
+
+impl ErrorType for Half<'_> {
+    type Error = Broken;
+}
+
+fn outcome<T>(done: std::io::Result<T>) -> Poll<Result<T, Broken>> {
+    match done {
+        Err(error) if error.kind() == Kind::WouldBlock => Poll::Pending,
+        done => Poll::Ready(done.map_err(|_| Broken)),
+    }
+}
+
+impl Read for Half<'_> {
+    async fn read(&mut self, into: &mut [u8]) -> Result<usize, Broken> {
+        std::future::poll_fn(|_| outcome(self.0.read(into))).await
+    }
+}
+
+impl Write for Half<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        std::future::poll_fn(|_| outcome(self.0.write(bytes))).await
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+impl Stream for Tcp {
+    type Error = Broken;
+    type Reader<'s> = Half<'s>;
+    type Writer<'s> = Half<'s>;
+
+    fn split(&mut self) -> (Half<'_>, Half<'_>) {
+        (Half(&self.0), Half(&self.0))
+    }
+
+    fn abort(self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
