@@ -10,6 +10,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod configurations;
+pub mod console;
 pub mod diff;
 pub mod fingerprint;
 pub mod model;
