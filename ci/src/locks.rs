@@ -20,6 +20,9 @@ const ROOTS: &[&str] = &[
     "net::pair::Pair as weir_netif::device::Queue>::arm",
 ];
 
+/// Below the roots too: the same path once more, compiled for CPUs with more instructions.
+const WIDE: &str = "weir_sync::wide::wide";
+
 /// What may have them, or leads only to what may, and why.
 const ALLOWED: &[(&str, &str)] = &[
     ("weir_virtio::queue::SplitQueue<T>::publish", "a full fence a batch, before the device's wish is read"),
@@ -87,6 +90,10 @@ pub(crate) fn check(image: &Path) -> Result<Report> {
             }
         }
     }
+    ensure!(
+        seen.keys().any(|name| name.starts_with(WIDE)),
+        "no path compiled for x86-64-v3: no call of {WIDE}"
+    );
     ensure!(wrong.is_empty(), "locked instructions on a packet's way:\n{}", wrong.join("\n"));
     Ok(Report { functions: seen.len(), allowed })
 }

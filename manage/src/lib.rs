@@ -9,12 +9,20 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod access;
+pub mod api;
 pub mod configurations;
 pub mod console;
 pub mod diff;
 pub mod fingerprint;
+pub mod http;
+pub mod metrics;
 pub mod model;
+pub mod openapi;
 pub mod problem;
 pub mod reference;
+pub mod router;
+pub mod routes;
 pub mod table;
 pub mod text;
+pub mod token;

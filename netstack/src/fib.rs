@@ -191,6 +191,7 @@ impl<A: Address, R> Fib<A, R> {
 
     /// Looks up each of `addresses` and notes the [`hop`](Self::hop)'s number at its place in `hops`. Several at a time,
     /// so that one's wait for memory is another's work.
+    #[inline(always)]
     pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
         if !self.blocks.is_empty() {
             // All of it is in the nearest cache: nothing to wait for.

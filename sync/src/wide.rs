@@ -1,4 +1,4 @@
-//! Work on bitmaps with the instructions that came after the first x86-64 CPUs, where this CPU has them.
+//! Work with the instructions that came after the first x86-64 CPUs, where this CPU has them: the same code, compiled twice.
 
 #[cfg(target_arch = "x86_64")]
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -12,12 +12,12 @@ pub trait Work {
     fn run(self) -> Self::Result;
 }
 
-/// Does `work` with POPCNT, BMI1 and BMI2 if there are.
-#[inline]
+/// Does `work` with all of x86-64-v3 if that is there: POPCNT, LZCNT, BMI1, BMI2, MOVBE and AVX2.
+#[inline(always)]
 pub fn run<W: Work>(work: W) -> W::Result {
     #[cfg(target_arch = "x86_64")]
     if present() {
-        // SAFETY: `present` found all three by CPUID.
+        // SAFETY: `present` found all of them by CPUID, and AVX's registers turned on in XCR0.
         return unsafe { wide(work) };
     }
     work.run()
@@ -37,7 +37,7 @@ pub fn prefetch<T>(value: &T) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "popcnt,bmi1,bmi2")]
+#[target_feature(enable = "popcnt,lzcnt,bmi1,bmi2,movbe,avx2")]
 fn wide<W: Work>(work: W) -> W::Result {
     work.run()
 }
@@ -55,14 +55,29 @@ fn present() -> bool {
     }
 }
 
-/// POPCNT is bit 23 of leaf 1's ECX, BMI1 and BMI2 are bits 3 and 8 of leaf 7's EBX (AMD APM vol. 3, appendix E). BMI's
-/// are general-purpose instructions: no state that an operating system must turn on.
+/// In leaf 1's ECX: OSXSAVE, AVX, POPCNT, MOVBE; in leaf 7's EBX: BMI1, AVX2, BMI2; in leaf 0x8000_0001's ECX: LZCNT
+/// (AMD APM vol. 3, appendix E).
+#[cfg(target_arch = "x86_64")]
+const BITS: [u32; 3] = [1 << 27 | 1 << 28 | 1 << 23 | 1 << 22, 1 << 3 | 1 << 5 | 1 << 8, 1 << 5];
+
+/// The registers of SSE and AVX, in XCR0: what saves one task's for another knows of them (Intel SDM vol. 1 §13.3).
+#[cfg(target_arch = "x86_64")]
+const REGISTERS: u64 = 0b110;
+
+/// All CPUs are alike, and have turned on what they have before work comes to them.
 #[cfg(target_arch = "x86_64")]
 #[cold]
 fn look() -> bool {
-    use core::arch::x86_64::{__cpuid, __cpuid_count};
-    let all =
-        __cpuid(0).eax >= 7 && __cpuid(1).ecx >> 23 & 1 != 0 && __cpuid_count(7, 0).ebx & 0x108 == 0x108;
+    use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    let leaves = __cpuid(0).eax >= 7 && __cpuid(0x8000_0000).eax > 0x8000_0000;
+    let has = |all: u32, found: u32| found & all == all;
+    let [first, seventh, extended] = BITS;
+    let all = leaves
+        && has(first, __cpuid(1).ecx)
+        && has(seventh, __cpuid_count(7, 0).ebx)
+        && has(extended, __cpuid(0x8000_0001).ecx)
+        // SAFETY: OSXSAVE, among the first, says that the instruction is there.
+        && unsafe { _xgetbv(0) } & REGISTERS == REGISTERS;
     FOUND.store(1 + u8::from(all), Ordering::Relaxed);
     all
 }
@@ -88,9 +103,16 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         assert_eq!(
             present(),
-            std::is_x86_feature_detected!("popcnt")
-                && std::is_x86_feature_detected!("bmi1")
-                && std::is_x86_feature_detected!("bmi2")
+            [
+                std::is_x86_feature_detected!("popcnt"),
+                std::is_x86_feature_detected!("lzcnt"),
+                std::is_x86_feature_detected!("bmi1"),
+                std::is_x86_feature_detected!("bmi2"),
+                std::is_x86_feature_detected!("movbe"),
+                std::is_x86_feature_detected!("avx2"),
+            ]
+            .into_iter()
+            .all(|there| there)
         );
     }
 }

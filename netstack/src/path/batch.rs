@@ -6,6 +6,7 @@ use super::*;
 use crate::{address, checksum};
 use alloc::boxed::Box;
 use weir_netif::BATCH;
+use weir_sync::wide::{self, Work};
 
 /// What classification found out about a packet.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,22 @@ struct Families {
     v6: bool,
 }
 
+/// A batch's way through all stages.
+struct Passage<'w, 't> {
+    stack: &'w mut Stack,
+    turn: &'w mut Turn<'t>,
+    port: &'t Interface,
+    batch: &'w mut Batch,
+}
+
+impl Work for Passage<'_, '_> {
+    type Result = ();
+    #[inline(always)]
+    fn run(self) {
+        self.stack.pass(self.turn, self.port, self.batch);
+    }
+}
+
 impl Stack {
     /// Takes what a device received, and leaves `batch` empty. All that goes out has been handed to
     /// [`Turn::egress`] when it returns. Ask for [`deadline`](Self::deadline) afterwards.
@@ -76,11 +93,17 @@ impl Stack {
             Some(_) => return refuse(turn, received, batch, Drop::InterfaceDown),
             None => return refuse(turn, received, batch, Drop::InterfaceUnconfigured),
         };
+        wide::run(Passage { stack: self, turn, port, batch });
+    }
+
+    /// All stages, one after the other.
+    #[inline(always)]
+    fn pass<'s>(&mut self, turn: &mut Turn<'s>, port: &'s Interface, batch: &mut Batch) {
         // It is there: nobody else takes it.
         let Some(mut found) = self.found.take() else { return };
         // Taken from the end, so that it goes in order.
         batch.reverse();
-        let families = self.classify(turn, port, batch, &mut found);
+        let (families, snapshot) = (self.classify(turn, port, batch, &mut found), turn.snapshot);
         if families.v4 {
             let to = found.to4.get(..batch.len()).unwrap_or(&[]);
             snapshot.fib4().lookup_batch(to, &mut found.hops4);
@@ -96,7 +119,7 @@ impl Stack {
     }
 
     /// Reads all headers, and counts what `port` received.
-    #[inline(never)]
+    #[inline(always)]
     fn classify<'s>(
         &mut self,
         turn: &Turn<'s>,
@@ -204,7 +227,7 @@ impl Stack {
     }
 
     /// Sends all on their way, in the order they came.
-    #[inline(never)]
+    #[inline(always)]
     fn forward(&mut self, turn: &mut Turn<'_>, batch: &mut Batch, found: &Found) {
         while let Some(packet) = batch.pop() {
             let n = batch.len();

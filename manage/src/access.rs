@@ -1,0 +1,300 @@
+//! Who may use the API. Without I/O or clock of its own; the slow hash is computed outside ([`Check::run`]), so that
+//! whoever guards this holds it for moments only.
+
+use crate::problem::{self, Refused, refuse};
+use crate::token::{Hash, NoMemory};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Digest};
+use core::net::IpAddr;
+use ctutils::CtEq;
+
+/// How long a token holds that the console gave out, in milliseconds.
+pub const GRANT_MS: u64 = 15 * 60 * 1000;
+/// Failures that one peer may make at once, and how long it waits for one more.
+const PEER: (u32, u64) = (5, 10_000);
+/// Failures of all peers together.
+const ALL: (u32, u64) = (20, 1_000);
+/// Peers whose failures are remembered.
+const PEERS: usize = 32;
+/// Tokens that are remembered as good: each of the configuration's may be shown by many.
+const VERIFIED: usize = 32;
+
+/// A token of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Token {
+    /// What it is called, in the history and in the log.
+    pub name: String,
+    /// Its hash.
+    pub hash: Hash,
+}
+
+type Digest32 = [u8; 32];
+
+/// Tokens, who was let in, and who failed.
+#[derive(Debug)]
+pub struct Access {
+    /// Of this boot: what is remembered of a token is of no use elsewhere.
+    secret: [u8; 32],
+    tokens: Arc<[Token]>,
+    /// Another one whenever `tokens` changes.
+    generation: u64,
+    /// Digests of tokens whose slow hash was right, with their names. The oldest first.
+    verified: Vec<(Digest32, Arc<str>)>,
+    /// The console's token, and until when it holds.
+    grant: Option<(Digest32, u64)>,
+    peers: Vec<(IpAddr, Failures)>,
+    all: Failures,
+}
+
+/// Failures, as a bucket that empties with time: `used` of a limit, as of `at_ms`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Failures {
+    used: u32,
+    at_ms: u64,
+}
+
+impl Failures {
+    fn settle(&mut self, (most, each_ms): (u32, u64), now_ms: u64) -> Result<(), u64> {
+        let gone = now_ms.saturating_sub(self.at_ms) / each_ms;
+        self.used = u64::from(self.used).saturating_sub(gone) as u32;
+        self.at_ms = if self.used == 0 { now_ms } else { self.at_ms + gone * each_ms };
+        match self.used < most {
+            true => Ok(()),
+            false => Err((self.at_ms + each_ms).saturating_sub(now_ms).div_ceil(1000).max(1)),
+        }
+    }
+}
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub enum Entry {
+    /// It is from this token's bearer.
+    Allowed(Bearer),
+    /// It is refused. With 429, after so many seconds it may be tried again.
+    Refused(Refused, Option<u64>),
+    /// The token is to be checked.
+    Check(Check),
+}
+
+/// Whose request it is.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    /// The token's name.
+    pub name: Arc<str>,
+    /// Holds while [`Access::generation`] is the same.
+    pub generation: u64,
+}
+
+/// A token that is not known yet.
+#[derive(Debug)]
+pub struct Check {
+    presented: String,
+    digest: Digest32,
+    tokens: Arc<[Token]>,
+    generation: u64,
+    peer: IpAddr,
+}
+
+impl Check {
+    /// Hashes to try.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Tries one of them: some milliseconds of work.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn run(&self, number: usize) -> Result<bool, NoMemory> {
+        self.tokens.get(number).map_or(Ok(false), |token| token.hash.verify(&self.presented))
+    }
+}
+
+impl Access {
+    /// Nobody may enter yet. `secret` is as hard to guess as the machine can make it.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self {
+            secret,
+            tokens: Arc::default(),
+            generation: 0,
+            verified: Vec::new(),
+            grant: None,
+            peers: Vec::new(),
+            all: Failures::default(),
+        }
+    }
+
+    /// The configuration's tokens from now on. Who shows one that is gone is not let in any more.
+    pub fn configure(&mut self, tokens: &[Token]) {
+        if *self.tokens != *tokens {
+            self.tokens = tokens.into();
+            self.verified.clear();
+            self.generation += 1;
+        }
+    }
+
+    /// Changes with the tokens: whoever was let in has to show a token again.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A token on the console's say-so, made of `random`; it replaces the one before and holds for [`GRANT_MS`].
+    pub fn grant(&mut self, random: &[u8], now_ms: u64) -> String {
+        let token = format!("console-{}", hexadecimal(&self.digest(random)[..16]));
+        self.grant = Some((self.digest(token.as_bytes()), now_ms.saturating_add(GRANT_MS)));
+        token
+    }
+
+    /// Takes the console's token back. Whether there was one.
+    pub fn withdraw(&mut self) -> bool {
+        self.generation += 1;
+        self.grant.take().is_some()
+    }
+
+    /// A request from `peer` with this token, or none.
+    pub fn enter(&mut self, token: Option<&str>, peer: IpAddr, now_ms: u64) -> Entry {
+        let grant = self.grant.filter(|&(_, until)| now_ms < until);
+        self.grant = grant;
+        if self.tokens.is_empty() && grant.is_none() {
+            return Entry::Refused(nobody(), None);
+        }
+        let Some(token) = token else { return Entry::Refused(no_token(), None) };
+        let digest = self.digest(token.as_bytes());
+        // All of them, whichever it is: how long that takes tells nothing.
+        let mut name = None;
+        for (known, of) in &self.verified {
+            if known.ct_eq(&digest).to_bool() {
+                name = Some(of.clone());
+            }
+        }
+        if grant.is_some_and(|(known, _)| known.ct_eq(&digest).to_bool()) {
+            name = Some("console".into());
+        }
+        if let Some(name) = name {
+            return Entry::Allowed(Bearer { name, generation: self.generation });
+        }
+        if let Err(seconds) = self.count(peer, now_ms) {
+            return Entry::Refused(too_many(seconds), Some(seconds));
+        }
+        Entry::Check(Check {
+            presented: token.to_string(),
+            digest,
+            tokens: self.tokens.clone(),
+            generation: self.generation,
+            peer,
+        })
+    }
+
+    /// What a check found: the number of the token that it was.
+    ///
+    /// # Errors
+    /// None was it, or the tokens have changed meanwhile.
+    pub fn checked(&mut self, check: &Check, found: Option<usize>) -> Result<Bearer, Refused> {
+        let token = found.and_then(|number| check.tokens.get(number));
+        let Some(token) = token.filter(|_| check.generation == self.generation) else {
+            return Err(wrong_token());
+        };
+        self.forgive(check.peer);
+        let name: Arc<str> = token.name.as_str().into();
+        if self.verified.len() >= VERIFIED {
+            self.verified.remove(0);
+        }
+        self.verified.push((check.digest, name.clone()));
+        Ok(Bearer { name, generation: self.generation })
+    }
+
+    /// Counts an attempt before it is made, so that many at once count as many.
+    fn count(&mut self, peer: IpAddr, now_ms: u64) -> Result<(), u64> {
+        let place = match self.peers.iter().position(|(known, _)| *known == peer) {
+            Some(place) => place,
+            None => {
+                if self.peers.len() >= PEERS {
+                    let oldest = self.peers.iter().enumerate().min_by_key(|(_, (_, own))| own.at_ms);
+                    if let Some((place, _)) = oldest {
+                        self.peers.swap_remove(place);
+                    }
+                }
+                self.peers.push((peer, Failures { used: 0, at_ms: now_ms }));
+                self.peers.len() - 1
+            }
+        };
+        let Some((_, own)) = self.peers.get_mut(place) else { return Ok(()) };
+        own.settle(PEER, now_ms)?;
+        self.all.settle(ALL, now_ms)?;
+        own.used += 1;
+        self.all.used += 1;
+        Ok(())
+    }
+
+    /// The attempt was none.
+    fn forgive(&mut self, peer: IpAddr) {
+        self.all.used = self.all.used.saturating_sub(1);
+        if let Some((_, own)) = self.peers.iter_mut().find(|(known, _)| *known == peer) {
+            own.used = own.used.saturating_sub(1);
+        }
+    }
+
+    /// BLAKE2b with the secret before the token: nothing that is stored tells anything of the token.
+    fn digest(&self, token: &[u8]) -> Digest32 {
+        Blake2b::<U32>::new().chain_update(self.secret).chain_update(token).finalize().into()
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn nobody() -> Refused {
+    refuse(
+        403,
+        "Nobody may use the API yet",
+        "the configuration has no [[management.token]]",
+        "add one with the hash that weir-check --hash-token prints, or type token on the router's console",
+    )
+}
+
+fn no_token() -> Refused {
+    refuse(
+        401,
+        "A token is needed",
+        "the request has no Authorization header with a bearer token",
+        "send Authorization: Bearer TOKEN, with one of the tokens whose hashes the configuration has",
+    )
+}
+
+fn wrong_token() -> Refused {
+    refuse(
+        401,
+        "The token is not known",
+        "it belongs to no [[management.token]] of the configuration in force",
+        "check for a typing error; add the token's hash to the configuration",
+    )
+}
+
+fn too_many(seconds: u64) -> Refused {
+    refuse(
+        429,
+        "Too many wrong tokens",
+        "more wrong tokens came than people would try",
+        format!("try again in {seconds} s; who was let in before is not held up"),
+    )
+}
+
+/// The token could not be checked.
+pub fn no_memory() -> Refused {
+    problem::refuse(
+        503,
+        "There is no memory to check the token",
+        "the token's hash takes more memory than is free",
+        "try again, give the machine more memory, or use a hash with a smaller m=",
+    )
+}

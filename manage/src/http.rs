@@ -1,0 +1,282 @@
+//! The API over any stream of bytes, by `picoserve`: it speaks HTTP/1.1, `api.rs` answers.
+
+use crate::api::{self, Admitted, Request, Response};
+use crate::model::{Field, json};
+use crate::problem::Refused;
+use crate::router::Router;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use picoserve::io::embedded_io_async::{ErrorType, Read, Write};
+use picoserve::io::{self, Socket};
+use picoserve::mem::{BorrowedBuffer, BorrowedCursor};
+use picoserve::request::Path;
+use picoserve::response::sse::{EventSource, EventStream, EventWriter};
+use picoserve::response::{Content, IntoResponse, ResponseWriter, StatusCode};
+use picoserve::routing::PathRouterService;
+use picoserve::time::Duration;
+use picoserve::{KeepAlive, ResponseSent, Timeouts, Timer};
+
+/// Bytes of a request's line and headers.
+const HEAD: usize = 4096;
+/// Bytes that are written at once.
+const PIECE: usize = 1400;
+/// A large configuration takes a while on a slow link.
+const TIMEOUTS: Timeouts = Timeouts {
+    start_read_request: Duration::from_secs(10),
+    persistent_start_read_request: Duration::from_secs(60),
+    read_request: Duration::from_secs(60),
+    write: Duration::from_secs(20),
+};
+/// How often a stream looks for events, and how long it is silent at most.
+const LOOK_MS: u64 = 500;
+const SILENT_MS: u64 = 15_000;
+
+/// A connection of the network.
+pub trait Stream {
+    /// What can go wrong with it.
+    type Error: io::Error + 'static;
+    /// Where bytes come from.
+    type Reader<'s>: Read<Error = Self::Error>
+    where
+        Self: 's;
+    /// Where they go.
+    type Writer<'s>: Write<Error = Self::Error>
+    where
+        Self: 's;
+
+    /// Both at once.
+    fn split(&mut self) -> (Self::Reader<'_>, Self::Writer<'_>);
+
+    /// Ends it at once: what is on its way may be lost.
+    fn abort(self);
+}
+
+/// Serves one connection, from `peer`, until it ends.
+pub async fn serve<R: Router, S: Stream>(router: &R, stream: S, peer: IpAddr) {
+    let service = picoserve::Router::from_service(Service { router, peer });
+    let config = picoserve::Config { timeouts: TIMEOUTS, connection: KeepAlive::KeepAlive };
+    let mut head = vec![0; HEAD];
+    let server = picoserve::Server::custom(&service, Clock(router), &config, &mut head);
+    // However it ends, it has ended: who asked knows.
+    let _ = server.serve(Connection(stream)).await;
+}
+
+/// Tells picoserve's traits for tasks from those for runtimes that it knows.
+struct Tasks;
+
+struct Clock<'r, R>(&'r R);
+
+impl<R: Router> Timer<Tasks> for Clock<'_, R> {
+    fn delay(&self, duration: Duration) -> impl Future<Output = ()> {
+        self.0.sleep_ms(duration.as_millis().max(1))
+    }
+}
+
+struct Connection<S>(S);
+
+impl<S: Stream> Socket<Tasks> for Connection<S> {
+    type Error = S::Error;
+    type ReadHalf<'a>
+        = S::Reader<'a>
+    where
+        S: 'a;
+    type WriteHalf<'a>
+        = Buffered<S::Writer<'a>>
+    where
+        S: 'a;
+
+    fn split(&mut self) -> (Self::ReadHalf<'_>, Self::WriteHalf<'_>) {
+        let (reader, inner) = self.0.split();
+        (reader, Buffered { inner, waiting: Vec::new() })
+    }
+
+    async fn abort<T: Timer<Tasks>>(self, _: &Timeouts, _: &T) -> Result<(), picoserve::Error<S::Error>> {
+        self.0.abort();
+        Ok(())
+    }
+
+    /// Dropping a stream closes it; what was flushed still arrives.
+    async fn shutdown<T: Timer<Tasks>>(self, _: &Timeouts, _: &T) -> Result<(), picoserve::Error<S::Error>> {
+        Ok(())
+    }
+}
+
+/// Collects what picoserve writes in words into pieces of a segment's length.
+struct Buffered<W> {
+    inner: W,
+    waiting: Vec<u8>,
+}
+
+impl<W: Write> ErrorType for Buffered<W> {
+    type Error = W::Error;
+}
+
+impl<W: Write> Write for Buffered<W> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, W::Error> {
+        if !self.waiting.is_empty() && self.waiting.len() + bytes.len() > PIECE {
+            self.inner.write_all(&self.waiting).await?;
+            self.waiting.clear();
+        }
+        match bytes.len() < PIECE {
+            true => self.waiting.extend_from_slice(bytes),
+            false => self.inner.write_all(bytes).await?,
+        }
+        Ok(bytes.len())
+    }
+
+    async fn flush(&mut self) -> Result<(), W::Error> {
+        self.inner.write_all(&self.waiting).await?;
+        self.waiting.clear();
+        self.inner.flush().await
+    }
+}
+
+impl<W: Write> io::Write for Buffered<W> {
+    async fn write_with<F: FnOnce(BorrowedCursor<'_>) -> T, T>(&mut self, fill: F) -> Result<T, W::Error> {
+        let mut bytes = [0; 256];
+        let mut buffer = BorrowedBuffer::new(&mut bytes);
+        let result = fill(buffer.unfilled());
+        self.write_all(buffer.filled()).await?;
+        Ok(result)
+    }
+}
+
+struct Service<'r, R> {
+    router: &'r R,
+    peer: IpAddr,
+}
+
+impl<R: Router> PathRouterService for Service<'_, R> {
+    async fn call_path_router_service<B: Read, W: ResponseWriter<Error = B::Error>>(
+        &self,
+        (): &(),
+        (): (),
+        path: Path<'_>,
+        mut request: picoserve::request::Request<'_, B>,
+        writer: W,
+    ) -> Result<ResponseSent, W::Error> {
+        let headers = request.parts.headers();
+        let header = |name: &str| headers.get(name).and_then(|value| value.as_str().ok());
+        let asked = Request {
+            method: request.parts.method(),
+            path: path.encoded(),
+            query: request.parts.query().map_or("", |query| query.0),
+            authorization: header("authorization"),
+            accept: header("accept"),
+            if_match: header("if-match"),
+            if_none_match: header("if-none-match"),
+            peer: self.peer,
+        };
+        let admitted = match api::admit(self.router, &asked).await {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                return send(request.body_connection.finalize().await?, writer, refused).await;
+            }
+        };
+        let longest = api::longest_body(self.router, admitted.route);
+        let expected = request.body_connection.content_length();
+        let problem = match header("transfer-encoding") {
+            Some(_) => Some(api::no_length()),
+            None => (expected > longest).then(|| api::too_long(expected, longest)),
+        };
+        let mut body = Vec::new();
+        let problem = problem.or_else(|| {
+            let no_room = body.try_reserve_exact(expected).is_err();
+            no_room.then(|| api::too_long(expected, self.router.longest_text().min(expected / 2)))
+        });
+        if problem.is_none() {
+            let mut reader = request.body_connection.body().reader();
+            let mut piece = [0; 512];
+            while body.len() < expected {
+                match reader.read(&mut piece).await? {
+                    0 => break,
+                    count => body.extend_from_slice(piece.get(..count).unwrap_or_default()),
+                }
+            }
+        }
+        let response = match (problem, api::stream_from(&admitted)) {
+            (Some(problem), _) => Response::from(problem),
+            (None, Some(from)) => {
+                let events = Events { router: self.router, admitted, from };
+                let connection = request.body_connection.finalize().await?;
+                return EventStream(events).write_to(connection, writer).await;
+            }
+            // Half a configuration is none: nothing is done with it, and nobody hears of it.
+            (None, None) if body.len() < expected => Response::from(cut_short(body.len(), expected)),
+            (None, None) => api::answer(self.router, &asked, &admitted, body).await,
+        };
+        send(request.body_connection.finalize().await?, writer, response).await
+    }
+}
+
+fn cut_short(found: usize, expected: usize) -> Refused {
+    crate::problem::refuse(
+        400,
+        "The body is cut short",
+        format!("{found} bytes of {expected} came"),
+        "send the whole text again",
+    )
+}
+
+/// A body with its type.
+struct Typed(Response);
+
+impl Content for &Typed {
+    fn content_type(&self) -> &'static str {
+        self.0.content_type
+    }
+
+    fn content_length(&self) -> usize {
+        self.0.body.len()
+    }
+
+    async fn write_content<W: io::Write>(self, mut writer: W) -> Result<(), W::Error> {
+        writer.write_all(&self.0.body).await
+    }
+}
+
+async fn send<B: Read, W: ResponseWriter<Error = B::Error>>(
+    connection: picoserve::response::Connection<'_, B>,
+    writer: W,
+    response: Response,
+) -> Result<ResponseSent, W::Error> {
+    let (status, typed) = (StatusCode::new(response.status), Typed(response));
+    let response = picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
+    writer.write_response(connection, response).await
+}
+
+/// Events as they happen, until the connection ends or its bearer's token is not what it was.
+struct Events<'r, R> {
+    router: &'r R,
+    admitted: Admitted,
+    from: u64,
+}
+
+impl<R: Router> EventSource for Events<'_, R> {
+    async fn write_events<W: io::Write>(mut self, mut writer: EventWriter<'_, W>) -> Result<(), W::Error> {
+        let mut spoken_ms = self.router.now_ms();
+        writer.write_keepalive().await?;
+        while self.router.access(|access| access.generation()) == self.admitted.bearer.generation {
+            let events = self.router.events(self.from);
+            for event in &events {
+                self.from = self.from.max(event.number + 1);
+                let data = json(&event.value());
+                let data = core::str::from_utf8(&data).unwrap_or_default();
+                // With the field `id`, which picoserve does not know: who comes back says where it was.
+                writer.write_event(&format!("{}\nid:{}", event.kind, event.number), data).await?;
+            }
+            let now_ms = self.router.now_ms();
+            if !events.is_empty() {
+                writer.flush().await?;
+                spoken_ms = now_ms;
+            } else if now_ms.saturating_sub(spoken_ms) >= SILENT_MS {
+                writer.write_keepalive().await?;
+                spoken_ms = now_ms;
+            }
+            self.router.sleep_ms(LOOK_MS).await;
+        }
+        Ok(())
+    }
+}

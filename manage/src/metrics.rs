@@ -1,0 +1,217 @@
+//! All counters as text for Prometheus. Names are stable; labels are names, never numbers of the router's own.
+
+use crate::model::{Cpus, Interface, InterfaceState, Status};
+use crate::router::Router;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write;
+
+/// Nanoseconds and thousandths, as the seconds and ratios that Prometheus wants.
+struct Scaled(u64, u32);
+
+impl core::fmt::Display for Scaled {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let unit = 10u64.pow(self.1);
+        write!(f, "{}.{:0width$}", self.0 / unit, self.0 % unit, width = self.1 as usize)
+    }
+}
+
+/// How the page is written. The samples are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// OpenMetrics 1.0, which Prometheus asks for.
+    Open,
+    /// Prometheus' own text format 0.0.4, for all others.
+    Plain,
+}
+
+/// Families of metrics, written one after the other.
+struct Page(String, Format);
+
+impl Page {
+    /// Begins a family. `kind` is OpenMetrics' name of its type.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Where OpenMetrics names the family, the older format names its samples.
+        let (suffix, kind) = match (self.1, kind) {
+            (Format::Plain, "counter") => ("_total", kind),
+            (Format::Plain, "info") => ("_info", "gauge"),
+            _ => ("", kind),
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "# HELP weir_{name}{suffix} {help}\n# TYPE weir_{name}{suffix} {kind}\n");
+    }
+
+    /// A sample: `labels` without braces, or none.
+    fn sample(&mut self, name: &str, labels: &str, value: impl core::fmt::Display) {
+        let _ = match labels {
+            "" => writeln!(self.0, "weir_{name} {value}"),
+            _ => writeln!(self.0, "weir_{name}{{{labels}}} {value}"),
+        };
+    }
+
+    /// A family of counters, one of each item.
+    fn counters<T>(&mut self, name: &str, help: &str, items: &[T], of: impl Fn(&T) -> (String, String)) {
+        self.family(name, "counter", help);
+        for item in items {
+            let (labels, value) = of(item);
+            self.sample(&format!("{name}_total"), &labels, value);
+        }
+    }
+
+    /// A family of gauges, one of each item.
+    fn gauges<T>(&mut self, name: &str, help: &str, items: &[T], of: impl Fn(&T) -> (String, String)) {
+        self.family(name, "gauge", help);
+        for item in items {
+            let (labels, value) = of(item);
+            self.sample(name, &labels, value);
+        }
+    }
+}
+
+/// A label and its value, with what OpenMetrics wants escaped.
+fn label(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}=\"{value}\"")
+}
+
+/// The page.
+pub async fn page<R: Router>(router: &R, format: Format) -> String {
+    let mut page = Page(String::new(), format);
+    router_metrics(&mut page, &router.status());
+    interface_metrics(&mut page, &router.interfaces());
+    drop_metrics(&mut page, router);
+    cpu_metrics(&mut page, &router.cpus());
+    table_metrics(&mut page, router).await;
+    if format == Format::Open {
+        page.0.push_str("# EOF\n");
+    }
+    page.0
+}
+
+fn router_metrics(page: &mut Page, status: &Status) {
+    page.family("build", "info", "The release that runs.");
+    let labels = [label("version", &status.version), label("hostname", &status.hostname)].join(",");
+    page.sample("build_info", &labels, 1);
+    let gauges = [
+        ("memory_bytes", "Memory.", status.memory_bytes),
+        ("memory_free_bytes", "Memory that is free.", status.memory_free_bytes),
+        ("buffers", "Packet buffers.", status.buffers),
+        ("buffers_free", "Packet buffers that are free.", status.buffers_free),
+        ("buffers_lost", "Packet buffers never used again.", status.buffers_lost),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, "gauge", help);
+        page.sample(name, "", value);
+    }
+    page.family("uptime_seconds", "gauge", "Time since the router was entered.");
+    page.sample("uptime_seconds", "", Scaled(status.uptime_ms, 3));
+}
+
+fn interface_metrics(page: &mut Page, interfaces: &[Interface]) {
+    type Count = fn(&Interface) -> u64;
+    let counters: [(&str, &str, Count); 8] = [
+        ("interface_receive_packets", "Frames received.", |i| i.rx_packets),
+        ("interface_receive_bytes", "Bytes received.", |i| i.rx_bytes),
+        ("interface_transmit_packets", "Frames sent.", |i| i.tx_packets),
+        ("interface_transmit_bytes", "Bytes sent.", |i| i.tx_bytes),
+        ("interface_dropped_packets", "Packets lost, for all reasons.", |i| i.dropped),
+        ("interface_consumed_packets", "Packets for the router itself.", |i| i.consumed),
+        ("interface_interrupts", "Interrupts that ended a wait for packets.", |i| i.interrupts),
+        ("interface_notifications", "Notifications of the device.", |i| i.notifications),
+    ];
+    for (name, help, count) in counters {
+        page.counters(name, help, interfaces, |interface| {
+            (label("interface", &interface.name), format!("{}", count(interface)))
+        });
+    }
+    page.gauges("interface_up", "Whether packets can pass.", interfaces, |interface| {
+        let up = u8::from(interface.state == InterfaceState::Up);
+        (label("interface", &interface.name), format!("{up}"))
+    });
+    page.gauges("interface_queues", "Queue pairs of the device.", interfaces, |interface| {
+        (label("interface", &interface.name), format!("{}", interface.queues))
+    });
+}
+
+fn drop_metrics<R: Router>(page: &mut Page, router: &R) {
+    page.counters("dropped_packets", "Packets lost, by interface and reason.", &router.drops(), |loss| {
+        let interface = label("interface", loss.interface.as_deref().unwrap_or(""));
+        ([interface, label("reason", &loss.reason)].join(","), format!("{}", loss.packets))
+    });
+}
+
+fn cpu_metrics(page: &mut Page, all: &Cpus) {
+    let Cpus { cpus, tasks, locks } = all;
+    page.counters("cpu_received_packets", "Packets that the CPU's stack received.", cpus, |cpu| {
+        (label("cpu", &cpu.name), format!("{}", cpu.received))
+    });
+    page.counters("cpu_sent_packets", "Packets that the CPU sent.", cpus, |cpu| {
+        (label("cpu", &cpu.name), format!("{}", cpu.sent))
+    });
+    page.counters("cpu_handed_over_packets", "Packets handed to other CPUs.", cpus, |cpu| {
+        (label("cpu", &cpu.name), format!("{}", cpu.handed_over))
+    });
+    page.counters("cpu_turns", "Softints served.", cpus, |cpu| {
+        (label("cpu", &cpu.name), format!("{}", cpu.turns))
+    });
+    page.counters("cpu_busy_ticks", "TSC ticks that the CPU was awake.", cpus, |cpu| {
+        (label("cpu", &cpu.name), format!("{}", cpu.busy_ticks))
+    });
+    page.gauges("cpu_busy_ratio", "Share of the time since entry that it was awake.", cpus, |cpu| {
+        (label("cpu", &cpu.name), format!("{}", Scaled(cpu.busy_permille, 3)))
+    });
+    page.gauges("cpu_pool_buffers", "Free packet buffers in the CPU's pool.", cpus, |cpu| {
+        (label("cpu", &cpu.name), format!("{}", cpu.buffers_idle))
+    });
+    // Several connections have tasks of one name: they are one to Prometheus.
+    let mut by_name: BTreeMap<String, [u64; 4]> = BTreeMap::new();
+    for task in tasks {
+        let labels = [label("task", &task.name), label("cpu", &task.cpu)].join(",");
+        let [polls, total, longest, long] = by_name.entry(labels).or_default();
+        (*polls, *total, *long) = (*polls + task.polls, *total + task.total_ns, *long + task.long_polls);
+        *longest = task.longest_ns.max(*longest);
+    }
+    page.family("task_poll_seconds", "summary", "Time that polls of a task took.");
+    for (labels, [polls, total, ..]) in &by_name {
+        page.sample("task_poll_seconds_count", labels, polls);
+        page.sample("task_poll_seconds_sum", labels, Scaled(*total, 9));
+    }
+    page.family("task_longest_poll_seconds", "gauge", "The longest poll of a task.");
+    for (labels, [_, _, longest, _]) in &by_name {
+        page.sample("task_longest_poll_seconds", labels, Scaled(*longest, 9));
+    }
+    page.family("task_long_polls", "counter", "Polls of a task over a millisecond.");
+    for (labels, [.., long]) in &by_name {
+        page.sample("task_long_polls_total", labels, long);
+    }
+    page.counters("lock_acquired", "Times a lock of the rank was taken.", locks, |lock| {
+        (label("lock", &lock.name), format!("{}", lock.acquired))
+    });
+    page.counters("lock_contended", "Times somebody else held it then.", locks, |lock| {
+        (label("lock", &lock.name), format!("{}", lock.contended))
+    });
+    page.counters("lock_spins", "Turns of the waiting loop.", locks, |lock| {
+        (label("lock", &lock.name), format!("{}", lock.spins))
+    });
+}
+
+async fn table_metrics<R: Router>(page: &mut Page, router: &R) {
+    page.family("routes", "gauge", "Routes.");
+    page.sample("routes", "", router.routes(0, 0).total);
+    let mut neighbors: BTreeMap<String, u64> = BTreeMap::new();
+    for neighbor in router.neighbors().await {
+        let labels =
+            [label("interface", &neighbor.interface), label("state", neighbor.state.word())].join(",");
+        *neighbors.entry(labels).or_default() += 1;
+    }
+    page.family("neighbors", "gauge", "Neighbours, by interface and state.");
+    for (labels, count) in &neighbors {
+        page.sample("neighbors", labels, count);
+    }
+    let view = router.configurations();
+    page.family("configuration_version", "gauge", "The version in force; it grows with every change.");
+    page.sample("configuration_version", "", view.version);
+    page.family("configuration_unconfirmed", "gauge", "Whether the version in force waits to be confirmed.");
+    page.sample("configuration_unconfirmed", "", u8::from(view.pending.is_some()));
+}

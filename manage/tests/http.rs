@@ -1,0 +1,413 @@
+//! The API over TCP, with curl and promtool as clients.
+
+mod simulated;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+use simulated::{BOOT, Simulated, TOKEN, serve};
+use weir_manage::routes::{Answer, Method, ROUTES};
+
+/// What curl got.
+struct Got {
+    status: u16,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Got {
+    fn json(&self) -> Json {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    /// A refusal, with all that it has to say.
+    fn refused(&self, status: u16, title: &str) -> Json {
+        let problem = self.json();
+        assert_eq!(
+            (self.status, self.header("content-type")),
+            (status, "application/problem+json"),
+            "{problem}"
+        );
+        assert_eq!((&problem["title"], &problem["status"]), (&title.into(), &status.into()));
+        assert!(
+            ["detail", "cure"].iter().all(|field| problem[field].as_str().is_some_and(|text| text.len() > 5))
+        );
+        problem
+    }
+}
+
+fn curl(arguments: &[&str], stdin: &str) -> Got {
+    let mut child = Command::new("curl")
+        .args(["--silent", "--show-error", "--include", "--max-time", "20"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("curl is not installed: lab doctor --install");
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "curl {arguments:?}: {:?}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    // After "100 Continue" the real head follows.
+    let text = text.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&text);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap();
+    let header =
+        |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+    Got { status, headers: lines.filter_map(header).collect(), body: body.to_owned() }
+}
+
+struct Client(SocketAddr);
+
+impl Client {
+    fn start(tokens: &[&str]) -> (Arc<Simulated>, Client) {
+        let router = Arc::new(Simulated::new(tokens));
+        (router.clone(), Client(serve(router)))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.0)
+    }
+
+    fn call(&self, method: &str, path: &str, more: &[&str], body: &str) -> Got {
+        let (url, token) = (self.url(path), format!("Authorization: Bearer {TOKEN}"));
+        let mut arguments = vec!["--request", method, "--header", &token];
+        arguments.extend(more);
+        if !body.is_empty() {
+            arguments.extend(["--data-binary", "@-"]);
+        }
+        arguments.push(&url);
+        curl(&arguments, body)
+    }
+
+    fn get(&self, path: &str) -> Got {
+        self.call("GET", path, &[], "")
+    }
+}
+
+#[test]
+fn every_route_of_the_document_answers_as_it_says() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let document = client.get("/api/v1/openapi.json").json();
+    let paths = document["paths"].as_object().unwrap();
+    let mut served = 0;
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().unwrap() {
+            let route = ROUTES
+                .iter()
+                .find(|route| route.path == path && route.method.name().eq_ignore_ascii_case(method))
+                .unwrap();
+            served += 1;
+            let needed = if route.query.iter().any(|query| query.needed) { "?version=1" } else { "" };
+            let body = if route.method == Method::Put { BOOT } else { "" };
+            if matches!(route.answer, Answer::Stream(_)) {
+                // It has no end: another test reads it.
+                assert!(operation["responses"]["200"]["content"]["text/event-stream"].is_object());
+                continue;
+            }
+            let got = client.call(route.method.name(), &format!("{path}{needed}"), &[], body);
+            let answer = &operation["responses"][got.status.to_string()];
+            assert!(answer.is_object(), "{method} {path}: {} is not in the document", got.status);
+            let content_type = got.header("content-type").split(';').next().unwrap();
+            if got.status != 204 {
+                let content = &answer["content"][content_type];
+                assert!(content.is_object(), "{method} {path}: {content_type} is not in the document");
+                if got.status == 200 && content_type == "application/json" {
+                    matches_schema(&document, &content["schema"], &got.json());
+                }
+                if content_type == "application/problem+json" {
+                    matches_schema(&document, &content["schema"], &got.json());
+                }
+            }
+        }
+    }
+    assert_eq!(served, ROUTES.len());
+}
+
+/// Enough of JSON Schema for what the document uses; what it does not know is an error.
+fn matches_schema(document: &Json, schema: &Json, value: &Json) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.trim_start_matches('#')).unwrap();
+        return matches_schema(document, target, value);
+    }
+    if let Some(any) = schema["anyOf"].as_array() {
+        let inner = any.iter().find(|one| (one["type"] == "null") == value.is_null()).unwrap();
+        return if value.is_null() { () } else { matches_schema(document, inner, value) };
+    }
+    match schema["type"].as_str() {
+        Some("object") => {
+            let fields = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
+            let Some(properties) = schema["properties"].as_object() else { return };
+            assert!(
+                fields.keys().eq(properties.keys()),
+                "{:?}, expected {:?}",
+                fields.keys(),
+                properties.keys()
+            );
+            fields.iter().for_each(|(name, field)| matches_schema(document, &properties[name], field));
+        }
+        Some("array") => {
+            let items = value.as_array().unwrap_or_else(|| panic!("{value} is no array"));
+            items.iter().for_each(|item| matches_schema(document, &schema["items"], item));
+        }
+        Some("string") => {
+            assert!(value.is_string());
+            if let Some(words) = schema["enum"].as_array() {
+                assert!(words.contains(value), "{value} is none of {words:?}");
+            }
+        }
+        Some("integer") => assert!(value.is_u64()),
+        Some("boolean") => assert!(value.is_boolean()),
+        other => panic!("a schema of type {other:?}"),
+    }
+}
+
+#[test]
+fn a_configuration_is_read_put_committed_and_confirmed() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let got = client.get("/api/v1/config");
+    let etag = got.header("etag").to_owned();
+    assert_eq!((got.status, got.body.as_str(), got.header("content-type")), (200, BOOT, "application/toml"));
+    let same = client.call("GET", "/api/v1/config", &["--header", &format!("If-None-Match: {etag}")], "");
+    assert_eq!((same.status, same.body.as_str(), same.header("etag")), (304, "", etag.as_str()));
+
+    let new = BOOT.replace("lan", "dmz");
+    let if_match = format!("If-Match: {etag}");
+    let plan = client.call("PUT", "/api/v1/config", &["--header", &if_match], &new);
+    assert_eq!(plan.status, 200, "{}", plan.body);
+    let changes = &plan.json()["interfaces"];
+    assert_eq!(changes[0], serde_json::json!({ "change": "attach", "interface": "dmz" }));
+    assert_eq!(changes[1], serde_json::json!({ "change": "detach", "interface": "lan" }));
+    assert!(plan.json()["diff"].as_str().unwrap().contains("-[interface.lan]\n+[interface.dmz]\n"));
+    assert_eq!(client.get("/api/v1/config").body, BOOT);
+    assert_eq!(client.get("/api/v1/config/candidate").body, new);
+
+    let committed = client.call("POST", "/api/v1/config/commit?confirm=60", &[], "").json();
+    assert_eq!((&committed["version"], &committed["confirm_within_ms"]), (&2.into(), &60_000.into()));
+    assert_eq!(client.get("/api/v1/config").body, new);
+    client.call("PUT", "/api/v1/config", &[], BOOT);
+    let problem =
+        client.call("POST", "/api/v1/config/commit", &[], "").refused(409, "A commit waits to be confirmed");
+    assert!(problem["detail"].as_str().unwrap().starts_with("version 2 by ann waits to be confirmed, for "));
+    assert_eq!(client.call("POST", "/api/v1/config/confirm", &[], "").json()["state"], "running");
+    let stale = client.call("PUT", "/api/v1/config", &["--header", &if_match], &new);
+    stale.refused(412, "The configuration is another one by now");
+    let history = client.get("/api/v1/config/history").json();
+    assert_eq!((&history[0]["by"], &history[1]["by"]), (&"ann".into(), &"boot module".into()));
+}
+
+#[test]
+fn what_nobody_confirms_is_reverted_by_itself() {
+    let (_, client) = Client::start(&[TOKEN]);
+    client.call("PUT", "/api/v1/config", &[], "[interface.other]\n");
+    client.call("POST", "/api/v1/config/commit?confirm=1", &[], "");
+    assert_eq!(client.get("/api/v1/config").body, "[interface.other]\n");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while client.get("/api/v1/config").body != BOOT {
+        assert!(Instant::now() < deadline, "it is not reverted");
+    }
+    let history = client.get("/api/v1/config/history").json();
+    assert_eq!(
+        (&history[1]["state"], &history[0]["by"]),
+        (&"reverted".into(), &"revert to version 1".into())
+    );
+    client.call("POST", "/api/v1/config/confirm", &[], "").refused(409, "Nothing waits to be confirmed");
+    client.call("POST", "/api/v1/config/rollback?version=2", &[], "");
+    client.call("POST", "/api/v1/config/commit?confirm=60", &[], "");
+    assert_eq!(client.call("POST", "/api/v1/config/revert", &[], "").json()["state"], "running");
+    assert_eq!(client.get("/api/v1/config").body, BOOT);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_cause_and_cure() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let errors =
+        client.call("PUT", "/api/v1/config", &[], "a\nbad\n").refused(422, "The configuration has errors");
+    assert_eq!((&errors["errors"][0]["line"], &errors["detail"]), (&2.into(), &"bad: unknown key".into()));
+    client.get("/api/v1/nothing").refused(404, "There is no such path");
+    let got = client.call("DELETE", "/api/v1/config", &[], "");
+    got.refused(405, "There is no such method here");
+    assert_eq!(got.header("allow"), "GET, PUT");
+    client.get("/api/v1/status?verbose=1").refused(400, "The query is not known");
+    client.get("/api/v1/routes?limit=0").refused(400, "The query cannot be");
+    client.get("/api/v1/routes?limit=2&limit=3").refused(400, "The query cannot be");
+    client.call("POST", "/api/v1/config/rollback", &[], "").refused(400, "The query is not whole");
+    client.call("POST", "/api/v1/config/commit", &[], "").refused(409, "There is no candidate");
+    client.call("DELETE", "/api/v1/config/candidate", &[], "").refused(404, "There is no candidate");
+    client.call("POST", "/api/v1/config/confirm", &[], "body").refused(413, "The body is too long");
+    client.call("PUT", "/api/v1/config", &[], &"x".repeat(100_001)).refused(413, "The body is too long");
+    let chunked = client.call("PUT", "/api/v1/config", &["--header", "Transfer-Encoding: chunked"], "a\n");
+    chunked.refused(411, "The body's length is missing");
+    assert_eq!(client.get("/api/v1/config").body, BOOT);
+}
+
+#[test]
+fn a_configuration_as_long_as_may_be_is_taken() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let long = format!("{BOOT}# {}\n", "x".repeat(99_000));
+    assert_eq!(client.call("PUT", "/api/v1/config", &[], &long).status, 200);
+    assert_eq!(client.get("/api/v1/config/candidate").body, long);
+}
+
+#[test]
+fn one_connection_serves_many_requests() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let (one, two) = (client.url("/api/v1/status"), client.url("/api/v1/cpus"));
+    let output = Command::new("curl")
+        .args([
+            "--silent",
+            "--write-out",
+            "%{num_connects}\n",
+            "--output",
+            "/dev/null",
+            "--output",
+            "/dev/null",
+        ])
+        .args(["--header", &format!("Authorization: Bearer {TOKEN}"), &one, &two])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n0\n");
+}
+
+#[test]
+fn text_for_people_is_the_same_model() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let text = client.call("GET", "/api/v1/neighbors", &["--header", "Accept: text/plain"], "");
+    let expected = "\
+interface  address      mac                state
+wan        192.0.2.254  52:54:00:00:00:fe  reachable
+";
+    assert_eq!((text.body.as_str(), text.header("content-type")), (expected, "text/plain; charset=utf-8"));
+    let routes = client.get("/api/v1/routes?offset=198&limit=5").json();
+    assert_eq!((&routes["total"], routes["routes"].as_array().unwrap().len()), (&200.into(), 2));
+}
+
+#[test]
+fn without_a_good_token_nothing_is_told() {
+    let (router, client) = Client::start(&[]);
+    let none = |path: &str| curl(&[&client.url(path)], "");
+    let with = |token: &str| {
+        curl(&["--header", &format!("Authorization: Bearer {token}"), &client.url("/api/v1/status")], "")
+    };
+    none("/api/v1/status").refused(403, "Nobody may use the API yet");
+    none("/metrics").refused(403, "Nobody may use the API yet");
+    with(TOKEN).refused(403, "Nobody may use the API yet");
+    let granted = router.grant();
+    assert_eq!((with(&granted).status, with("console-0").status), (200, 401));
+
+    let (_, client) = Client::start(&[TOKEN]);
+    let with = |token: &str| {
+        curl(&["--header", &format!("Authorization: Bearer {token}"), &client.url("/api/v1/status")], "")
+    };
+    let missing = curl(&[&client.url("/api/v1/status")], "");
+    missing.refused(401, "A token is needed");
+    assert_eq!(missing.header("www-authenticate"), "Bearer");
+    assert_eq!(with(TOKEN).status, 200);
+    for _ in 0..5 {
+        with("not-the-token-at-all").refused(401, "The token is not known");
+    }
+    let limited = with("not-the-token-at-all");
+    limited.refused(429, "Too many wrong tokens");
+    assert!((1..=10).contains(&limited.header("retry-after").parse::<u64>().unwrap()));
+    assert_eq!(with(TOKEN).status, 200, "who was let in before is not held up");
+}
+
+#[test]
+fn events_come_as_they_happen_and_end_with_the_token() {
+    let (router, client) = Client::start(&[TOKEN]);
+    let mut stream = TcpStream::connect(client.0).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET /api/v1/events HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n").unwrap();
+    let mut text = String::new();
+    let mut until = |needle: &str| {
+        while !text.contains(needle) {
+            let mut piece = [0; 256];
+            match stream.read(&mut piece).unwrap() {
+                0 => panic!("it ended before {needle:?}: {text}"),
+                count => text.push_str(std::str::from_utf8(&piece[..count]).unwrap()),
+            }
+        }
+        text.clone()
+    };
+    let head = until("\r\n\r\n").to_lowercase();
+    assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/event-stream"), "{head}");
+    client.call("PUT", "/api/v1/config", &[], "[interface.a]\n");
+    client.call("POST", "/api/v1/config/commit", &[], "");
+    let event = until("\n\n");
+    assert!(until("event:configuration\nid:1\ndata:{\"number\":1,").contains("event"), "{event}");
+    router.configure(&[]);
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+}
+
+#[test]
+fn nonsense_ends_the_connection_and_nothing_else() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(10_000));
+    let huge = format!(
+        "PUT /api/v1/config HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9999999999\r\n\r\n"
+    );
+    for nonsense in
+        ["\r\n\r\n", "GET\r\n\r\n", "\0\0\0\0", "GET / HTTP/1.1\r\nno colon\r\n\r\n", &long, &huge]
+    {
+        let mut stream = TcpStream::connect(client.0).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(nonsense.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    assert_eq!(client.get("/api/v1/status").status, 200);
+}
+
+#[test]
+fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let open =
+        ["--header", "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"];
+    let open = client.call("GET", "/metrics", &open, "");
+    assert_eq!(open.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(open.body.ends_with("\n# EOF\n") && open.body.contains("# TYPE weir_build info\n"));
+    let samples = |text: &str| {
+        let samples = text.lines().filter(|line| !line.starts_with('#') && !line.contains("uptime"));
+        samples.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let got = client.get("/metrics");
+    assert_eq!(got.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(samples(&got.body), samples(&open.body));
+    for line in [
+        "weir_interface_receive_packets_total{interface=\"wan\"} 7",
+        "weir_dropped_packets_total{interface=\"wan\",reason=\"ttl-expired\"} 3",
+        "weir_cpu_busy_ratio{cpu=\"cpu0\"} 0.125",
+        "weir_task_poll_seconds_sum{task=\"management\",cpu=\"cpu0\"} 0.003000000",
+        "weir_lock_acquired_total{lock=\"Heap\"} 3",
+        "weir_routes 200",
+        "weir_neighbors{interface=\"wan\",state=\"reachable\"} 1",
+    ] {
+        assert!(got.body.lines().any(|own| own == line), "{line} is not in\n{}", got.body);
+    }
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is not installed: lab doctor --install");
+    child.stdin.take().unwrap().write_all(got.body.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{}", got.body);
+}

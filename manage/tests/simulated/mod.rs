@@ -1,0 +1,317 @@
+//! A router that is none, on TCP of this machine: what the plane is tried with.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind as Kind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use picoserve::io::embedded_io_async::{Error, ErrorKind, ErrorType, Read, Write};
+use weir_manage::access::{Access, Token};
+use weir_manage::configurations::{Configurations, Effect, Engine, View};
+use weir_manage::http::{self, Stream};
+use weir_manage::model::*;
+use weir_manage::problem::Refused;
+use weir_manage::router::{Command, Done, Router};
+use weir_manage::token::Hash;
+
+/// The token whose hash its configuration has.
+pub(crate) const TOKEN: &str = "correct-horse-battery";
+/// What is in force at first.
+pub(crate) const BOOT: &str = "hostname = \"edge1\"\n[interface.wan]\n[interface.lan]\n";
+
+/// Interfaces are those that the text names; a line with `bad` in it is an error.
+#[derive(Default)]
+struct Sim {
+    text: String,
+}
+
+fn interfaces(text: &str) -> BTreeSet<String> {
+    let names = text.lines().filter_map(|line| line.strip_prefix("[interface.")?.strip_suffix(']'));
+    names.map(str::to_owned).collect()
+}
+
+impl Engine for Sim {
+    fn check(&mut self, text: &str) -> Result<Effect, Vec<ConfigError>> {
+        let bad = text.lines().zip(1..).filter(|(line, _)| line.contains("bad"));
+        let errors: Vec<_> = bad
+            .map(|(_, line)| ConfigError {
+                line,
+                column: 1,
+                key: "bad".into(),
+                message: "unknown key".into(),
+                help: None,
+            })
+            .collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let (old, new) = (interfaces(&self.text), interfaces(text));
+        let change = |change, interface: &String| Change { change, interface: interface.clone() };
+        let come = new.difference(&old).map(|name| change(ChangeKind::Attach, name));
+        let gone = old.difference(&new).map(|name| change(ChangeKind::Detach, name));
+        Ok(Effect { interfaces: come.chain(gone).collect(), ..Effect::default() })
+    }
+
+    fn apply(&mut self, text: &str) -> Result<Effect, Vec<ConfigError>> {
+        let effect = self.check(text)?;
+        self.text = text.into();
+        Ok(effect)
+    }
+}
+
+struct Inner {
+    sim: Sim,
+    configurations: Configurations,
+    access: Access,
+    events: Vec<Event>,
+}
+
+/// See the module.
+pub(crate) struct Simulated {
+    began: Instant,
+    inner: Mutex<Inner>,
+}
+
+impl Simulated {
+    /// With [`BOOT`] in force, and [`TOKEN`] if there is to be one.
+    pub(crate) fn new(tokens: &[&str]) -> Self {
+        let mut access = Access::new([5; 32]);
+        let hash = |token: &&str| Token { name: "ann".into(), hash: Hash::of(token, [1; 16]).unwrap() };
+        access.configure(&tokens.iter().map(hash).collect::<Vec<_>>());
+        let sim = Sim { text: BOOT.into() };
+        let configurations = Configurations::new(BOOT, "boot module", 0);
+        let inner = Inner { sim, configurations, access, events: Vec::new() };
+        Self { began: Instant::now(), inner: Mutex::new(inner) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A token on the console's say-so.
+    pub(crate) fn grant(&self) -> String {
+        let now_ms = self.now_ms();
+        self.inner().access.grant(b"not random", now_ms)
+    }
+
+    /// Other tokens.
+    pub(crate) fn configure(&self, tokens: &[Token]) {
+        self.inner().access.configure(tokens);
+    }
+
+    /// What the owner of the configurations does now and then.
+    pub(crate) fn tick(&self) {
+        let now_ms = self.now_ms();
+        let Inner { sim, configurations, events, .. } = &mut *self.inner();
+        if configurations.tick(now_ms, sim).is_some() {
+            note(events, now_ms, "reverted");
+        }
+    }
+}
+
+fn note(events: &mut Vec<Event>, at_ms: u64, text: &str) {
+    let number = events.len() as u64 + 1;
+    let (kind, subject) = ("configuration".into(), "ann".into());
+    events.push(Event { number, at_ms, kind, subject, text: text.into() });
+}
+
+impl Router for Simulated {
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    async fn sleep_ms(&self, ms: u64) {
+        let until = Instant::now() + Duration::from_millis(ms);
+        std::future::poll_fn(|_| if Instant::now() < until { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            hostname: "edge1".into(),
+            version: "0.1.0".into(),
+            uptime_ms: self.now_ms(),
+            ..Status::default()
+        }
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        let row = |name| Interface { name, state: InterfaceState::Up, rx_packets: 7, ..Interface::default() };
+        interfaces(&self.inner().sim.text).into_iter().map(row).collect()
+    }
+
+    fn routes(&self, offset: usize, limit: usize) -> Routes {
+        let route = |number: usize| Route { to: format!("10.{number}.0.0/16"), ..Route::default() };
+        let routes = (offset..200).take(limit).map(route).collect();
+        Routes { total: 200, offset: offset as u64, routes }
+    }
+
+    async fn neighbors(&self) -> Vec<Neighbor> {
+        let mac = Some("52:54:00:00:00:fe".into());
+        let (interface, address) = ("wan".into(), "192.0.2.254".into());
+        vec![Neighbor { interface, address, mac, state: NeighborState::Reachable }]
+    }
+
+    fn drops(&self) -> Vec<InterfaceLoss> {
+        vec![InterfaceLoss { interface: Some("wan".into()), reason: "ttl-expired".into(), packets: 3 }]
+    }
+
+    fn cpus(&self) -> Cpus {
+        let cpu = Cpu { name: "cpu0".into(), busy_permille: 125, ..Cpu::default() };
+        let task =
+            Task { name: "management".into(), cpu: "cpu0".into(), total_ns: 1_500_000, ..Task::default() };
+        let lock = Lock { name: "Heap".into(), acquired: 3, ..Lock::default() };
+        Cpus { cpus: vec![cpu], tasks: vec![task.clone(), task], locks: vec![lock] }
+    }
+
+    fn log(&self, from: u64) -> Vec<LogLine> {
+        let text = "wan: link \"up\"\\".into();
+        (from..3)
+            .map(|number| LogLine {
+                number,
+                cpu: "cpu0".into(),
+                text: String::clone(&text),
+                ..LogLine::default()
+            })
+            .collect()
+    }
+
+    fn events(&self, from: u64) -> Vec<Event> {
+        self.inner().events.iter().filter(|event| event.number >= from).cloned().collect()
+    }
+
+    fn configurations(&self) -> View {
+        self.inner().configurations.view()
+    }
+
+    async fn command(&self, command: Command) -> Result<Done, Refused> {
+        let now_ms = self.now_ms();
+        let Inner { sim, configurations, events, .. } = &mut *self.inner();
+        Ok(match command {
+            Command::Put { text, if_match } => {
+                Done::Planned(configurations.put(&text, if_match.as_deref(), sim)?)
+            }
+            Command::Discard => {
+                configurations.discard().then_some(Done::Discarded).ok_or_else(no_candidate)?
+            }
+            Command::Commit { by, confirm_ms, if_match } => {
+                let done = configurations.commit(&by, confirm_ms, if_match.as_deref(), now_ms, sim)?;
+                note(events, now_ms, "committed");
+                Done::Committed(done)
+            }
+            Command::Confirm => Done::Version(configurations.confirm()?),
+            Command::Revert => Done::Version(configurations.revert(now_ms, sim)?),
+            Command::Rollback { version } => Done::Planned(configurations.rollback(version, sim)?),
+        })
+    }
+
+    fn longest_text(&self) -> usize {
+        100_000
+    }
+
+    fn access<T>(&self, work: impl FnOnce(&mut Access) -> T) -> T {
+        work(&mut self.inner().access)
+    }
+}
+
+fn no_candidate() -> Refused {
+    weir_manage::problem::refuse(404, "There is no candidate", "nothing was put", "PUT /api/v1/config first")
+}
+
+/// Serves `router` at a port of its own, for as long as the program runs.
+pub(crate) fn serve(router: Arc<Simulated>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let owner = router.clone();
+    std::thread::spawn(move || {
+        loop {
+            owner.tick();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let router = router.clone();
+            std::thread::spawn(move || {
+                stream.set_nonblocking(true).unwrap();
+                let peer = stream.peer_addr().unwrap().ip();
+                block_on(http::serve(&*router, Tcp(stream), peer));
+            });
+        }
+    });
+    address
+}
+
+/// Polls now and then: nothing here wakes anybody.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+struct Tcp(TcpStream);
+struct Half<'s>(&'s TcpStream);
+
+#[derive(Debug)]
+struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection broke")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Error for Broken {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::ConnectionReset
+    }
+}
+
+impl ErrorType for Half<'_> {
+    type Error = Broken;
+}
+
+fn outcome<T>(done: std::io::Result<T>) -> Poll<Result<T, Broken>> {
+    match done {
+        Err(error) if error.kind() == Kind::WouldBlock => Poll::Pending,
+        done => Poll::Ready(done.map_err(|_| Broken)),
+    }
+}
+
+impl Read for Half<'_> {
+    async fn read(&mut self, into: &mut [u8]) -> Result<usize, Broken> {
+        std::future::poll_fn(|_| outcome(self.0.read(into))).await
+    }
+}
+
+impl Write for Half<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        std::future::poll_fn(|_| outcome(self.0.write(bytes))).await
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+impl Stream for Tcp {
+    type Error = Broken;
+    type Reader<'s> = Half<'s>;
+    type Writer<'s> = Half<'s>;
+
+    fn split(&mut self) -> (Half<'_>, Half<'_>) {
+        (Half(&self.0), Half(&self.0))
+    }
+
+    fn abort(self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
