@@ -44,7 +44,8 @@ impl Dashboard {
     }
 
     pub(super) fn leave(out: &mut String) {
-        out.push_str("\x1b[?25h\x1b[?1049l");
+        // Back on the first screen, at the begin of the row that the line was in.
+        out.push_str("\x1b[?25h\x1b[?1049l\r\x1b[K");
     }
 
     pub(super) fn due(&self) -> u64 {

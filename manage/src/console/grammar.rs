@@ -36,6 +36,10 @@ pub enum Action {
     Modules,
     /// Replace the configuration by a boot module.
     Module,
+    /// A token for the API.
+    Token,
+    /// No token for the API.
+    Withdraw,
     /// Note events.
     TraceOn,
     /// Note events no more.

@@ -83,6 +83,15 @@ pub trait Router {
     /// The longest configuration that can be read, in bytes.
     fn longest(&self) -> usize;
 
+    /// A token for the page and the API, in the place of the one before. It holds for
+    /// [`GRANT_MS`](crate::access::GRANT_MS).
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn token(&mut self) -> Result<String, String>;
+    /// Takes that token back. Whether there was one.
+    fn withdraw_token(&mut self) -> bool;
+
     /// Starts or stops noting events.
     ///
     /// # Errors

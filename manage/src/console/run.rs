@@ -4,6 +4,7 @@ use super::grammar::{Action, COMMANDS, Filters, Place, View};
 use super::parse::{self, Parsed};
 use super::paste::Paste;
 use super::{Candidate, Console, End, Mode, PASTE, Purpose, Router, Tracing, names, nearest, setting};
+use crate::access::GRANT_MS;
 use crate::diff::unified;
 use crate::model::{Committed, Field, InterfaceLoss, Plan, Problem};
 use crate::table::Table;
@@ -92,6 +93,22 @@ impl Console {
             Action::Module => {
                 let outcome = router.replace_by_module(parsed.number("NUMBER").unwrap_or_default());
                 self.replaced(outcome);
+            }
+            Action::Token => match router.token() {
+                Ok(token) => {
+                    let pages = router.pages();
+                    self.say(&token);
+                    let minutes = GRANT_MS / 60_000;
+                    self.say(&format!("it holds for {minutes} minutes, or until `token withdraw`"));
+                    if !pages.is_empty() {
+                        self.say(&format!("the page is at {}", pages.join("  ")));
+                    }
+                }
+                Err(wrong) => self.say(&wrong),
+            },
+            Action::Withdraw => {
+                let there = router.withdraw_token();
+                self.say(if there { "the token holds no more" } else { "no token was given out that holds" });
             }
             Action::TraceOn => self.traced(router.trace(Tracing::On), "trace is on"),
             Action::TraceOff => self.traced(router.trace(Tracing::Off), "trace is off"),

@@ -167,6 +167,14 @@ impl Router for Simulated {
         4096
     }
 
+    fn token(&mut self) -> Result<String, String> {
+        Ok("console-0123".into())
+    }
+
+    fn withdraw_token(&mut self) -> bool {
+        true
+    }
+
     fn trace(&mut self, tracing: Tracing) -> Result<(), String> {
         self.did.push(format!("{tracing:?}"));
         Ok(())
@@ -190,7 +198,7 @@ struct Screen {
     sequence: Option<String>,
     /// It was asked how large it is.
     asked: bool,
-    first: Option<Vec<Vec<char>>>,
+    first: Option<(Vec<Vec<char>>, (usize, usize))>,
 }
 
 impl Screen {
@@ -247,8 +255,8 @@ impl Screen {
                     row.truncate(self.at.1);
                 }
             }
-            "[?1049h" => self.first = Some(core::mem::take(&mut self.rows)),
-            "[?1049l" => self.rows = self.first.take().unwrap(),
+            "[?1049h" => self.first = Some((core::mem::take(&mut self.rows), self.at)),
+            "[?1049l" => (self.rows, self.at) = self.first.take().unwrap(),
             "[?25l" | "[?25h" | "[?2004h" => {}
             other => {
                 assert!(other.ends_with('H'), "{other:?}");
@@ -582,7 +590,7 @@ fn a_terminal_that_is_gone_gets_no_idle_screen() {
     seat.type_("trace on\r").pass(IDLE_MS);
     seat.answers = false;
     (0..20).for_each(|_| seat.pass(2000).print());
-    assert!(seat.sent.ends_with("\x1b[?25h\x1b[?1049l"));
+    assert!(seat.sent.ends_with("\x1b[?25h\x1b[?1049l\r\x1b[K"));
     let sent = seat.sent.len();
     (0..1000).for_each(|_| seat.pass(2000).print());
     assert_eq!(seat.sent.len(), sent);
