@@ -221,6 +221,15 @@ impl Interfaces {
         self.counters().map(|counters| counters.totals().rx_packets).sum()
     }
 
+    /// Whether there are the devices that a configuration wants.
+    ///
+    /// # Errors
+    /// Those that are not, as text for people.
+    pub fn fits(&self, config: &Config) -> Result<(), String> {
+        let infos: Vec<_> = self.bays.iter().map(|bay| bay.as_ref().map(Bay::info)).collect();
+        attach::choose(config, &infos, self.absent).map(drop)
+    }
+
     /// Replaces the configuration, all of it or nothing. Interfaces that both have go on undisturbed, with their
     /// neighbours; packets see the old configuration or the new one.
     ///

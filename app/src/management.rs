@@ -1,19 +1,24 @@
 //! The management task of the boot CPU: devices' health, carrier changes, the console. Packet work preempts it.
 
-use crate::config::{self, Config};
-use crate::console::{Command, HELP, Line};
+mod engine;
+mod operator;
+
+use crate::config::Config;
 use crate::guest::{self, Guest, News};
-use crate::interfaces::{self, Interfaces, Look};
-use crate::modules::{self, Modules};
-use crate::observe::{self, Ready};
+use crate::interfaces::{Interfaces, Look};
+use crate::modules::Modules;
+use crate::observe::Ready;
 use crate::shared::Shared;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::{self, Vec};
 use core::time::Duration;
+use engine::Applier;
+use operator::Operator;
 use weir_machine::xen::control::Request;
-use weir_machine::{clock, console, frames, info, power, print, println, task, trace};
-use weir_manage::model::Interface;
-use weir_manage::table::{Locks, Table};
+use weir_machine::{clock, console, error, frames, info, power, print, println, task, trace, warn};
+use weir_manage::configurations::{Configurations, Reverted};
+use weir_manage::console::{Console, table};
 use weir_netstack::Instant;
 use weir_sync::Control;
 use weir_sync::trace::Record;
@@ -27,6 +32,17 @@ const TABLE_EVERY: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(2);
 /// Events printed before other tasks have their turn.
 const EVENTS_AT_ONCE: usize = 8;
+/// Bytes printed before other tasks have their turn.
+const BYTES_AT_ONCE: usize = 512;
+
+/// The configuration at boot.
+#[derive(Debug, Default)]
+pub struct BootText {
+    /// Where it is from; `None`: there is none.
+    pub place: Option<String>,
+    /// It, if it is in force.
+    pub text: String,
+}
 
 /// What runs below the packet work. `[C]` boot CPU
 pub struct Management {
@@ -37,11 +53,12 @@ pub struct Management {
     platform: String,
     /// Where the configuration in force is from; `None`: none is.
     place: Option<String>,
+    configurations: Configurations,
     /// On Xen: the rest of the world.
     guest: Option<Guest>,
     /// The machine is to end like this, by then.
     end: Option<(Request, Instant)>,
-    line: Line,
+    console: Console,
     look_at: Instant,
     table_at: Instant,
     /// Packets received at the last automatic table.
@@ -57,19 +74,23 @@ impl Management {
         interfaces: Interfaces,
         modules: Modules,
         platform: String,
-        place: Option<String>,
+        boot: BootText,
         guest: Option<Guest>,
         now: Instant,
     ) -> Self {
+        let BootText { place, text } = boot;
+        let by = place.as_deref().unwrap_or("nobody");
+        let configurations = Configurations::new(text, by, milliseconds(now));
         Self {
             shared,
             interfaces,
             modules,
             platform,
             place,
+            configurations,
             guest,
             end: None,
-            line: Line::default(),
+            console: Console::default(),
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
             seen: 0,
@@ -81,11 +102,11 @@ impl Management {
     pub async fn run(mut self) {
         loop {
             task::control(|cx| self.turn(cx, Instant::from_nanos(clock::now())));
-            if self.print_events() {
+            if self.print_events() || self.print_some() {
                 task::yield_now().await;
                 continue;
             }
-            self.shared.news.wait_until(self.table_at.min(self.look_at).as_nanos()).await;
+            self.shared.news.wait_until(self.due().as_nanos()).await;
         }
     }
 
@@ -110,14 +131,18 @@ impl Management {
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
-                self.typed(cx, byte);
+                self.at_console(cx, now, |console, router| console.typed(byte, milliseconds(now), router));
             }
+        }
+        self.revert_if_due(cx, now);
+        if self.console.wake_at().is_some_and(|at| milliseconds(now) >= at) {
+            self.at_console(cx, now, |console, router| console.tick(milliseconds(now), router));
         }
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
             let packets = self.interfaces.packets();
-            if core::mem::replace(&mut self.seen, packets) != packets && self.line.is_idle() {
-                self.print_table();
+            if core::mem::replace(&mut self.seen, packets) != packets && self.console.is_quiet() {
+                self.at_console(cx, now, |_, router| print!("{}", table(router)));
             }
         }
     }
@@ -130,29 +155,29 @@ impl Management {
                 News::Plugged(port, bay) => self.interfaces.plug(cx, port, bay),
                 News::Unplugged(port) => self.interfaces.unplug(cx, port),
                 News::Configured if self.modules.is_empty() => {
-                    let config = guest
-                        .configuration(cx, frames::free_bytes())
-                        .unwrap_or_else(|| Err("it is gone".into()));
-                    let outcome = config.and_then(|config| self.interfaces.replace(cx, config));
-                    guest.tell_outcome(cx, outcome.as_ref().map(drop));
+                    let free = frames::free_bytes();
+                    let read = guest.configuration(cx, free).unwrap_or_else(|| Err("it is gone".into()));
+                    let place = guest::place();
+                    let mut engine = Applier::new(&mut self.interfaces, cx, guest::CONFIG);
+                    let outcome = read.and_then(|_| {
+                        let text = String::from_utf8_lossy(guest.text());
+                        let replaced =
+                            self.configurations.replace(&*text, &place, milliseconds(now), &mut engine);
+                        replaced.map(drop).map_err(|refused| match engine.said.is_empty() {
+                            true => refused.0.detail + "\n",
+                            false => engine.said,
+                        })
+                    });
+                    guest.tell_outcome(cx, outcome.as_ref().map(|()| ()));
                     match outcome {
-                        Ok(change) => {
-                            interfaces::log(&change);
-                            self.place = Some(guest::place());
-                        }
+                        Ok(()) => self.place = Some(place),
                         Err(wrong) => print!("{wrong}the configuration is as it was\n"),
                     }
                 }
                 News::Configured => guest.tell(cx, "not used: there is a boot module, which comes first"),
                 News::End(wish) => {
                     info!("the toolstack asks for an end: {wish:?}");
-                    // Backends are told, and devices stopped, by having no interface left.
-                    let none = Config {
-                        interfaces: Vec::new(),
-                        routes: Vec::new(),
-                        ..self.interfaces.config().clone()
-                    };
-                    let _ = self.interfaces.replace(cx, none);
+                    stop(&mut self.interfaces, cx);
                     self.end = Some((wish, now + ENDING));
                 }
             }
@@ -191,59 +216,42 @@ impl Management {
         .to_string()
     }
 
-    /// A byte from the console.
-    fn typed(&mut self, cx: &Control, byte: u8) {
-        let longest = config::longest(frames::free_bytes());
-        match self.line.typed(byte, longest, |echo| print!("{echo}")) {
+    /// Gives the console the router to work on.
+    fn at_console(&mut self, cx: &Control, now: Instant, work: impl FnOnce(&mut Console, &mut Operator<'_>)) {
+        let mut console = core::mem::take(&mut self.console);
+        work(&mut console, &mut Operator { management: self, cx, now });
+        self.console = console;
+    }
+
+    /// Takes a configuration back that was not confirmed in time.
+    fn revert_if_due(&mut self, cx: &Control, now: Instant) {
+        let mut engine = Applier::new(&mut self.interfaces, cx, "the configuration before");
+        match self.configurations.tick(milliseconds(now), &mut engine) {
             None => {}
-            Some(Command::Table) => self.print_table(),
-            Some(Command::Trace(switch)) => match trace::switch(switch) {
-                Ok(()) => println!("trace is {}", if switch == trace::Switch::On { "on" } else { "off" }),
-                Err(wrong) => println!("{wrong}"),
-            },
-            Some(Command::Events) => self.collect_events(),
-            Some(Command::Locks) => print!("{}", Locks(&observe::locks())),
-            Some(Command::Help) => print!("{HELP}"),
-            Some(Command::Replace(text)) => {
-                let config = Config::read(&text, "console", frames::free_bytes());
-                self.replace(cx, config, "console".into());
+            Some(Reverted::Done(version)) => {
+                warn!("nobody confirmed the configuration: version {version} takes it back");
+                self.place = Some(reverted(version));
             }
-            Some(Command::Modules) => {
-                let place = self.place.as_deref().unwrap_or("nowhere: none is in force");
-                print!("the configuration is from: {place}\n{}", self.modules);
-            }
-            Some(Command::Module(number)) => {
-                let config = self.modules.config(number, frames::free_bytes());
-                self.replace(cx, config, modules::place(number));
+            Some(Reverted::Again(_)) => {
+                error!("not confirmed and not taken back: {}", engine.said.trim_end())
             }
         }
     }
 
-    /// Replaces the configuration by one from `place`, or says what is wrong with it.
-    fn replace(&mut self, cx: &Control, config: Result<Config, String>, place: String) {
-        match config.and_then(|config| self.interfaces.replace(cx, config)) {
-            Err(wrong) => print!("{wrong}the configuration is as it was\n"),
-            Ok(change) => {
-                interfaces::log(&change);
-                self.place = Some(place);
-                print!("the configuration is replaced\n");
-            }
-        }
+    /// When something is to be done though nothing happens.
+    fn due(&self) -> Instant {
+        let others = [self.console.wake_at(), self.configurations.deadline_ms()];
+        let others = others.into_iter().flatten().map(|ms| Instant::from_nanos(ms.saturating_mul(1_000_000)));
+        others.fold(self.table_at.min(self.look_at), Instant::min)
     }
 
-    /// Takes what was noted until now, to be printed.
-    fn collect_events(&mut self) {
-        let records = trace::records();
-        println!(
-            "trace of {} events, {} lost; {} ticks a second",
-            records.len(),
-            trace::lost(),
-            clock::tsc_hz()
-        );
-        self.events = records.into_iter();
-        if self.events.len() == 0 {
-            println!("end of trace");
+    /// Prints some of what the console has to say. Whether there was any.
+    fn print_some(&mut self) -> bool {
+        let some = self.console.take_output(BYTES_AT_ONCE);
+        if let Some(text) = &some {
+            print!("{text}");
         }
+        some.is_some()
     }
 
     /// Prints some events: the console is slow, and other tasks wait. Whether there were any.
@@ -257,18 +265,19 @@ impl Management {
         }
         any
     }
+}
 
-    fn print_table(&self) {
-        let interfaces: Vec<Interface> =
-            self.interfaces.status().iter().map(observe::InterfaceStatus::model).collect();
-        let (hostname, cpus) = (&self.interfaces.config().hostname, self.interfaces.cpus());
-        let holdings = self.guest.as_ref().map(Guest::holdings);
-        let status =
-            observe::status(self.shared, &self.platform, hostname, self.place.as_deref(), cpus, holdings);
-        let cpus = observe::cpus(self.shared, cpus, self.interfaces.counters());
-        print!(
-            "{}",
-            Table { interfaces: &interfaces, cpus: &cpus, tasks: &observe::tasks(), status: &status }
-        );
-    }
+/// Backends are told, and devices stopped, by having no interface left.
+fn stop(interfaces: &mut Interfaces, cx: &Control) {
+    let none = Config { interfaces: Vec::new(), routes: Vec::new(), ..interfaces.config().clone() };
+    let _ = interfaces.replace(cx, none);
+}
+
+/// Where a configuration is from that came back.
+fn reverted(version: u64) -> String {
+    format!("version {version}, which took one back")
+}
+
+fn milliseconds(at: Instant) -> u64 {
+    at.as_nanos() / 1_000_000
 }

@@ -4,7 +4,7 @@ use crate::attach::{self, Bay};
 use crate::forwarder::Forwarder;
 use crate::guest::Guest;
 use crate::interfaces::Interfaces;
-use crate::management::Management;
+use crate::management::{BootText, Management};
 use crate::mesh::{Exchange, mesh};
 use crate::modules::Modules;
 use crate::router::Router;
@@ -13,7 +13,7 @@ use crate::sources::{self, Search};
 use crate::vlans;
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use crossbeam_queue::ArrayQueue;
@@ -111,9 +111,9 @@ pub fn start(
         command_line_is_cut: boot.command_line_is_cut,
         free: frames::free_bytes,
     });
-    let (place, config) = match found {
-        Ok(found) => (Some(found.place), found.config),
-        Err(advice) => (None, Err(advice)),
+    let (place, text, config) = match found {
+        Ok(found) => (Some(found.place), found.text, found.config),
+        Err(advice) => (None, String::new(), Err(advice)),
     };
     if let Some(place) = &place {
         info!("configuration: {place}");
@@ -128,8 +128,10 @@ pub fn start(
         error!("no interface is configured");
     }
     let now = Instant::from_nanos(clock::now());
+    let text = if configured.is_ok() { text } else { String::new() };
+    let boot_text = BootText { place, text };
     let management =
-        Management::new(shared, interfaces, modules, boot.platform.to_string(), place, guest, now);
+        Management::new(shared, interfaces, modules, boot.platform.to_string(), boot_text, guest, now);
     let router = Router::new(crew.forwarder(cx.cpu()));
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {

@@ -23,6 +23,7 @@ mod tests;
 
 pub use near::nearest;
 pub use router::{End, Router, Tracing};
+pub use run::table;
 
 use crate::model::Interface;
 use alloc::format;

@@ -42,6 +42,11 @@ impl Config {
     }
 }
 
+/// The words of a kernel command line as TOML.
+pub fn toml(line: &str) -> String {
+    Draft::new(line).toml
+}
+
 /// A text and the words that its lines come from.
 #[derive(Default)]
 struct Draft<'a> {

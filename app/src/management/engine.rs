@@ -1,9 +1,8 @@
 //! Puts configuration texts in force, for whoever keeps account of them. Task level, management's.
 
-use crate::attach;
-use crate::config::{Attachment, Config, Errors, Interface, Route};
+use crate::config::{self, Attachment, Config, Interface, Route};
 use crate::interfaces::{self, Interfaces};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use ipnet::IpNet;
 use weir_machine::frames;
@@ -28,15 +27,24 @@ impl<'a> Applier<'a> {
 
     fn read(&mut self, text: &str) -> Result<Config, Vec<ConfigError>> {
         if text.is_empty() {
-            let none = Config { interfaces: Vec::new(), routes: Vec::new(), ..self.interfaces.config().clone() };
+            let none =
+                Config { interfaces: Vec::new(), routes: Vec::new(), ..self.interfaces.config().clone() };
             return Ok(none);
         }
-        let config = match Config::read_errors(text.as_bytes(), frames::free_bytes()) {
+        let free = frames::free_bytes();
+        let config = match Config::read(text.as_bytes(), self.name, free) {
             Ok(config) => config,
             Err(wrong) => {
-                let errors = wrong.errors();
-                self.said = wrong.in_file(self.name);
-                return Err(errors);
+                // Again, one by one; but not where there is no memory to read it.
+                let again =
+                    (config::appetite(text.as_bytes()) <= free).then(|| Config::parse(text.as_bytes()));
+                return match again {
+                    Some(Err(errors)) => {
+                        self.said = wrong;
+                        Err(errors.iter().map(model_error).collect())
+                    }
+                    _ => Err(self.refused(wrong)),
+                };
             }
         };
         match self.interfaces.fits(&config) {
@@ -65,6 +73,16 @@ impl Engine for Applier<'_> {
         let change = self.interfaces.replace(self.cx, config).map_err(|wrong| self.refused(wrong))?;
         interfaces::log(&change);
         Ok(effect)
+    }
+}
+
+fn model_error(error: &config::Error) -> ConfigError {
+    ConfigError {
+        line: error.line as u64,
+        column: error.column as u64,
+        key: error.key.clone(),
+        message: error.message.clone(),
+        help: error.help.clone(),
     }
 }
 

@@ -44,10 +44,10 @@ struct Entry {
 pub(super) enum Target {
     /// The section with this path; the empty path is the top of the text.
     Table(Vec<String>),
-    /// Of the sections `[[name]]` the one in which `key` is `value`.
+    /// Of the sections `[[path]]` the one in which `key` is `value`.
     Element {
-        /// Their name.
-        name: String,
+        /// What they are called.
+        path: Vec<String>,
         /// The key that tells them apart.
         key: String,
         /// Its value, a text.
@@ -61,7 +61,7 @@ impl Target {
         match self {
             Target::Table(path) if path.is_empty() => "the configuration".into(),
             Target::Table(path) => path.join(" "),
-            Target::Element { name, value, .. } => format!("{name} {value}"),
+            Target::Element { path, value, .. } => format!("{} {value}", path.join(" ")),
         }
     }
 }
@@ -87,13 +87,13 @@ impl<'t> Document<'t> {
         Ok(Self { text, sections: sections(source, &events) })
     }
 
-    /// The names of the sections `[name.X]`, or the values of `key` in the sections `[[name]]`.
-    pub(super) fn names(&self, name: &str, key: Option<&str>) -> Vec<String> {
+    /// The names of the sections `[path.X]`, or the values of `key` in the sections `[[path]]`.
+    pub(super) fn names(&self, path: &[String], key: Option<&str>) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for section in &self.sections {
-            let found = match (section.path.as_slice(), key) {
-                ([first, second, ..], None) if first == name => Some(second.clone()),
-                ([first], Some(key)) if first == name => section.text_of(self.text, key),
+            let found = match (section.path.strip_prefix(path), key) {
+                (Some([name, ..]), None) => Some(name.clone()),
+                (Some([]), Some(key)) => section.text_of(self.text, key),
                 _ => None,
             };
             names.extend(found.filter(|found| !names.contains(found)));
@@ -170,7 +170,7 @@ impl<'t> Document<'t> {
 
     /// The sections of a target, its own first; `None` if it is not there.
     fn find(&self, target: &Target) -> Result<Option<Vec<usize>>, String> {
-        let (name, key, value) = match target {
+        let (path, key, value) = match target {
             Target::Table(path) => {
                 let is_own =
                     |at: &usize| self.sections.get(*at).is_some_and(|own| own.path == *path && !own.element);
@@ -194,11 +194,11 @@ impl<'t> Document<'t> {
                 }
                 return Ok((!found.is_empty()).then_some(found));
             }
-            Target::Element { name, key, value } => (name, key, value),
+            Target::Element { path, key, value } => (path, key, value),
         };
         let is_it = |section: &Section| {
             section.element
-                && section.path == [name.as_str()]
+                && section.path == *path
                 && section.text_of(self.text, key).as_ref() == Some(value)
         };
         let all: Vec<usize> =
@@ -208,7 +208,8 @@ impl<'t> Document<'t> {
             [only] => {
                 let mut found = Vec::from([*only]);
                 let following = self.sections.iter().enumerate().skip(only + 1);
-                let below = |section: &Section| section.path.len() > 1 && section.path.first() == Some(name);
+                let below =
+                    |section: &Section| section.path.len() > path.len() && section.path.starts_with(path);
                 found.extend(following.take_while(|(_, section)| below(section)).map(|(at, _)| at));
                 Ok(Some(found))
             }
@@ -220,8 +221,7 @@ impl<'t> Document<'t> {
 
     fn path_of(&self, target: &Target) -> Vec<String> {
         match target {
-            Target::Table(path) => path.clone(),
-            Target::Element { name, .. } => Vec::from([name.clone()]),
+            Target::Table(path) | Target::Element { path, .. } => path.clone(),
         }
     }
 
@@ -289,23 +289,21 @@ impl<'t> Document<'t> {
 
     fn append(&self, target: &Target, key: &str, value: &str) -> Result<String, String> {
         let key = quoted_key(key);
-        let (name, section) = match target {
-            Target::Table(path) => {
-                let path: Vec<String> = path.iter().map(|key| quoted_key(key)).collect();
-                if let Some(inline) = self.inline(target) {
-                    return Err(format!(
-                        "`{inline}` is written in one line, which is not changed here; `load` replaces the text"
-                    ));
-                }
-                (path.first().cloned(), format!("[{}]\n{key} = {value}\n", path.join(".")))
-            }
-            Target::Element { name, key: by, value: is } => {
-                let by = quoted_key(by);
-                (Some(name.clone()), format!("[[{name}]]\n{by} = {}\n{key} = {value}\n", quoted(is)))
+        let path = self.path_of(target);
+        let header = path.iter().map(|key| quoted_key(key)).collect::<Vec<_>>().join(".");
+        if let Some(inline) = self.inline(target) {
+            return Err(format!(
+                "`{inline}` is written in one line, which is not changed here; `load` replaces the text"
+            ));
+        }
+        let section = match target {
+            Target::Table(_) => format!("[{header}]\n{key} = {value}\n"),
+            Target::Element { key: by, value: is, .. } => {
+                format!("[[{header}]]\n{} = {}\n{key} = {value}\n", quoted_key(by), quoted(is))
             }
         };
         // Behind the last one of its kind, else at the end.
-        let alike = |section: &&Section| section.path.first() == name.as_ref();
+        let alike = |section: &&Section| section.path.first() == path.first();
         let at = match self.sections.iter().rfind(alike) {
             Some(last) => line_end(self.text, last.end()),
             None => self.text.len(),

@@ -36,10 +36,6 @@ pub enum Action {
     Modules,
     /// Replace the configuration by a boot module.
     Module,
-    /// A token for the API.
-    Token,
-    /// No token for the API.
-    Withdraw,
     /// Note events.
     TraceOn,
     /// Note events no more.
@@ -63,12 +59,10 @@ pub enum View {
     Status,
     Interfaces,
     Routes,
-    Neighbors,
     Drops,
     Cpus,
     Tasks,
     Locks,
-    Log,
     Configuration,
     History,
     Candidate,
@@ -158,12 +152,10 @@ pub const COMMANDS: &[Command] = &[
     show("show status", "name, release, uptime, memory, buffers", View::Status),
     show("show interfaces [NAME]", "state, addresses, device, counters and losses", View::Interfaces),
     show("show routes [PREFIX]", "routes; those to PREFIX, or those that an address takes", View::Routes),
-    show("show neighbors", "ARP and neighbour discovery", View::Neighbors),
     show("show drops", "packets lost, by interface and reason", View::Drops),
     show("show cpus", "what the CPUs do", View::Cpus),
     show("show tasks", "the tasks of all CPUs", View::Tasks),
     show("show locks", "how often each lock was taken, and waited for", View::Locks),
-    show("show log [--last COUNT]", "the log", View::Log),
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
     at(Place::Configure, lines(show("show candidate", "the candidate, as text", View::Candidate))),
@@ -255,7 +247,6 @@ pub const ARGUMENTS: &[Argument] = &[
         about: "an address such as 10.0.0.1, or a prefix such as 10.0.0.0/8",
         kind: Kind::Prefix,
     },
-    Argument { name: "COUNT", about: "how many, from the last one back", kind: Kind::Number(1, 100_000) },
     Argument { name: "SECONDS", about: "seconds, from 5 to 86400", kind: Kind::Number(5, 86_400) },
     Argument { name: "VERSION", about: "a number from `show history`", kind: Kind::Number(1, u64::MAX) },
     Argument { name: "NUMBER", about: "a number from `config modules`", kind: Kind::Number(0, u64::MAX) },

@@ -1,8 +1,6 @@
 //! What the console asks of the router.
 
-use crate::model::{
-    Committed, ConfigVersion, Cpus, Interface, LogLine, Neighbor, Plan, Problem, Routes, Status,
-};
+use crate::model::{Committed, ConfigVersion, Cpus, Interface, Plan, Problem, Routes, Status};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -33,10 +31,6 @@ pub trait Router {
     fn cpus(&self) -> Cpus;
     /// The first `most` routes; with `wanted` those to this prefix, or those that packets to this address may take.
     fn routes(&self, wanted: Option<&str>, most: usize) -> Routes;
-    /// Of all links.
-    fn neighbors(&self) -> Vec<Neighbor>;
-    /// The last `most` lines of the log, the oldest first.
-    fn log(&self, most: usize) -> Vec<LogLine>;
     /// Where the router's page is, as URLs.
     fn pages(&self) -> Vec<String>;
 
@@ -82,15 +76,6 @@ pub trait Router {
     fn modules(&self) -> String;
     /// The longest configuration that can be read, in bytes.
     fn longest(&self) -> usize;
-
-    /// A token for the page and the API, in the place of the one before. It holds for
-    /// [`GRANT_MS`](crate::access::GRANT_MS).
-    ///
-    /// # Errors
-    /// Why there is none.
-    fn token(&mut self) -> Result<String, String>;
-    /// Takes that token back. Whether there was one.
-    fn withdraw_token(&mut self) -> bool;
 
     /// Starts or stops noting events.
     ///

@@ -4,7 +4,6 @@ use super::grammar::{Action, COMMANDS, Filters, Place, View};
 use super::parse::{self, Parsed};
 use super::paste::Paste;
 use super::{Candidate, Console, End, Mode, PASTE, Purpose, Router, Tracing, names, nearest, setting};
-use crate::access::GRANT_MS;
 use crate::diff::unified;
 use crate::model::{Committed, Field, InterfaceLoss, Plan, Problem};
 use crate::table::Table;
@@ -16,8 +15,6 @@ use core::fmt::Write;
 
 /// Most routes that are shown at once.
 const ROUTES: usize = 1000;
-/// Lines of the log that are shown unless more are asked for.
-const LOG: usize = 100;
 
 impl Console {
     pub(super) fn execute(&mut self, line: &str, now_ms: u64, router: &mut dyn Router) {
@@ -94,22 +91,6 @@ impl Console {
                 let outcome = router.replace_by_module(parsed.number("NUMBER").unwrap_or_default());
                 self.replaced(outcome);
             }
-            Action::Token => match router.token() {
-                Ok(token) => {
-                    let pages = router.pages();
-                    self.say(&token);
-                    let minutes = GRANT_MS / 60_000;
-                    self.say(&format!("it holds for {minutes} minutes, or until `token withdraw`"));
-                    if !pages.is_empty() {
-                        self.say(&format!("the page is at {}", pages.join("  ")));
-                    }
-                }
-                Err(wrong) => self.say(&wrong),
-            },
-            Action::Withdraw => {
-                let there = router.withdraw_token();
-                self.say(if there { "the token holds no more" } else { "no token was given out that holds" });
-            }
             Action::TraceOn => self.traced(router.trace(Tracing::On), "trace is on"),
             Action::TraceOff => self.traced(router.trace(Tracing::Off), "trace is off"),
             Action::Events => router.print_events(),
@@ -144,7 +125,6 @@ impl Console {
                 self.shown(&interfaces, parsed);
             }
             View::Routes => self.shown(&router.routes(parsed.argument("PREFIX"), ROUTES), parsed),
-            View::Neighbors => self.shown(&router.neighbors(), parsed),
             View::Drops => {
                 let interfaces = router.interfaces();
                 let losses = interfaces.iter().flat_map(|interface| {
@@ -159,10 +139,6 @@ impl Console {
             View::Cpus => self.shown(&router.cpus().cpus, parsed),
             View::Tasks => self.shown(&router.cpus().tasks, parsed),
             View::Locks => self.shown(&router.cpus().locks, parsed),
-            View::Log => {
-                let most = parsed.number("COUNT").map_or(LOG, |count| usize::try_from(count).unwrap_or(LOG));
-                self.shown(&router.log(most), parsed);
-            }
             View::Configuration => self.filtered(&router.configuration(), parsed),
             View::History => self.shown(&router.history(), parsed),
             View::Candidate => {
@@ -309,7 +285,8 @@ impl Console {
     }
 }
 
-fn table(router: &dyn Router) -> String {
+/// The page of interfaces, CPUs and tasks.
+pub fn table(router: &dyn Router) -> String {
     let cpus = router.cpus();
     let (interfaces, status) = (router.interfaces(), router.status());
     Table { interfaces: &interfaces, cpus: &cpus.cpus, tasks: &cpus.tasks, status: &status }.to_string()

@@ -59,26 +59,42 @@ fn word(rest: &str) -> (&str, &str) {
 }
 
 /// The place that `rest` begins with, the keys there, and what comes after it.
-fn place(rest: &str) -> Result<(Target, &'static [Key], &str), String> {
-    let root = (Target::Table(Vec::new()), ROOT, rest);
-    let (first, after) = word(rest);
-    let Some(key) = ROOT.iter().find(|key| key.name == first) else { return Ok(root) };
-    let (name, behind) = word(after);
-    match key.shape {
-        Shape::Named(_) if name.is_empty() => Err(format!("there is more to say: the name of the {first}")),
-        Shape::Named(keys) => Ok((Target::Table([first, name].map(String::from).into()), keys, behind)),
-        Shape::Section(keys) => Ok((Target::Table(Vec::from([first.into()])), keys, after)),
-        Shape::List(keys) => match keys.first() {
-            Some(own) if name.is_empty() => {
-                Err(format!("there is more to say: the {} of the {first}", own.about))
-            }
-            Some(own) => {
-                let target = Target::Element { name: first.into(), key: own.name.into(), value: name.into() };
-                Ok((target, keys, behind))
-            }
-            None => Ok(root),
-        },
-        _ => Ok(root),
+fn place(mut rest: &str) -> Result<(Target, &'static [Key], &str), String> {
+    let (mut path, mut keys) = (Vec::new(), ROOT);
+    loop {
+        let (first, after) = word(rest);
+        let shape = keys.iter().find(|key| key.name == first).map(|key| key.shape);
+        let (name, behind) = word(after);
+        let inner = match shape {
+            Some(Shape::Section(inner) | Shape::Named(inner) | Shape::List(inner)) => inner,
+            _ => return Ok((Target::Table(path), keys, rest)),
+        };
+        path.push(first.to_string());
+        if let Some(Shape::Section(_)) = shape {
+            (keys, rest) = (inner, after);
+            continue;
+        }
+        if name.is_empty() {
+            let what = match (shape, inner.first()) {
+                (Some(Shape::List(_)), Some(own)) => own.about,
+                _ => "name",
+            };
+            return Err(format!("there is more to say: the {what} of the {first}"));
+        }
+        return Ok((named(path, shape, inner, name), inner, behind));
+    }
+}
+
+/// The section at `path` that is called `name`.
+fn named(mut path: Vec<String>, shape: Option<Shape>, keys: &[Key], name: &str) -> Target {
+    match (shape, keys.first()) {
+        (Some(Shape::List(_)), Some(own)) => {
+            Target::Element { path, key: own.name.into(), value: name.into() }
+        }
+        _ => {
+            path.push(name.into());
+            Target::Table(path)
+        }
     }
 }
 
@@ -187,45 +203,33 @@ pub(super) fn choices(line: &str, first: usize, values: bool, context: Context<'
     let document = Document::read(context.candidate).ok();
     let mut keys = ROOT;
     let mut target = Target::Table(Vec::new());
+    let mut path: Vec<String> = Vec::new();
     let mut words = before.iter().map(|token| token.text).peekable();
     while let Some(name) = words.next() {
         let Some(key) = keys.iter().find(|key| key.name == name) else { return found };
+        if let Shape::Section(inner) = key.shape {
+            path.push(key.name.into());
+            target = Target::Table(path.clone());
+            keys = inner;
+            continue;
+        }
         match (key.shape, words.next()) {
-            (Shape::Named(inner), Some(name)) => {
-                target = Target::Table([key.name, name].map(String::from).into());
+            (Shape::Named(inner) | Shape::List(inner), Some(name)) => {
+                path.push(key.name.into());
+                target = named(path.clone(), Some(key.shape), inner, name);
                 keys = inner;
             }
-            (Shape::List(inner), Some(value)) => {
-                let own = inner.first().map_or("", |own| own.name);
-                target = Target::Element { name: key.name.into(), key: own.into(), value: value.into() };
-                keys = inner;
-            }
-            (Shape::Named(_), None) => {
-                let names =
-                    document.as_ref().map(|document| document.names(key.name, None)).unwrap_or_default();
-                found.offer(names.iter().map(String::as_str), word, "");
-                found.hints.push(("NAME".into(), format!("the name of the {}", key.name)));
+            (Shape::Named(inner) | Shape::List(inner), None) => {
+                path.push(key.name.into());
+                let own = inner.first().filter(|_| matches!(key.shape, Shape::List(_)));
+                let names = document.map(|document| document.names(&path, own.map(|own| own.name)));
+                found.offer(names.unwrap_or_default().iter().map(String::as_str), word, "");
+                let (hint, about) = match own {
+                    Some(own) => (own.name.to_uppercase(), own.about.to_string()),
+                    None => ("NAME".to_string(), format!("the name of the {}", key.name)),
+                };
+                found.hints.push((hint, about));
                 return found;
-            }
-            (Shape::List(inner), None) => {
-                let own = inner.first().map_or("", |own| own.name);
-                let names =
-                    document.as_ref().map(|document| document.names(key.name, Some(own))).unwrap_or_default();
-                found.offer(names.iter().map(String::as_str), word, "");
-                found.hints.push(("PREFIX".into(), inner.first().map_or("", |own| own.about).into()));
-                return found;
-            }
-            (Shape::Section(inner), next) => {
-                target = Target::Table(Vec::from([key.name.to_string()]));
-                keys = inner;
-                // The word belongs to the section.
-                if let Some(name) = next {
-                    let Some(inner) = keys.iter().find(|key| key.name == name) else { return found };
-                    if words.next().is_none() {
-                        found.values(inner, word, values, context);
-                        return found;
-                    }
-                }
             }
             (Shape::OneOf(inner), Some(name)) if values => {
                 let Some(inner) = inner.iter().find(|key| key.name == name) else { return found };

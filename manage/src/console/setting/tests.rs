@@ -151,7 +151,7 @@ proptest! {
         let read = |text: &str| {
             let document = Document::read(text).unwrap();
             let mut all = std::collections::BTreeMap::new();
-            for name in document.names("interface", None) {
+            for name in document.names(&["interface".to_string()], None) {
                 let target = Target::Table(Vec::from(["interface".to_string(), name.clone()]));
                 all.insert(name, document.keys(&target).into_iter().collect::<std::collections::BTreeSet<_>>());
             }
