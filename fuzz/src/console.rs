@@ -6,7 +6,8 @@ use weir_manage::console::parse::{Context, choices, parse};
 use weir_manage::console::{Console, End, Router, Tracing};
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
-    Committed, ConfigError, ConfigVersion, Cpus, Interface, Plan, Problem, Routes, Status,
+    Committed, ConfigError, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Routes,
+    Status,
 };
 
 /// One run: a byte above 0xf7 lets time pass.
@@ -82,6 +83,24 @@ impl Router for Operated {
 
     fn routes(&self, _: Option<&str>, _: usize) -> Routes {
         Routes::default()
+    }
+
+    fn ask_neighbors(&mut self) {}
+
+    fn drops(&self) -> Vec<InterfaceLoss> {
+        Vec::new()
+    }
+
+    fn log(&self, _: usize) -> Vec<LogLine> {
+        Vec::new()
+    }
+
+    fn token(&mut self) -> String {
+        "console-0123".into()
+    }
+
+    fn withdraw_token(&mut self) -> bool {
+        true
     }
 
     fn pages(&self) -> Vec<String> {

@@ -34,7 +34,7 @@ use grammar::Place;
 use history::History;
 use key::{Decoder, Key};
 use line::Line;
-use parse::{Choices, Context};
+use parse::{Choices, Context, Parsed};
 use paste::{Ended, Paste};
 use row::Row;
 
@@ -75,6 +75,8 @@ pub struct Console {
     typed_at: Option<u64>,
     /// The name in the prompt.
     hostname: String,
+    /// The command that waits for its answer.
+    asked: Option<Parsed>,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,7 @@ impl Default for Console {
             refused: false,
             typed_at: None,
             hostname: String::new(),
+            asked: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What can be typed: one table, from which lines are parsed and completed, and from which help and the reference page
 //! are made.
 
+use crate::configurations::LONGEST_CONFIRM;
+
 /// What a line has the console do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -36,6 +38,10 @@ pub enum Action {
     Modules,
     /// Replace the configuration by a boot module.
     Module,
+    /// A token for the API.
+    Token,
+    /// No token for the API.
+    Withdraw,
     /// Note events.
     TraceOn,
     /// Note events no more.
@@ -59,10 +65,12 @@ pub enum View {
     Status,
     Interfaces,
     Routes,
+    Neighbors,
     Drops,
     Cpus,
     Tasks,
     Locks,
+    Log,
     Configuration,
     History,
     Candidate,
@@ -151,11 +159,17 @@ const fn at(place: Place, command: Command) -> Command {
 pub const COMMANDS: &[Command] = &[
     show("show status", "name, release, uptime, memory, buffers", View::Status),
     show("show interfaces [NAME]", "state, addresses, device, counters and losses", View::Interfaces),
-    show("show routes [PREFIX]", "routes; those to PREFIX, or those that an address takes", View::Routes),
+    show(
+        "show routes [PREFIX]",
+        "routes; those to PREFIX, or those that packets to an address take",
+        View::Routes,
+    ),
+    show("show neighbors", "ARP and neighbour discovery", View::Neighbors),
     show("show drops", "packets lost, by interface and reason", View::Drops),
     show("show cpus", "what the CPUs do", View::Cpus),
     show("show tasks", "the tasks of all CPUs", View::Tasks),
     show("show locks", "how often each lock was taken, and waited for", View::Locks),
+    show("show log [--last COUNT]", "the log; 100 lines of it unless COUNT says more", View::Log),
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
     at(Place::Configure, lines(show("show candidate", "the candidate, as text", View::Candidate))),
@@ -222,6 +236,8 @@ pub const COMMANDS: &[Command] = &[
         Action::Modules,
     )),
     command("config module NUMBER", "replaces the configuration by this boot module", Action::Module),
+    command("token", "gives out a token for the page and the API; it holds for 15 minutes", Action::Token),
+    command("token withdraw", "takes it back", Action::Withdraw),
     command(
         "trace on",
         "notes what every CPU does: softints, tasks, sleep, packets handed over",
@@ -247,7 +263,8 @@ pub const ARGUMENTS: &[Argument] = &[
         about: "an address such as 10.0.0.1, or a prefix such as 10.0.0.0/8",
         kind: Kind::Prefix,
     },
-    Argument { name: "SECONDS", about: "seconds, from 5 to 86400", kind: Kind::Number(5, 86_400) },
+    Argument { name: "COUNT", about: "how many, from the last one back", kind: Kind::Number(1, 100_000) },
+    Argument { name: "SECONDS", about: "seconds, from 5 to 3600", kind: Kind::Number(5, LONGEST_CONFIRM) },
     Argument { name: "VERSION", about: "a number from `show history`", kind: Kind::Number(1, u64::MAX) },
     Argument { name: "NUMBER", about: "a number from `config modules`", kind: Kind::Number(0, u64::MAX) },
     Argument {

@@ -1,6 +1,8 @@
 //! What the console asks of the router.
 
-use crate::model::{Committed, ConfigVersion, Cpus, Interface, Plan, Problem, Routes, Status};
+use crate::model::{
+    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Routes, Status,
+};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -29,8 +31,15 @@ pub trait Router {
     fn interfaces(&self) -> Vec<Interface>;
     /// CPUs, tasks, locks.
     fn cpus(&self) -> Cpus;
-    /// The first `most` routes; with `wanted` those to this prefix, or those that packets to this address may take.
+    /// The first `most` routes; with `wanted` those to this prefix, or those that packets to this address take.
     fn routes(&self, wanted: Option<&str>, most: usize) -> Routes;
+    /// Asks all CPUs for the neighbours they know; the answer goes to
+    /// [`heard_neighbors`](super::Console::heard_neighbors).
+    fn ask_neighbors(&mut self);
+    /// Packets lost, by interface and reason.
+    fn drops(&self) -> Vec<InterfaceLoss>;
+    /// The last `most` lines of the log, the oldest first.
+    fn log(&self, most: usize) -> Vec<LogLine>;
     /// Where the router's page is, as URLs.
     fn pages(&self) -> Vec<String>;
 
@@ -76,6 +85,12 @@ pub trait Router {
     fn modules(&self) -> String;
     /// The longest configuration that can be read, in bytes.
     fn longest(&self) -> usize;
+
+    /// A token for the page and the API, in the place of the one before. It holds for
+    /// [`GRANT_MS`](crate::access::GRANT_MS).
+    fn token(&mut self) -> String;
+    /// Takes that token back. Whether there was one.
+    fn withdraw_token(&mut self) -> bool;
 
     /// Starts or stops noting events.
     ///

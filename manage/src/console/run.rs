@@ -3,9 +3,11 @@
 use super::grammar::{Action, COMMANDS, Filters, Place, View};
 use super::parse::{self, Parsed};
 use super::paste::Paste;
+use super::row::Row;
 use super::{Candidate, Console, End, Mode, PASTE, Purpose, Router, Tracing, names, nearest, setting};
+use crate::access::GRANT_MS;
 use crate::diff::unified;
-use crate::model::{Committed, Field, InterfaceLoss, Plan, Problem};
+use crate::model::{Committed, Field, Neighbor, Plan, Problem};
 use crate::table::Table;
 use crate::text::Text;
 use alloc::format;
@@ -13,6 +15,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+/// Lines of the log that are shown unless more are asked for.
+const LOG: usize = 100;
 /// Most routes that are shown at once.
 const ROUTES: usize = 1000;
 
@@ -91,6 +95,19 @@ impl Console {
                 let outcome = router.replace_by_module(parsed.number("NUMBER").unwrap_or_default());
                 self.replaced(outcome);
             }
+            Action::Token => {
+                let token = router.token();
+                self.say(&token);
+                self.say(&format!("it holds for {} minutes, or until `token withdraw`", GRANT_MS / 60_000));
+                let pages = router.pages();
+                if !pages.is_empty() {
+                    self.say(&format!("the page is at {}", pages.join("  ")));
+                }
+            }
+            Action::Withdraw => {
+                let there = router.withdraw_token();
+                self.say(if there { "the token holds no more" } else { "no token was given out" });
+            }
             Action::TraceOn => self.traced(router.trace(Tracing::On), "trace is on"),
             Action::TraceOff => self.traced(router.trace(Tracing::Off), "trace is off"),
             Action::Events => router.print_events(),
@@ -125,20 +142,18 @@ impl Console {
                 self.shown(&interfaces, parsed);
             }
             View::Routes => self.shown(&router.routes(parsed.argument("PREFIX"), ROUTES), parsed),
-            View::Drops => {
-                let interfaces = router.interfaces();
-                let losses = interfaces.iter().flat_map(|interface| {
-                    interface.drops.iter().map(|loss| InterfaceLoss {
-                        interface: Some(interface.name.clone()),
-                        reason: loss.reason.clone(),
-                        packets: loss.packets,
-                    })
-                });
-                self.shown(&losses.collect::<Vec<_>>(), parsed);
+            View::Neighbors => {
+                router.ask_neighbors();
+                self.asked = Some(parsed.clone());
             }
+            View::Drops => self.shown(&router.drops(), parsed),
             View::Cpus => self.shown(&router.cpus().cpus, parsed),
             View::Tasks => self.shown(&router.cpus().tasks, parsed),
             View::Locks => self.shown(&router.cpus().locks, parsed),
+            View::Log => {
+                let most = parsed.number("COUNT").map_or(LOG, |count| usize::try_from(count).unwrap_or(LOG));
+                self.shown(&router.log(most), parsed);
+            }
             View::Configuration => self.filtered(&router.configuration(), parsed),
             View::History => self.shown(&router.history(), parsed),
             View::Candidate => {
@@ -146,6 +161,17 @@ impl Console {
                 self.filtered(&text, parsed);
             }
         }
+    }
+
+    /// Shows what [`Router::ask_neighbors`] asked for.
+    pub fn heard_neighbors(&mut self, neighbors: &Vec<Neighbor>) {
+        let Some(parsed) = self.asked.take() else { return };
+        // The prompt is there already: it comes again below.
+        if self.row != Row::default() {
+            self.end_row();
+        }
+        self.shown(neighbors, &parsed);
+        self.refresh();
     }
 
     /// The candidate; one is begun if there is none.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::configurations::{Configurations, Effect, Engine};
 use crate::model::{
-    Committed, ConfigError, ConfigVersion, Cpu, Cpus, InterfaceState, Lock, Loss, Plan, Problem, Route,
-    Routes, Status, Task,
+    Committed, ConfigError, ConfigVersion, Cpu, Cpus, InterfaceLoss, InterfaceState, Lock, LogLine, Loss,
+    Neighbor, Plan, Problem, Route, Routes, Status, Task,
 };
 use proptest::prelude::*;
 use std::vec;
@@ -100,6 +100,27 @@ impl Router for Simulated {
         Routes { total: 1, offset: 0, routes: vec![route] }
     }
 
+    fn ask_neighbors(&mut self) {
+        self.did.push("neighbors".into());
+    }
+
+    fn drops(&self) -> Vec<InterfaceLoss> {
+        vec![InterfaceLoss { interface: Some("wan".into()), reason: "no-route".into(), packets: 3 }]
+    }
+
+    fn log(&self, most: usize) -> Vec<LogLine> {
+        let line = |number| LogLine { number, text: "lan: link down".into(), ..LogLine::default() };
+        (0..most.min(3) as u64).map(line).collect()
+    }
+
+    fn token(&mut self) -> String {
+        "console-0123".into()
+    }
+
+    fn withdraw_token(&mut self) -> bool {
+        true
+    }
+
     fn pages(&self) -> Vec<String> {
         vec!["http://10.0.1.1/".into()]
     }
@@ -172,16 +193,18 @@ impl Router for Simulated {
     }
 }
 
+type Rows = Vec<Vec<char>>;
+
 /// A terminal: as much of VT100 as the console uses.
 #[derive(Default)]
 struct Screen {
-    rows: Vec<Vec<char>>,
+    rows: Rows,
     at: (usize, usize),
     saved: (usize, usize),
     sequence: Option<String>,
     /// It was asked how large it is.
     asked: bool,
-    first: Option<(Vec<Vec<char>>, (usize, usize))>,
+    first: Option<(Rows, (usize, usize))>,
 }
 
 impl Screen {
@@ -276,6 +299,12 @@ impl Seat {
     fn type_(&mut self, keys: &str) -> &mut Self {
         for &byte in keys.as_bytes() {
             self.console.typed(byte, self.now_ms, &mut self.router);
+            if self.router.did.last().is_some_and(|did| did == "neighbors") {
+                self.router.did.pop();
+                let address = "192.0.2.254".into();
+                let neighbor = Neighbor { interface: "wan".into(), address, ..Neighbor::default() };
+                self.console.heard_neighbors(&vec![neighbor]);
+            }
             self.print();
         }
         self
@@ -610,7 +639,7 @@ fn text_and_json_of_every_view_carry_the_same_fields() {
         }
         views += 1;
     }
-    assert!(views > 7);
+    assert!(views > 9);
 }
 
 #[test]
@@ -624,6 +653,7 @@ fn every_command_does_something() {
         let chosen = [
             ("NAME", "lan"),
             ("PREFIX", "::/0"),
+            ("COUNT", "2"),
             ("SECONDS", "60"),
             ("VERSION", "1"),
             ("NUMBER", "1"),
