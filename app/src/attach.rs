@@ -310,6 +310,7 @@ fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
             true => Advertise::On(Advertisement::default()),
             false => Advertise::Off,
         },
+        management: wish.management,
         state: if is_up { Taking::Up } else { Taking::Down },
         counters: by.counters().clone(),
         ..InterfacePlan::new(wish.name.to_string(), info.mac)

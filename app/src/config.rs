@@ -13,6 +13,7 @@ mod read;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod types;
 mod value;
 
@@ -27,13 +28,16 @@ use toml_parser::lexer::TokenKind;
 
 pub use errors::{Error, Errors, InFile, Note};
 pub use types::{
-    Attachment, Config, Interface, Match, NextHop, Reject, ReversePathFilter, Route, Steering, Target,
+    Attachment, Config, Interface, Match, NextHop, Reject, ReversePathFilter, Route, SourceText, Steering,
+    Target, Token,
 };
 
 use errors::{Finding, Report};
 
 /// Longest configuration text, in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
+/// Most tokens of the API.
+pub const MAX_TOKENS: usize = weir_manage::token::MOST_TOKENS;
 /// Most interfaces of one router.
 pub const MAX_INTERFACES: usize = 256;
 /// Of these, most with a device of their own.
@@ -103,7 +107,7 @@ impl Config {
         let draft = read::read(root.get_ref(), &mut report);
         let config = check::check(draft, &mut report);
         match config {
-            Some(config) if report.is_empty() => Ok(config),
+            Some(config) if report.is_empty() => Ok(Config { text: SourceText(text.into()), ..config }),
             _ => Err(report.take(text)),
         }
     }

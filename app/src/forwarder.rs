@@ -6,15 +6,17 @@
 use crate::mesh::{Errand, Exchange, Parcel, Parcels};
 use crate::port::{Port, RETRY};
 use crate::shared::{INBOX, Running, Shared};
+use crate::transport::SocketPort;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::time::Duration;
 use weir_machine::dispatch;
 use weir_machine::interrupt::{CONSOLE, MESSAGE, TIMER};
 use weir_netif::{BATCH, Batch, Drop, IfIndex, More, Packet, Pool};
 use weir_netstack::snapshot::State;
 use weir_netstack::stack::Turn;
-use weir_netstack::{Carrier, Egress, Instant, Stack, flow};
+use weir_netstack::{Carrier, Delivery, Egress, Instant, Local, Stack, flow};
 use weir_sync::{CpuId, Softint};
 
 /// Sent packets are taken back at the latest after this long, when nothing else is sent.
@@ -28,6 +30,8 @@ pub struct Forwarder {
     /// Made with room for [`INBOX`]: it never grows.
     ports: Vec<Port>,
     exchange: Exchange,
+    /// The way to this CPU's sockets, where there are any.
+    sockets: Option<SocketPort>,
     /// Empty between turns, as all that follow.
     batch: Batch,
     parcels: Parcels,
@@ -52,6 +56,7 @@ impl Forwarder {
             ports: Vec::with_capacity(INBOX),
             staged: core::iter::repeat_with(Parcels::new).take(exchange.cpus()).collect(),
             exchange,
+            sockets: None,
             batch: Batch::new(),
             parcels: Parcels::new(),
             generation: 0,
@@ -59,6 +64,12 @@ impl Forwarder {
             reap_at: Instant::ZERO,
             starved: false,
         }
+    }
+
+    /// With sockets for what is addressed to the router.
+    #[must_use]
+    pub fn with_sockets(self, sockets: SocketPort) -> Self {
+        Self { sockets: Some(sockets), ..self }
     }
 
     /// Serves one softint source. Ask for [`deadline`](Self::deadline) afterwards.
@@ -79,6 +90,9 @@ impl Forwarder {
             self.exchange.tell(event);
         }
         self.exchange.raise();
+        if let Some(sockets) = &mut self.sockets {
+            sockets.wake();
+        }
         self.starved = self.pool.idle() == 0 && self.shared.arena.idle() == 0;
         let counters = self.shared.counters.of(cx.cpu());
         counters.turns.add(1);
@@ -239,10 +253,26 @@ impl Forwarder {
         self.shared.counters.of(cx.cpu()).handed_over.add(sent as u64);
     }
 
+    /// Fills the list of a task that asked for this CPU's neighbours, as far as it has room. Neither allocates nor frees.
+    fn tell_neighbors(&mut self, cx: &Softint) {
+        let census = self.shared.census.of(cx.cpu());
+        if census.question.is_empty() || census.answer.is_full() {
+            return;
+        }
+        let Some(mut list) = census.question.pop() else { return };
+        let room = list.capacity() - list.len();
+        let v4 = self.stack.neighbors4().iter().map(|(at, own, state, mac)| (at, own.into(), state, mac));
+        let v6 = self.stack.neighbors6().iter().map(|(at, own, state, mac)| (at, own.into(), state, mac));
+        list.extend(v4.chain(v6).take(room));
+        // There was room, and nobody else fills it.
+        let _ = census.answer.push(list);
+    }
+
     /// Takes what other CPUs sent: a batch from each.
     fn messages(&mut self, cx: &Softint, now: Instant) -> More {
-        self.enter(cx, now);
-        let mut more = More::No;
+        self.tell_neighbors(cx);
+        let running = self.enter(cx, now);
+        let mut more = self.speak(cx, running, now);
         for from in 0..self.exchange.cpus() {
             for _ in 0..BATCH {
                 let Some(event) = self.exchange.news(from) else { break };
@@ -262,6 +292,21 @@ impl Forwarder {
         }
         let running = self.enter(cx, now);
         self.retry(cx, running);
+        more
+    }
+
+    /// Sends what sockets have to say, and takes back what they are done with.
+    fn speak(&mut self, cx: &Softint, running: &Running, now: Instant) -> More {
+        let mut own = ArrayVec::new();
+        let Some(sockets) = &mut self.sockets else { return More::No };
+        let more = sockets.collect(&mut self.pool, &mut own);
+        sockets.refill(&mut self.pool);
+        if !own.is_empty() {
+            self.with_turn(cx, running, now, |stack, turn, _| {
+                own.into_iter().for_each(|(packet, link)| stack.send(turn, packet, link));
+                stack.flush(turn);
+            });
+        }
         more
     }
 
@@ -344,8 +389,8 @@ impl Forwarder {
         now: Instant,
         work: impl FnOnce(&mut Stack, &mut Turn<'_>, &mut Batch) -> R,
     ) -> R {
-        let Self { shared, stack, pool, ports, exchange, batch, staged, .. } = self;
-        let mut out = Out { cx, shared, running, ports, exchange, staged, brought: 0 };
+        let Self { shared, stack, pool, ports, exchange, sockets, batch, staged, .. } = self;
+        let mut out = Out { cx, shared, running, ports, exchange, sockets, staged, brought: 0 };
         let mut turn = Turn { cx, snapshot: &running.snapshot, now, pool, egress: &mut out };
         let result = work(stack, &mut turn, batch);
         if out.brought > 0 {
@@ -362,6 +407,7 @@ struct Out<'a> {
     running: &'a Running,
     ports: &'a mut [Port],
     exchange: &'a mut Exchange,
+    sockets: &'a mut Option<SocketPort>,
     /// By CPU: packets that go on there, and how many in all.
     staged: &'a mut [Parcels],
     brought: usize,
@@ -403,6 +449,13 @@ impl Egress for Out<'_> {
                 Some(owner) if owner != self.cx.cpu() => Carrier::AnotherCpu,
                 _ => Carrier::Nobody(Drop::InterfaceDown),
             },
+        }
+    }
+
+    fn deliver(&mut self, packet: Packet, local: &Local<'_>) -> Delivery {
+        match self.sockets {
+            Some(sockets) => sockets.deliver(packet, local),
+            None => Delivery::NoSocket(packet),
         }
     }
 

@@ -244,11 +244,6 @@ impl Guest {
         Some(Config::read(text, CONFIG, free))
     }
 
-    /// The text of that configuration, as read last.
-    pub fn text(&self) -> &[u8] {
-        self.text.as_deref().unwrap_or_default()
-    }
-
     /// Tells what became of a configuration.
     pub fn tell_outcome(&self, cx: &Control, outcome: Result<(), &String>) {
         match outcome {

@@ -30,7 +30,7 @@ pub struct Interfaces {
     again: bool,
     /// What each queue pair goes through on its way to its CPU.
     dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
-    config: Config,
+    config: Arc<Config>,
     /// In the configuration's order.
     attached: Vec<Attached>,
     /// Interfaces in service on VLANs of these.
@@ -107,7 +107,7 @@ impl Interfaces {
             absent: Absent::Refused,
             again: false,
             dress: |queue| queue,
-            config,
+            config: Arc::new(config),
             attached: Vec::new(),
             vlans: Vec::new(),
             indices: Indices::default(),
@@ -134,6 +134,25 @@ impl Interfaces {
         &self.config
     }
 
+    /// The same, to keep.
+    pub fn shared_config(&self) -> Arc<Config> {
+        self.config.clone()
+    }
+
+    /// Another one whenever what [`status`](Self::status) says has changed, its counters excepted.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether `config` could be put in force with the devices there are. Changes nothing.
+    ///
+    /// # Errors
+    /// A text for people.
+    pub fn check(&self, config: &Config) -> Result<(), String> {
+        let infos: Vec<_> = self.bays.iter().map(|bay| bay.as_ref().map(Bay::info)).collect();
+        attach::choose(config, &infos, self.absent).map(drop)
+    }
+
     /// Devices in service.
     pub fn attached(&self) -> &[Attached] {
         &self.attached
@@ -146,7 +165,7 @@ impl Interfaces {
     }
 
     /// Counts packets whose interface is not in service.
-    pub fn unconfigured(&self) -> &IfCounters {
+    pub fn unconfigured(&self) -> &Arc<IfCounters> {
         &self.unconfigured
     }
 
@@ -189,7 +208,7 @@ impl Interfaces {
     /// Puts the configuration in force again, with the devices there are now.
     fn reapply(&mut self, cx: &Control) {
         self.again = false;
-        match self.replace(cx, self.config.clone()) {
+        match self.replace(cx, (*self.config).clone()) {
             Ok(change) if change.attach.is_empty() && change.detach.is_empty() => {}
             Ok(change) => log(&change),
             Err(wrong) => error!("the configuration stays as it was: {}", wrong.trim_end()),
@@ -219,15 +238,6 @@ impl Interfaces {
     /// Packets received by the interfaces in service.
     pub fn packets(&self) -> u64 {
         self.counters().map(|counters| counters.totals().rx_packets).sum()
-    }
-
-    /// Whether there are the devices that a configuration wants.
-    ///
-    /// # Errors
-    /// Those that are not, as text for people.
-    pub fn fits(&self, config: &Config) -> Result<(), String> {
-        let infos: Vec<_> = self.bays.iter().map(|bay| bay.as_ref().map(Bay::info)).collect();
-        attach::choose(config, &infos, self.absent).map(drop)
     }
 
     /// Replaces the configuration, all of it or nothing. Interfaces that both have go on undisturbed, with their
@@ -328,7 +338,7 @@ impl Interfaces {
                 *sent += 1;
             }
         }
-        self.config = config;
+        self.config = Arc::new(config);
         self.attached = next;
         self.vlans = vlans;
         self.leaving.extend(gone.into_iter().map(|attached| Leaving { attached, ports: Vec::new() }));

@@ -14,6 +14,7 @@ pub mod disk;
 pub mod forwarder;
 pub mod guest;
 pub mod interfaces;
+pub mod manage;
 pub mod management;
 #[cfg(test)]
 mod memory_port;
@@ -26,4 +27,5 @@ pub mod shared;
 pub mod sources;
 #[cfg(feature = "image")]
 pub mod start;
+pub mod transport;
 pub mod vlans;

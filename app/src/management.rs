@@ -1,24 +1,28 @@
 //! The management task of the boot CPU: devices' health, carrier changes, the console. Packet work preempts it.
 
-mod engine;
 mod operator;
 
 use crate::config::Config;
 use crate::guest::{self, Guest, News};
 use crate::interfaces::{Interfaces, Look};
+use crate::manage::{EVENTS, Live, Plane, View};
 use crate::modules::Modules;
 use crate::observe::Ready;
 use crate::shared::Shared;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
 use core::time::Duration;
-use engine::Applier;
 use operator::Operator;
 use weir_machine::xen::control::Request;
 use weir_machine::{clock, console, error, frames, info, power, print, println, task, trace, warn};
 use weir_manage::configurations::{Configurations, Reverted};
 use weir_manage::console::{Console, table};
+use weir_manage::model::Event;
+use weir_manage::problem::Refused;
+use weir_manage::router::{Command as Wish, Done, Router as _};
 use weir_netstack::Instant;
 use weir_sync::Control;
 use weir_sync::trace::Record;
@@ -32,39 +36,39 @@ const TABLE_EVERY: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(2);
 /// Events printed before other tasks have their turn.
 const EVENTS_AT_ONCE: usize = 8;
+
 /// Bytes printed before other tasks have their turn.
 const BYTES_AT_ONCE: usize = 512;
-
-/// The configuration at boot.
-#[derive(Debug, Default)]
-pub struct BootText {
-    /// Where it is from; `None`: there is none.
-    pub place: Option<String>,
-    /// It, if it is in force.
-    pub text: String,
-}
 
 /// What runs below the packet work. `[C]` boot CPU
 pub struct Management {
     shared: &'static Shared,
     interfaces: Interfaces,
     modules: Modules,
-    /// What the router runs on.
-    platform: String,
+    /// What tasks of all CPUs see of us, and how they reach us.
+    plane: &'static Plane,
+    configurations: Configurations,
+    /// What happened; the oldest first.
+    events: Vec<Arc<Event>>,
+    /// The interfaces' state that was published.
+    published: u64,
+    /// Something else is to be published.
+    changed: bool,
     /// Where the configuration in force is from; `None`: none is.
     place: Option<String>,
-    configurations: Configurations,
     /// On Xen: the rest of the world.
     guest: Option<Guest>,
     /// The machine is to end like this, by then.
     end: Option<(Request, Instant)>,
     console: Console,
+    /// The console wants to know the neighbours.
+    asks_neighbors: bool,
     look_at: Instant,
     table_at: Instant,
     /// Packets received at the last automatic table.
     seen: u64,
-    /// Events still to be printed.
-    events: vec::IntoIter<Record>,
+    /// Trace events still to be printed.
+    records: vec::IntoIter<Record>,
 }
 
 impl Management {
@@ -74,27 +78,43 @@ impl Management {
         interfaces: Interfaces,
         modules: Modules,
         platform: String,
-        boot: BootText,
+        place: Option<String>,
         guest: Option<Guest>,
         now: Instant,
     ) -> Self {
-        let BootText { place, text } = boot;
-        let by = place.as_deref().unwrap_or("nobody");
-        let configurations = Configurations::new(text, by, milliseconds(now));
+        let text = interfaces.config().text.0.clone();
+        let by = place.as_deref().unwrap_or("nowhere");
+        let configurations = Configurations::new(text, by, now.as_nanos() / 1_000_000);
+        let view = View {
+            config: interfaces.shared_config(),
+            interfaces: interfaces.status(),
+            unconfigured: interfaces.unconfigured().clone(),
+            place: place.clone(),
+            holdings: guest.as_ref().map(Guest::holdings),
+            configurations: configurations.view(),
+            events: Vec::new(),
+        };
+        let published = interfaces.generation();
+        let plane = Box::leak(Box::new(Plane::new(shared, platform, interfaces.cpus(), view)));
+        plane.open();
         Self {
             shared,
             interfaces,
             modules,
-            platform,
-            place,
+            plane,
             configurations,
+            events: Vec::new(),
+            published,
+            changed: false,
+            place,
             guest,
             end: None,
             console: Console::default(),
+            asks_neighbors: false,
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
             seen: 0,
-            events: Vec::new().into_iter(),
+            records: Vec::new().into_iter(),
         }
     }
 
@@ -102,6 +122,10 @@ impl Management {
     pub async fn run(mut self) {
         loop {
             task::control(|cx| self.turn(cx, Instant::from_nanos(clock::now())));
+            if core::mem::take(&mut self.asks_neighbors) {
+                let neighbors = self.plane.neighbors().await;
+                self.console.heard_neighbors(&neighbors);
+            }
             if self.print_events() || self.print_some() {
                 task::yield_now().await;
                 continue;
@@ -110,7 +134,14 @@ impl Management {
         }
     }
 
-    fn turn(&mut self, cx: &Control, now: Instant) {
+    /// When something is to be done though nothing happens.
+    fn due(&self) -> Instant {
+        let others = [self.console.wake_at(), self.configurations.deadline_ms()];
+        let others = others.into_iter().flatten().map(|ms| Instant::from_nanos(ms.saturating_mul(1_000_000)));
+        others.fold(self.table_at.min(self.look_at), Instant::min)
+    }
+
+    fn turn(&mut self, cx: &mut Control, now: Instant) {
         let look = now >= self.look_at;
         if look {
             self.look_at = now + LOOK_EVERY;
@@ -128,16 +159,18 @@ impl Management {
             self.hear(cx, look, now);
         }
         self.end_if_due(now);
+        self.serve(cx, now);
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
                 self.at_console(cx, now, |console, router| console.typed(byte, milliseconds(now), router));
             }
         }
-        self.revert_if_due(cx, now);
         if self.console.wake_at().is_some_and(|at| milliseconds(now) >= at) {
             self.at_console(cx, now, |console, router| console.tick(milliseconds(now), router));
         }
+        self.changed |= look && self.guest.is_some();
+        self.publish(cx, now);
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
             let packets = self.interfaces.packets();
@@ -149,29 +182,19 @@ impl Management {
 
     /// Follows what happens around a Xen guest.
     fn hear(&mut self, cx: &Control, look: bool, now: Instant) {
-        let Some(guest) = &mut self.guest else { return };
+        let Some(mut guest) = self.guest.take() else { return };
         for news in guest.news(cx) {
             match news {
                 News::Plugged(port, bay) => self.interfaces.plug(cx, port, bay),
                 News::Unplugged(port) => self.interfaces.unplug(cx, port),
                 News::Configured if self.modules.is_empty() => {
-                    let free = frames::free_bytes();
-                    let read = guest.configuration(cx, free).unwrap_or_else(|| Err("it is gone".into()));
-                    let place = guest::place();
-                    let mut engine = Applier::new(&mut self.interfaces, cx, guest::CONFIG);
-                    let outcome = read.and_then(|_| {
-                        let text = String::from_utf8_lossy(guest.text());
-                        let replaced =
-                            self.configurations.replace(&*text, &place, milliseconds(now), &mut engine);
-                        replaced.map(drop).map_err(|refused| match engine.said.is_empty() {
-                            true => refused.0.detail + "\n",
-                            false => engine.said,
-                        })
-                    });
-                    guest.tell_outcome(cx, outcome.as_ref().map(|()| ()));
-                    match outcome {
-                        Ok(()) => self.place = Some(place),
-                        Err(wrong) => print!("{wrong}the configuration is as it was\n"),
+                    let config = guest
+                        .configuration(cx, frames::free_bytes())
+                        .unwrap_or_else(|| Err("it is gone".into()));
+                    let outcome = self.install(cx, config, guest::place(), now);
+                    guest.tell_outcome(cx, outcome.as_ref().map(drop));
+                    if let Err(wrong) = outcome {
+                        print!("{wrong}the configuration is as it was\n");
                     }
                 }
                 News::Configured => guest.tell(cx, "not used: there is a boot module, which comes first"),
@@ -190,6 +213,7 @@ impl Management {
                 }
             }
         }
+        self.guest = Some(guest);
     }
 
     /// Ends the machine if that is wanted and every device has let go, or had the time to.
@@ -217,32 +241,15 @@ impl Management {
     }
 
     /// Gives the console the router to work on.
-    fn at_console(&mut self, cx: &Control, now: Instant, work: impl FnOnce(&mut Console, &mut Operator<'_>)) {
+    fn at_console(
+        &mut self,
+        cx: &mut Control,
+        now: Instant,
+        work: impl FnOnce(&mut Console, &mut Operator<'_>),
+    ) {
         let mut console = core::mem::take(&mut self.console);
         work(&mut console, &mut Operator { management: self, cx, now });
         self.console = console;
-    }
-
-    /// Takes a configuration back that was not confirmed in time.
-    fn revert_if_due(&mut self, cx: &Control, now: Instant) {
-        let mut engine = Applier::new(&mut self.interfaces, cx, "the configuration before");
-        match self.configurations.tick(milliseconds(now), &mut engine) {
-            None => {}
-            Some(Reverted::Done(version)) => {
-                warn!("nobody confirmed the configuration: version {version} takes it back");
-                self.place = Some(reverted(version));
-            }
-            Some(Reverted::Again(_)) => {
-                error!("not confirmed and not taken back: {}", engine.said.trim_end())
-            }
-        }
-    }
-
-    /// When something is to be done though nothing happens.
-    fn due(&self) -> Instant {
-        let others = [self.console.wake_at(), self.configurations.deadline_ms()];
-        let others = others.into_iter().flatten().map(|ms| Instant::from_nanos(ms.saturating_mul(1_000_000)));
-        others.fold(self.table_at.min(self.look_at), Instant::min)
     }
 
     /// Prints some of what the console has to say. Whether there was any.
@@ -254,13 +261,161 @@ impl Management {
         some.is_some()
     }
 
+    /// Puts a configuration from `place` in force at once.
+    fn install(
+        &mut self,
+        cx: &Control,
+        config: Result<Config, String>,
+        place: String,
+        now: Instant,
+    ) -> Result<(), String> {
+        let config = config?;
+        let text = config.text.0.clone();
+        let mut live = Live { cx, interfaces: &mut self.interfaces, read: Some(config) };
+        let done = self.configurations.replace(text, &place, now.as_nanos() / 1_000_000, &mut live);
+        done.map_err(|refused| in_words(&refused))?;
+        self.note("configuration", &place, "committed", now);
+        self.place = Some(place);
+        Ok(())
+    }
+
+    /// Does what tasks ask for, and what is due of itself.
+    fn serve(&mut self, cx: &mut Control, now: Instant) {
+        while let Some(order) = self.plane.next_order() {
+            let outcome = self.obey(cx, order.command.clone(), now);
+            // Who asked sees the effect of it.
+            self.publish(cx, now);
+            order.answer(outcome);
+        }
+        let mut live = Live { cx, interfaces: &mut self.interfaces, read: None };
+        match self.configurations.tick(now.as_nanos() / 1_000_000, &mut live) {
+            None => {}
+            Some(Reverted::Done(version)) => {
+                warn!("the configuration was not confirmed in time: reverted, as version {version}");
+                self.reverted("not confirmed in time: reverted", now);
+            }
+            Some(Reverted::Again(errors)) => {
+                let wrong = errors.first().map_or("", |error| &error.message);
+                error!(
+                    "the configuration was not confirmed in time, and reverting failed: {wrong}; trying again"
+                );
+            }
+        }
+    }
+
+    fn obey(&mut self, cx: &Control, wish: Wish, now: Instant) -> Result<Done, Refused> {
+        let now_ms = now.as_nanos() / 1_000_000;
+        let mut live = Live { cx, interfaces: &mut self.interfaces, read: None };
+        self.changed = true;
+        match wish {
+            Wish::Put { text, if_match } => {
+                let plan = self.configurations.put(&text, if_match.as_deref(), &mut live)?;
+                Ok(Done::Planned(plan))
+            }
+            Wish::Discard => match self.configurations.discard() {
+                true => Ok(Done::Discarded),
+                false => Err(weir_manage::problem::nothing_to_discard()),
+            },
+            Wish::Rollback { version } => {
+                Ok(Done::Planned(self.configurations.rollback(version, &mut live)?))
+            }
+            Wish::Commit { by, confirm_ms, if_match } => {
+                let done =
+                    self.configurations.commit(&by, confirm_ms, if_match.as_deref(), now_ms, &mut live)?;
+                let text = match confirm_ms {
+                    None => "committed".to_string(),
+                    Some(ms) => format!("committed, to be confirmed within {} s", ms / 1000),
+                };
+                info!("configuration: version {} by {by}: {text}", done.version);
+                self.note("configuration", &by, &text, now);
+                self.place = Some(by);
+                Ok(Done::Committed(done))
+            }
+            Wish::Confirm => {
+                let version = self.configurations.confirm()?;
+                info!("configuration: version {version} is confirmed");
+                self.note("configuration", "", "confirmed", now);
+                Ok(Done::Version(version))
+            }
+            Wish::Revert => {
+                let version = self.configurations.revert(now_ms, &mut live)?;
+                info!("configuration: taken back, as version {version}");
+                self.reverted("taken back", now);
+                Ok(Done::Version(version))
+            }
+        }
+    }
+
+    fn reverted(&mut self, text: &str, now: Instant) {
+        let by = self.configurations.view().history().first().map(|newest| newest.by.clone());
+        self.note("configuration", by.as_deref().unwrap_or_default(), text, now);
+        self.place = by.filter(|_| !self.interfaces.config().text.0.is_empty());
+    }
+
+    /// Something happened that others may want to hear of.
+    fn note(&mut self, kind: &str, subject: &str, text: &str, now: Instant) {
+        self.changed = true;
+        if self.events.len() >= EVENTS {
+            self.events.remove(0);
+        }
+        let number = self.events.last().map_or(1, |last| last.number + 1);
+        let at_ms = now.as_nanos() / 1_000_000;
+        let (kind, subject, text) = (kind.into(), subject.into(), text.into());
+        self.events.push(Arc::new(Event { number, at_ms, kind, subject, text }));
+    }
+
+    /// Shows tasks what has changed, if anything.
+    fn publish(&mut self, cx: &mut Control, now: Instant) {
+        let generation = self.interfaces.generation();
+        if generation != self.published {
+            self.published = generation;
+            let before = self.plane.view();
+            for interface in self.interfaces.status() {
+                let known = before.interfaces.iter().find(|known| known.name == interface.name);
+                if known.is_none_or(|known| known.state != interface.state) {
+                    self.note("interface", &interface.name, interface.state.model().word(), now);
+                }
+            }
+            self.changed = true;
+        }
+        if !core::mem::take(&mut self.changed) {
+            return;
+        }
+        let view = View {
+            config: self.interfaces.shared_config(),
+            interfaces: self.interfaces.status(),
+            unconfigured: self.interfaces.unconfigured().clone(),
+            place: self.place.clone(),
+            holdings: self.guest.as_ref().map(Guest::holdings),
+            configurations: self.configurations.view(),
+            events: self.events.clone(),
+        };
+        self.plane.access_with(cx, |access| access.configure(&view.config.tokens));
+        self.plane.publish(cx, view);
+    }
+
+    /// Takes what was noted until now, to be printed.
+    fn collect_events(&mut self) {
+        let records = trace::records();
+        println!(
+            "trace of {} events, {} lost; {} ticks a second",
+            records.len(),
+            trace::lost(),
+            clock::tsc_hz()
+        );
+        self.records = records.into_iter();
+        if self.records.len() == 0 {
+            println!("end of trace");
+        }
+    }
+
     /// Prints some events: the console is slow, and other tasks wait. Whether there were any.
     fn print_events(&mut self) -> bool {
-        let any = self.events.len() > 0;
-        for record in self.events.by_ref().take(EVENTS_AT_ONCE) {
+        let any = self.records.len() > 0;
+        for record in self.records.by_ref().take(EVENTS_AT_ONCE) {
             println!("{}", trace::Line(&record));
         }
-        if any && self.events.len() == 0 {
+        if any && self.records.len() == 0 {
             println!("end of trace");
         }
         any
@@ -273,11 +428,14 @@ fn stop(interfaces: &mut Interfaces, cx: &Control) {
     let _ = interfaces.replace(cx, none);
 }
 
-/// Where a configuration is from that came back.
-fn reverted(version: u64) -> String {
-    format!("version {version}, which took one back")
-}
-
 fn milliseconds(at: Instant) -> u64 {
     at.as_nanos() / 1_000_000
+}
+
+/// A refusal as the console says it: what is wrong, line by line.
+fn in_words(refused: &Refused) -> String {
+    match &*refused.0.errors {
+        [] => refused.to_string(),
+        errors => errors.iter().map(|error| format!("{}\n", error.message)).collect(),
+    }
 }

@@ -30,11 +30,6 @@ impl Modules {
         self.0.is_empty()
     }
 
-    /// The text of module `number`, from 1.
-    pub fn text(&self, number: usize) -> Option<&'static [u8]> {
-        number.checked_sub(1).and_then(|at| self.0.get(at)).copied().flatten()
-    }
-
     /// The configuration of module `number`, from 1; errors call it `boot module 1`. `free` bytes of memory are to be had.
     ///
     /// # Errors

@@ -114,7 +114,7 @@ pub fn losses(totals: &Totals) -> Vec<Loss> {
     lost.map(|(reason, packets)| Loss { reason: reason.name().into(), packets }).collect()
 }
 
-fn mac(octets: [u8; 6]) -> String {
+pub(crate) fn mac(octets: [u8; 6]) -> String {
     octets.map(|octet| format!("{octet:02x}")).join(":")
 }
 

@@ -1,8 +1,10 @@
 //! What all CPUs see: the configuration in force, the buffer arena, counters, and the ways between packet work and
 //! management.
 
+use crate::manage::Known;
 use crate::port::Port;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_machine::task::Signal;
@@ -112,6 +114,14 @@ pub struct CpuCounters {
     pub turns: Counter,
 }
 
+/// A task's question after a CPU's neighbours. `[A]` Room for one of each.
+pub struct Census {
+    /// Pushed by the task, popped by the CPU's packet work: an empty list with room for what it is to hold.
+    pub question: ArrayQueue<Vec<Known>>,
+    /// Pushed by the CPU's packet work, popped by the task: the same list, filled.
+    pub answer: ArrayQueue<Vec<Known>>,
+}
+
 /// State shared by all CPUs.
 pub struct Shared {
     /// `[P]` The configuration in force.
@@ -125,6 +135,8 @@ pub struct Shared {
     pub inbox: PerCpu<ArrayQueue<Port>>,
     /// `[A]` Ports that their CPUs do not need any more; room for all there can be.
     pub returned: ArrayQueue<Port>,
+    /// `[A]` Questions after each CPU's neighbours.
+    pub census: PerCpu<Census>,
     /// `[A]` Wakes management: a notice, a key, a change of a device, a port that came back.
     pub news: Signal,
     /// `[A]` Written by softints of any CPU, read by management.
@@ -152,6 +164,7 @@ impl Shared {
             counters: PerCpu::new(|_| CpuCounters::default()),
             inbox: PerCpu::new(|_| ArrayQueue::new(INBOX)),
             returned: ArrayQueue::new(INBOX * cpus.max(1)),
+            census: PerCpu::new(|_| Census { question: ArrayQueue::new(1), answer: ArrayQueue::new(1) }),
             news: Signal::new(),
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),

@@ -47,8 +47,6 @@ pub struct Search<'a> {
 pub struct Found {
     /// What people call the place.
     pub place: String,
-    /// Its text; empty if it cannot be had.
-    pub text: String,
     /// The configuration, or what is wrong with it, as text for the console.
     pub config: Result<Config, String>,
 }
@@ -112,22 +110,16 @@ fn advice(search: &Search) -> String {
 impl Search<'_> {
     /// What `place` has: a text, or a reason why it cannot be had.
     fn found(&self, place: &str, text: Result<impl AsRef<[u8]>, impl Display>) -> Found {
-        let (text, config) = match text {
-            Ok(text) => (kept(text.as_ref()), Config::read(text.as_ref(), place, (self.free)())),
-            Err(wrong) => (String::new(), Err(format!("{place}: {wrong}\n"))),
+        let config = match text {
+            Ok(text) => Config::read(text.as_ref(), place, (self.free)()),
+            Err(wrong) => Err(format!("{place}: {wrong}\n")),
         };
-        Found { place: place.to_string(), text, config }
+        Found { place: place.to_string(), config }
     }
 }
 
-/// A text that is UTF-8; another is no configuration.
-fn kept(text: &[u8]) -> String {
-    core::str::from_utf8(text).unwrap_or_default().to_string()
-}
-
 fn boot_module(search: &mut Search) -> Option<Found> {
-    let text = search.modules.text(1).map(kept).unwrap_or_default();
-    let read = || Found { place: modules::place(1), text, config: search.modules.config(1, (search.free)()) };
+    let read = || Found { place: modules::place(1), config: search.modules.config(1, (search.free)()) };
     (!search.modules.is_empty()).then(read)
 }
 
@@ -195,9 +187,8 @@ fn smbios_way(_: &Search) -> Option<String> {
 
 fn xenstore(search: &mut Search) -> Option<Found> {
     let free = (search.free)();
-    let guest = search.guest.as_mut()?;
-    let config = guest.configuration(search.cx, free)?;
-    Some(Found { place: guest::place(), text: kept(guest.text()), config })
+    let config = search.guest.as_mut()?.configuration(search.cx, free)?;
+    Some(Found { place: guest::place(), config })
 }
 
 fn xenstore_way(search: &Search) -> Option<String> {
@@ -231,8 +222,7 @@ fn disk_way(_: &Search) -> Option<String> {
 
 fn kernel_words(search: &mut Search) -> Option<Found> {
     let config = Config::from_command_line(search.command_line, search.command_line_is_cut)?;
-    let text = command_line::toml(search.command_line);
-    Some(Found { place: command_line::NAME.to_string(), text, config })
+    Some(Found { place: command_line::NAME.to_string(), config })
 }
 
 fn kernel_words_way(_: &Search) -> Option<String> {

@@ -4,30 +4,33 @@ use crate::attach::{self, Bay};
 use crate::forwarder::Forwarder;
 use crate::guest::Guest;
 use crate::interfaces::Interfaces;
-use crate::management::{BootText, Management};
+use crate::management::Management;
 use crate::mesh::{Exchange, mesh};
 use crate::modules::Modules;
 use crate::router::Router;
 use crate::shared::Shared;
 use crate::sources::{self, Search};
+use crate::transport::{self, Line};
 use crate::vlans;
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
+use core::future::Future;
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
-    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, xen,
+    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, task, xen,
 };
 use weir_netif::{Arena, BUFFER, Device, DeviceInfo, PAGE_BUFFER, Queue};
 use weir_netstack::reassembly;
 use weir_netstack::stack::{Duty, Settings};
 use weir_netstack::{Instant, Stack};
 use weir_sync::{Control, Cpu, CpuId, PerCpu};
+use weir_transport::Transport;
 use weir_virtio::net;
 
 /// Memory that a router with two interfaces and a short configuration runs in: this much, and this much more
@@ -44,11 +47,14 @@ struct Crew {
     exchanges: PerCpu<ArrayQueue<Exchange>>,
     /// Bytes of buffers that fragments may hold on each CPU.
     reassembly: usize,
+    memory: u64,
+    /// Spawns what uses a CPU's sockets.
+    services: fn(&Transport),
 }
 
 impl Crew {
-    /// The packet work of `cpu`.
-    fn forwarder(&self, cpu: CpuId) -> Forwarder {
+    /// The packet work of `cpu`, and the way from it to the CPU's sockets.
+    fn forwarder(&self, cpu: CpuId) -> (Forwarder, Line) {
         let Some(exchange) = self.exchanges.of(cpu).pop() else { panic!("{cpu} forwards already") };
         let duty = if cpu == CpuId::BOOT { Duty::Speaker } else { Duty::Worker };
         let stack = Stack::new(Settings {
@@ -58,18 +64,25 @@ impl Crew {
             reassembly: self.reassembly,
             ..Settings::default()
         });
-        Forwarder::new(self.shared, stack, exchange)
+        let (sockets, line) = transport::line(cpu, exchange.cpus(), self.shared.arena);
+        (Forwarder::new(self.shared, stack, exchange).with_sockets(sockets), line)
+    }
+
+    /// The task of a CPU's sockets, on that CPU.
+    fn transport(&self, line: Line) {
+        spawn("transport", transport::run(line, self.shared, self.memory, self.services));
     }
 }
 
-/// Everything from devices to the ready line. What is wrong is said on the console; the router then runs
+/// Everything from devices to the ready line, and the tasks of the boot CPU, to be spawned there. What is wrong is said on the console; the router then runs
 /// without interfaces. Each queue pair goes through `dress`, for programs that measure; the router's hands it
-/// back.
+/// back. `services` runs on every CPU and spawns what uses its sockets.
 pub fn start(
     cx: &Control,
     boot: &'static Boot,
     dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
-) -> (Router, Management) {
+    services: fn(&Transport),
+) -> (Router, impl FnOnce() + use<>) {
     let memory = boot.memory.next_multiple_of(1 << 20);
     let least = LEAST_MEMORY + boot.cpus as u64 * LEAST_MEMORY_A_CPU;
     if memory < least {
@@ -87,7 +100,7 @@ pub fn start(
         }
         // An eighth of all buffers, however small the machine.
         let share = shared.arena.slots() * shared.arena.slot_size() / 8 / boot.cpus.max(1);
-        Crew { shared, exchanges, reassembly: share.min(reassembly::BYTES) }
+        Crew { shared, exchanges, reassembly: share.min(reassembly::BYTES), memory: boot.memory, services }
     });
     let cpus = smp::start_others(other);
     let bays = bays(cpus, shared.arena.slots());
@@ -111,9 +124,9 @@ pub fn start(
         command_line_is_cut: boot.command_line_is_cut,
         free: frames::free_bytes,
     });
-    let (place, text, config) = match found {
-        Ok(found) => (Some(found.place), found.text, found.config),
-        Err(advice) => (None, String::new(), Err(advice)),
+    let (place, config) = match found {
+        Ok(found) => (Some(found.place), found.config),
+        Err(advice) => (None, Err(advice)),
     };
     if let Some(place) = &place {
         info!("configuration: {place}");
@@ -128,22 +141,30 @@ pub fn start(
         error!("no interface is configured");
     }
     let now = Instant::from_nanos(clock::now());
-    let text = if configured.is_ok() { text } else { String::new() };
-    let boot_text = BootText { place, text };
     let management =
-        Management::new(shared, interfaces, modules, boot.platform.to_string(), boot_text, guest, now);
-    let router = Router::new(crew.forwarder(cx.cpu()));
+        Management::new(shared, interfaces, modules, boot.platform.to_string(), place, guest, now);
+    let (forwarder, line) = crew.forwarder(cx.cpu());
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
     if configured.is_ok() {
         print!("{}", management.ready_line(cpus, boot.memory));
     }
-    (router, management)
+    let tasks = || {
+        spawn("management", management.run());
+        crew.transport(line);
+    };
+    (Router::new(forwarder), tasks)
+}
+
+fn spawn(name: &'static str, future: impl Future<Output = ()> + 'static) {
+    if let Err(full) = task::spawn(name, future) {
+        panic!("{name}: {full}");
+    }
 }
 
 fn other(cpu: Cpu) -> ! {
     let Some(crew) = CREW.get() else { panic!("{} started before there was work", cpu.id()) };
-    let router = Router::new(crew.forwarder(cpu.id()));
-    dispatch::run(cpu, Box::new(router), |_| ())
+    let (forwarder, line) = crew.forwarder(cpu.id());
+    dispatch::run(cpu, Box::new(Router::new(forwarder)), |_| crew.transport(line))
 }
 
 /// Packet buffers: a quarter of memory, at most 64 MiB. Under Xen each is a page, which is what can be lent.

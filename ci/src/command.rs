@@ -55,6 +55,8 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "virt-xml-validate" => "libvirt-clients",
         "xmllint" => "libxml2-utils",
         "dash" => "dash",
+        "curl" => "curl",
+        "promtool" => "prometheus",
         "setpriv" => "util-linux",
         _ => "coreutils",
     }

@@ -29,6 +29,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mcopy", "edits the configuration on a disk image"),
     ("virt-xml-validate", "checks what is written for libvirt"),
     ("xmllint", "does that for it"),
+    ("curl", "speaks with the router's API"),
+    ("promtool", "checks the router's metrics"),
     ("mkfs.fat", "makes file systems that the router must read"),
 ];
 

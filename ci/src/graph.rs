@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "weir-manage",
             "weir-netstack",
+            "weir-transport",
             "weir-xennet",
             "weir-virtio",
             "weir-machine",
@@ -23,11 +24,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-xennet", &["weir-netif", "weir-machine", "weir-sync"]),
     ("weir-virtio", &["weir-netif", "weir-machine", "weir-sync"]),
     ("weir-netstack", &["weir-netif", "weir-sync"]),
+    ("weir-transport", &["weir-netif"]),
     ("weir-netif", &["weir-sync"]),
     ("weir-machine", &["weir-sync"]),
     ("weir-sync", &[]),
     ("weir-ci", &["weir-sync"]),
-    ("weir-preempt", &["weir-app", "weir-machine", "weir-netif", "weir-sync"]),
+    ("weir-preempt", &["weir-app", "weir-machine", "weir-netif", "weir-sync", "weir-transport"]),
 ];
 
 /// Crates that may hold `unsafe`; netif in its arena only, the test images where they fill registers.

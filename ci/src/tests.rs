@@ -7,6 +7,7 @@ mod forwarding;
 mod fragments;
 mod hardware;
 mod linux_hosts;
+mod management;
 pub(crate) mod multicore;
 mod neighbours;
 mod next_hops;
@@ -106,6 +107,7 @@ fn table() -> Vec<Test> {
     all.extend(offloads::tests());
     all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
+    all.extend(management::tests());
     all
 }
 

@@ -4,7 +4,10 @@
 //! CPU, without blocking or allocating, and a task prints it by [`flush`]. A full ring loses lines and counts
 //! them.
 
+mod kept;
 mod ring;
+
+pub use kept::{Kept, kept};
 
 use crate::{clock, console, mask};
 use core::fmt::{self, Write};
@@ -95,7 +98,11 @@ pub fn line(level: Level, text: fmt::Arguments) {
         let _masked = mask::mask();
         push(cpu, clock::now(), level, text);
     } else {
-        console::write_fmt(format_args!("{}{text}\n", Head { ns: clock::now(), cpu, level }));
+        let ns = clock::now();
+        console::write_fmt(format_args!("{}{text}\n", Head { ns, cpu, level }));
+        let mut line = Line::default();
+        line.fill(ns, level as u8, text);
+        kept::keep(cpu, &line);
     }
 }
 
@@ -145,6 +152,7 @@ fn drain(print: &mut dyn FnMut(fmt::Arguments)) {
         if !ring.pop(&mut line) {
             return;
         }
+        kept::keep(cpu, &line);
         let level = Level::from_number(line.level());
         let head = Head { ns: line.time(), cpu, level };
         let mark = if line.is_cut() { "…" } else { "" };

@@ -75,6 +75,16 @@ pub fn no_candidate() -> Refused {
     refuse(409, "There is no candidate", "nothing was put since the last commit", "PUT /api/v1/config first")
 }
 
+/// There is nothing to discard.
+pub fn nothing_to_discard() -> Refused {
+    refuse(
+        404,
+        "There is no candidate",
+        "nothing was put since the last commit",
+        "nothing is left to be done",
+    )
+}
+
 /// Another version waits to be confirmed.
 pub fn pending(version: u64, by: &str, seconds: u64) -> Refused {
     refuse(

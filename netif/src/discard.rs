@@ -102,6 +102,8 @@ reasons! {
     IcmpRateLimited = "icmp-rate-limited",
     /// For the router itself, but a protocol or port nobody listens on.
     LocalProtocol = "local-protocol",
+    /// For a socket of the router, whose CPU has too many packets waiting for its sockets.
+    TransportFull = "transport-full",
     /// A fragment for the router itself that it has no use for: to a group, or the device did not finish it.
     LocalFragment = "local-fragment",
     /// A fragment for the router itself whose length or offset cannot be, or too short for the header it should have.

@@ -28,6 +28,46 @@ pub trait Egress {
     fn bring_home(&mut self, packet: Packet, _hash: u32) -> Option<Packet> {
         Some(packet)
     }
+
+    /// Hands a packet to the sockets of this CPU, which its flow belongs to.
+    fn deliver(&mut self, packet: Packet, _local: &Local<'_>) -> Delivery {
+        Delivery::NoSocket(packet)
+    }
+}
+
+/// A packet for a socket of the router.
+#[derive(Clone, Copy, Debug)]
+pub struct Local<'a> {
+    /// Where it came in by.
+    pub interface: &'a Interface,
+    /// What it is.
+    pub kind: Upper,
+    /// The port of this side: the destination's; of an error, the source's that is quoted in it.
+    pub port: u16,
+}
+
+/// What sockets take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Upper {
+    /// A TCP segment.
+    Tcp,
+    /// A UDP datagram.
+    Udp,
+    /// An ICMP error about a TCP segment.
+    TcpError,
+    /// An ICMP error about a UDP datagram.
+    UdpError,
+}
+
+/// What became of a packet for a socket.
+#[derive(Debug)]
+pub enum Delivery {
+    /// It is there.
+    Taken,
+    /// Nobody has that port, or not for this interface.
+    NoSocket(Packet),
+    /// Too many wait already.
+    Full(Packet),
 }
 
 /// Who transmits on an interface.

@@ -3,6 +3,7 @@
 //! The same function of the same fields as devices use for receive-side scaling (virtio 1.2 §5.1.6.4.3).
 
 use crate::ethernet::{self, HEADER};
+use core::net::{IpAddr, SocketAddr};
 use weir_netif::Packet;
 use weir_netif::toeplitz::symmetric;
 
@@ -32,6 +33,26 @@ pub fn hash(packet: &mut Packet) -> Option<u32> {
     let hash = symmetric(folded);
     packet.meta_mut().hash = hash;
     Some(hash)
+}
+
+/// The hash of the TCP or UDP packets between two sockets.
+pub fn between(a: &SocketAddr, b: &SocketAddr) -> u32 {
+    let words = |address: &SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => fold(&ip.octets()),
+        IpAddr::V6(ip) => fold(&ip.octets()),
+    };
+    symmetric(words(a) ^ words(b) ^ a.port() ^ b.port())
+}
+
+/// The hash of the flow that a packet quoted in an ICMP error belongs to, whose answers have the same; `quoted` begins with
+/// its IP header.
+pub(crate) fn quoted(quoted: &[u8]) -> Option<u32> {
+    let folded = match quoted.first()? >> 4 {
+        4 => v4(quoted)?,
+        6 => v6(quoted)?,
+        _ => return None,
+    };
+    Some(symmetric(folded))
 }
 
 /// The exclusive or of the words that count.
@@ -106,6 +127,8 @@ mod tests {
             prop_assert_eq!(hashed(&frame), hashed(&back));
             let tagged = [&frame[..12], &[0x81, 0, 0x20, 0x0a], &frame[12..]].concat();
             prop_assert_eq!(hashed(&frame), hashed(&tagged), "a tag makes no other flow");
+            prop_assert_eq!(hashed(&frame), Some(between(&(a, from).into(), &(b, to).into())));
+            prop_assert_eq!(hashed(&frame), quoted(&back[14..]));
         }
 
         #[test]

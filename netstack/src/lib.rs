@@ -38,10 +38,11 @@ pub mod segment;
 mod sim;
 pub mod snapshot;
 pub mod stack;
+pub mod tcp;
 pub mod time;
 mod timers;
 
-pub use egress::{Carrier, Egress};
+pub use egress::{Carrier, Delivery, Egress, Local, Upper};
 pub use snapshot::{Conflict, Plan, Snapshot};
 pub use stack::Stack;
 pub use time::Instant;

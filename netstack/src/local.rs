@@ -2,6 +2,7 @@
 
 use crate::address::{Kind, kind6};
 use crate::checksum::{ICMP, ICMPV6, TCP, UDP};
+use crate::egress::Upper as SocketKind;
 use crate::ethernet::{self, Cast};
 use crate::icmp;
 use crate::icmp6::{self, Problem};
@@ -27,10 +28,52 @@ pub enum Verdict4 {
     Echo,
     /// Put it together with the rest of its datagram.
     Reassemble(Fragment),
+    /// Sockets may want it.
+    Deliver(Socket),
     /// Forget it.
     Drop(Drop),
     /// Forget it and tell its sender.
     Refuse(Drop, icmp::Error),
+}
+
+/// Where a socket's packet has what a socket is found by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Socket {
+    /// What it is.
+    pub kind: SocketKind,
+    /// Bytes from the start of the packet buffer to its TCP or UDP header; of an error, to the packet quoted in it.
+    pub offset: usize,
+    /// Bytes from there to the end.
+    pub len: usize,
+    /// The port of this side.
+    pub port: u16,
+}
+
+impl Socket {
+    fn of(packet: &Packet, protocol: u8, offset: usize, end: usize) -> Option<Self> {
+        let kind = if protocol == TCP { SocketKind::Tcp } else { SocketKind::Udp };
+        let &[_, _, high, low] = packet.data().get(offset..)?.first_chunk()?;
+        let len = end.checked_sub(offset)?;
+        Some(Self { kind, offset, len, port: u16::from_be_bytes([high, low]) })
+    }
+
+    /// What the quotation at `offset` of an ICMP error is about. The router sends without options and extension headers.
+    fn quoted(packet: &Packet, offset: usize) -> Option<Self> {
+        let mut quoted = [0; 64];
+        let len = packet.copy_out(offset, &mut quoted);
+        let quoted = quoted.get(..len)?;
+        let (protocol, ports) = match quoted.first()? >> 4 {
+            4 => (*quoted.get(9)?, quoted.get(usize::from(quoted.first()? & 15) * 4..)?),
+            _ => (*quoted.get(6)?, quoted.get(40..)?),
+        };
+        let kind = match protocol {
+            TCP => SocketKind::TcpError,
+            UDP => SocketKind::UdpError,
+            _ => return None,
+        };
+        let &[high, low, _, _] = ports.first_chunk()?;
+        Some(Self { kind, offset, len, port: u16::from_be_bytes([high, low]) })
+    }
 }
 
 /// Judges the IPv4 packet of a frame.
@@ -47,10 +90,20 @@ pub fn input4(packet: &Packet, header: &ipv4::Header, cast: Cast) -> Verdict4 {
             Err(_) => Verdict4::Drop(Drop::IcmpMalformed),
             // An echo request to a broadcast or group may be ignored (RFC 1122 §3.2.2.6): it makes an amplifier.
             Ok(icmp::Message::EchoRequest { .. }) if cast == Cast::Unicast => Verdict4::Echo,
+            Ok(icmp::Message::Error { quoted, .. }) if cast == Cast::Unicast => {
+                let socket = Socket::quoted(packet, quoted);
+                socket.map_or(Verdict4::Drop(Drop::IcmpUnhandled), Verdict4::Deliver)
+            }
             Ok(_) => Verdict4::Drop(Drop::IcmpUnhandled),
         },
-        UDP => Verdict4::Refuse(Drop::LocalProtocol, icmp::Error::PortUnreachable),
-        TCP | IGMP => Verdict4::Drop(Drop::LocalProtocol),
+        // Segments to groups are nobody's (RFC 9293 §3.9.2.3).
+        TCP if cast == Cast::Group => Verdict4::Drop(Drop::LocalProtocol),
+        UDP | TCP => {
+            let offset = ethernet::HEADER + usize::from(header.header_len);
+            let socket = Socket::of(packet, header.protocol, offset, packet.len());
+            socket.map_or(Verdict4::Drop(Drop::LocalProtocol), Verdict4::Deliver)
+        }
+        IGMP => Verdict4::Drop(Drop::LocalProtocol),
         _ => Verdict4::Refuse(Drop::LocalProtocol, icmp::Error::ProtocolUnreachable),
     }
 }
@@ -62,6 +115,8 @@ pub enum Verdict6 {
     Echo,
     /// Put it together with the rest of its packet.
     Reassemble(Fragment),
+    /// Sockets may want it.
+    Deliver(Socket),
     /// Neighbour discovery says this.
     Discovery(nd::Message),
     /// Forget it.
@@ -108,8 +163,12 @@ pub fn input6(packet: &Packet, header: &ipv6::Header, came: Came) -> Verdict6 {
     }
     match upper.protocol {
         ICMPV6 => icmp6(packet, header, fragmented),
-        UDP => Verdict6::Refuse(Drop::LocalProtocol, icmp6::Error::PortUnreachable),
-        TCP | NO_NEXT_HEADER => Verdict6::Drop(Drop::LocalProtocol),
+        TCP if kind6(header.destination) == Kind::Multicast => Verdict6::Drop(Drop::LocalProtocol),
+        UDP | TCP => {
+            let socket = Socket::of(packet, upper.protocol, upper.offset, packet.len());
+            socket.map_or(Verdict6::Drop(Drop::LocalProtocol), Verdict6::Deliver)
+        }
+        NO_NEXT_HEADER => Verdict6::Drop(Drop::LocalProtocol),
         _ => match problem(Problem::NextHeader, named_at) {
             Verdict6::Refuse(_, error) => Verdict6::Refuse(Drop::LocalProtocol, error),
             other => other,
@@ -128,6 +187,10 @@ fn icmp6(packet: &Packet, header: &ipv6::Header, fragmented: bool) -> Verdict6 {
                 Ok(message) => Verdict6::Discovery(message),
                 Err(reason) => Verdict6::Drop(reason),
             }
+        }
+        Ok(icmp6::Message::Error { quoted, .. }) if kind6(header.destination) != Kind::Multicast => {
+            let socket = Socket::quoted(packet, quoted);
+            socket.map_or(Verdict6::Drop(Drop::IcmpUnhandled), Verdict6::Deliver)
         }
         Ok(_) => Verdict6::Drop(Drop::IcmpUnhandled),
     }

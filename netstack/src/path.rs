@@ -6,6 +6,7 @@ mod announce;
 mod batch;
 mod fragments;
 mod output;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod vlan;
@@ -280,6 +281,9 @@ impl Stack {
                 Err(_) => discard(turn, packet, Drop::IcmpMalformed),
             },
             local::Verdict4::Reassemble(fragment) => self.gather4(turn, interface, packet, &fragment),
+            local::Verdict4::Deliver(socket) => {
+                self.to_socket4(turn, interface, packet, header, (cast, socket));
+            }
             local::Verdict4::Drop(reason) => discard(turn, packet, reason),
             local::Verdict4::Refuse(reason, error) => {
                 self.refuse4(turn, interface, packet, cast, (reason, error));
@@ -308,6 +312,9 @@ impl Stack {
                 }
             }
             local::Verdict6::Reassemble(fragment) => self.gather6(turn, interface, packet, &fragment, cast),
+            local::Verdict6::Deliver(socket) => {
+                self.to_socket6(turn, interface, packet, header, (cast, socket));
+            }
             local::Verdict6::Discovery(message) => self.discovery(turn, interface, packet, header, &message),
             local::Verdict6::Drop(reason) => discard(turn, packet, reason),
             local::Verdict6::Refuse(reason, error) => {

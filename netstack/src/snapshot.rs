@@ -115,6 +115,8 @@ pub struct Interface {
     pub link_local: Box<[Ipv6Addr]>,
     /// Router advertisements.
     pub advertise: Advertise,
+    /// Whether sockets for management answer what comes in here.
+    pub management: bool,
     /// For people.
     pub name: String,
     /// Statistics, written per CPU.

@@ -58,6 +58,8 @@ macro_rules! ranks {
 }
 
 ranks! {
+    /// Tokens of the API, and who failed to show one.
+    Access,
     /// I/O interrupt controllers: select and window registers belong together.
     IoApic,
     /// What a PCI function's address registers were found to need, while they hold the probe's ones.

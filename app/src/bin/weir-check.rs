@@ -5,18 +5,22 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write as _};
 use std::process::ExitCode;
 
 use weir_app::config::{Attachment, Config, Interface, MAX_BYTES, ReversePathFilter, Target};
 use weir_machine::start_info::MAX_COMMAND_LINE;
+use weir_manage::token;
 
 const USAGE: &str = "\
 Usage: weir-check FILE
        weir-check -
        weir-check --command-line 'weir.hostname=edge1 ...'
+       weir-check --hash-token
 
-Checks a router configuration: a file, standard input, or words of a kernel command line.
+Checks a router configuration: a file, standard input, or words of a kernel command line. Or reads a
+token of the API from standard input and prints its hash, for a [[management.token]] of the configuration.
 
 Exit status: 0 the configuration is good, 1 it has errors, 2 it could not be read.
 ";
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
                 }
             };
         }
+        [option] if option == "--hash-token" => return hash_token(),
         [file] => file,
         _ => {
             err(USAGE);
@@ -88,6 +93,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the hash of the token in the first line of standard input.
+fn hash_token() -> ExitCode {
+    let mut line = String::new();
+    let most = 4 * token::LONGEST as u64;
+    let read = io::BufRead::read_line(&mut io::stdin().lock().take(most), &mut line);
+    let hash = read.map_err(|error| error.to_string()).and_then(|_| {
+        // Every standard library seeds its maps with what nobody can guess; a salt need only differ from others.
+        let halves = [0, 1].map(|half: u64| u128::from(RandomState::new().hash_one(half)));
+        let salt = (halves[0] << 64 | halves[1]).to_ne_bytes();
+        token::Hash::of(line.trim_end_matches(['\r', '\n']), salt)
+    });
+    match hash {
+        Ok(hash) => {
+            println!("{hash}");
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            eprintln!("weir-check: {wrong}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// The whole input, or one byte more than a configuration may have.
 fn read(input: impl Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
@@ -126,6 +154,9 @@ fn describe(config: &Config, interface: &Interface) -> String {
     }
     if interface.router_advertisement {
         words.push("router-advertisement".into());
+    }
+    if interface.management {
+        words.push("management".into());
     }
     if !interface.enabled {
         words.push("disabled".into());

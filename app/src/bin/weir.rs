@@ -5,9 +5,9 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
-use weir_app::start;
+use weir_app::{manage, start};
 use weir_machine::boot::Boot;
-use weir_machine::{dispatch, println, task};
+use weir_machine::{dispatch, println};
 use weir_sync::CpuId;
 use weir_sync::cpu::claim;
 
@@ -22,10 +22,6 @@ fn main(boot: &'static Boot) -> ! {
         boot.memory.div_ceil(1 << 20)
     );
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
-    let (router, management) = cpu.control(|cx| start::start(cx, boot, |queue| queue));
-    dispatch::run(cpu, Box::new(router), |_| {
-        if let Err(full) = task::spawn("management", management.run()) {
-            panic!("management: {full}");
-        }
-    })
+    let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| queue, manage::services));
+    dispatch::run(cpu, Box::new(router), |_| tasks())
 }

@@ -16,7 +16,7 @@ use toml::Spanned;
 use super::errors::{Finding, Path, Report, quoted};
 use super::gateways::Gateways;
 use super::read::{AddressDraft, Draft, InterfaceDraft};
-use super::types::{Attachment, Config, Interface};
+use super::types::{Attachment, Config, Interface, SourceText};
 use super::{MAX_DEVICES, keys, value};
 
 static INTERFACES: Path = Path::Key(&Path::Root, "interface");
@@ -52,6 +52,8 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
     Some(Config {
         hostname: draft.hostname.unwrap_or_else(|| "weir".to_string()),
         steering: draft.steering,
+        tokens: draft.tokens,
+        text: SourceText::default(),
         interfaces: interfaces?,
         routes: routes?,
     })
@@ -69,6 +71,7 @@ fn finish_interface(draft: InterfaceDraft, parent: Option<usize>) -> Option<Inte
         mtu: draft.mtu.map(Spanned::into_inner),
         router_advertisement: draft.router_advertisement.is_some_and(Spanned::into_inner),
         reverse_path_filter: draft.reverse_path_filter,
+        management: draft.management,
         enabled: draft.enabled,
     })
 }

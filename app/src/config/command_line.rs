@@ -17,7 +17,7 @@ pub const NAME: &str = "command line";
 pub const EXAMPLE: &str = "weir.interface.lan.match.port=0 weir.interface.lan.addresses=10.0.0.1/24";
 
 const NUMBERS: [&str; 5] = ["mtu", "port", "metric", "vlan", "weight"];
-const SWITCHES: [&str; 2] = ["router-advertisement", "enabled"];
+const SWITCHES: [&str; 3] = ["router-advertisement", "management", "enabled"];
 const LISTS: [&str; 1] = ["addresses"];
 
 /// The words of a kernel command line that are a configuration's.
@@ -40,11 +40,6 @@ impl Config {
         }
         Some(Draft::new(line).read())
     }
-}
-
-/// The words of a kernel command line as TOML.
-pub fn toml(line: &str) -> String {
-    Draft::new(line).toml
 }
 
 /// A text and the words that its lines come from.

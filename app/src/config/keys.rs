@@ -17,6 +17,7 @@ pub(super) const ROOT: &[Key] = &[
     key("hostname", &["name", "host"]),
     key("steering", &["rps", "rss", "spread"]),
     key("interface", &["if"]),
+    key("management", &["api", "users", "user", "token"]),
     key("route", &["static-route"]),
 ];
 
@@ -28,6 +29,7 @@ pub(super) const INTERFACE: &[Key] = &[
     key("mtu", &[]),
     key("router-advertisement", &["ra", "radvd", "send-ra"]),
     key("reverse-path-filter", &["rp-filter", "rpf", "urpf"]),
+    key("management", &["mgmt", "admin", "services"]),
     key("enabled", &["up", "enable", "disable", "disabled", "shutdown"]),
 ];
 
@@ -41,6 +43,11 @@ pub(super) const ROUTE: &[Key] = &[
     key("reject", &["type", "blackhole", "unreachable", "prohibit"]),
     key("metric", &["preference", "distance", "priority"]),
 ];
+
+pub(super) const MANAGEMENT: &[Key] = &[key("token", &["tokens", "user", "users", "key"])];
+
+pub(super) const TOKEN: &[Key] =
+    &[key("name", &["user", "id"]), key("hash", &["password", "secret", "key", "token"])];
 
 pub(super) const NEXT_HOP: &[Key] = &[
     key("address", &["via", "gateway", "gw", "next-hop", "nexthop"]),

@@ -13,7 +13,8 @@ use toml::de::{DeTable, DeValue};
 use super::errors::{Finding, Path, Report, quoted};
 use super::keys::{self, Key};
 use super::routes::{self, RouteDraft};
-use super::types::{Match, ReversePathFilter, Steering};
+use super::tokens;
+use super::types::{Match, ReversePathFilter, Steering, Token};
 use super::value::{self, Parsed, Problem};
 use super::{MAX_ADDRESSES, MAX_INTERFACES};
 
@@ -22,6 +23,7 @@ pub(super) struct Draft {
     pub(super) hostname: Option<String>,
     pub(super) steering: Steering,
     pub(super) interfaces: Vec<InterfaceDraft>,
+    pub(super) tokens: Vec<Token>,
     pub(super) routes: Vec<RouteDraft>,
 }
 
@@ -34,6 +36,7 @@ pub(super) struct InterfaceDraft {
     pub(super) mtu: Option<Spanned<u16>>,
     pub(super) router_advertisement: Option<Spanned<bool>>,
     pub(super) reverse_path_filter: ReversePathFilter,
+    pub(super) management: bool,
     pub(super) enabled: bool,
 }
 
@@ -59,6 +62,7 @@ pub(super) fn read(root: &DeTable, report: &mut Report) -> Draft {
         hostname: root.read("hostname", report, value::hostname).map(Spanned::into_inner),
         steering: root.read("steering", report, value::steering).map(Spanned::into_inner).unwrap_or_default(),
         interfaces: read_interfaces(&root, report),
+        tokens: tokens::read(&root, report),
         routes: routes::read(&root, report),
     }
 }
@@ -124,6 +128,7 @@ fn read_interface(
         reverse_path_filter: section
             .read("reverse-path-filter", report, value::reverse_path_filter)
             .map_or_else(ReversePathFilter::default, Spanned::into_inner),
+        management: section.read("management", report, value::boolean).is_some_and(Spanned::into_inner),
         enabled: section.read("enabled", report, value::boolean).is_none_or(Spanned::into_inner),
     })
 }

@@ -17,6 +17,7 @@ mod reading;
 mod reports;
 mod routes;
 mod rules;
+mod tokens;
 mod values;
 mod vlans;
 

@@ -2,11 +2,13 @@
 //! [`Config`] that [`Config::parse`] returned, so that its users check nothing again.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
+pub use weir_manage::access::Token;
 
 /// The whole configuration of one router.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,10 +19,32 @@ pub struct Config {
     pub steering: Steering,
     /// In the order of the text; at least one, at most [`MAX_INTERFACES`](super::MAX_INTERFACES).
     pub interfaces: Vec<Interface>,
+    /// Who may use the API; in the order of the text, at most [`MAX_TOKENS`](super::MAX_TOKENS), their names unique.
+    pub tokens: Vec<Token>,
+    /// What it was read from.
+    pub text: SourceText,
     /// In the order of the text, with at most [`MAX_ROUTES`](super::MAX_ROUTES) destinations; prefix and metric together are
     /// unique.
     pub routes: Vec<Route>,
 }
+
+/// The text of a configuration. It is no part of what the configuration says: all are equal.
+#[derive(Clone, Debug)]
+pub struct SourceText(pub Arc<str>);
+
+impl Default for SourceText {
+    fn default() -> Self {
+        Self("".into())
+    }
+}
+
+impl PartialEq for SourceText {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for SourceText {}
 
 /// Who processes the packets of devices with fewer queues than there are CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +73,8 @@ pub struct Interface {
     pub router_advertisement: bool,
     /// Source address check of packets received here.
     pub reverse_path_filter: ReversePathFilter,
+    /// Whether the router's own services answer what comes in here.
+    pub management: bool,
     /// Whether the interface is up; `true` unless given. All other rules hold for a disabled interface too.
     pub enabled: bool,
 }

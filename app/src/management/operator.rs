@@ -1,59 +1,54 @@
 //! The router as the console knows it. Task level, management's.
 
-use super::engine::Applier;
-use super::{ENDING, Management};
-use crate::config::{self, Config, Reject, Target};
+use super::{ENDING, Management, milliseconds, stop};
+use crate::config::{self, Config};
 use crate::guest::Guest;
+use crate::interfaces::Interfaces;
+use crate::manage::{self, Live};
 use crate::modules;
-use crate::observe;
+use crate::observe::{self, InterfaceStatus};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use ipnet::IpNet;
 use weir_machine::xen::control::Request;
-use weir_machine::{clock, frames, println, trace};
+use weir_machine::{frames, random, trace};
+use weir_manage::configurations::Engine;
 use weir_manage::console::{End, Router, Tracing};
+use weir_manage::diff::unified;
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
-    Committed, ConfigVersion, Cpus, Interface, NextHop, Plan, Problem, Route, RouteAction, RouteOrigin,
-    Routes, Status,
+    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Routes, Status,
 };
-use weir_manage::problem::Refused;
+use weir_manage::problem::{self, Refused};
+use weir_manage::router::{Command as Wish, Done, Router as _};
 use weir_netstack::Instant;
 use weir_sync::Control;
 
-/// What errors call a text that was typed.
-const CANDIDATE: &str = "candidate";
 const CONSOLE: &str = "console";
 
 /// Management, in the hands of whoever is at the console.
 pub(super) struct Operator<'a> {
     pub(super) management: &'a mut Management,
-    pub(super) cx: &'a Control,
+    pub(super) cx: &'a mut Control,
     pub(super) now: Instant,
 }
 
 impl Operator<'_> {
-    fn now_ms(&self) -> u64 {
-        self.now.as_nanos() / 1_000_000
+    fn obey(&mut self, wish: Wish) -> Result<Done, Problem> {
+        self.management.obey(self.cx, wish, self.now).map_err(problem)
     }
 
-    /// Puts a text in force at once.
-    fn put_in_force(&mut self, text: &[u8], name: &str, place: String) -> Result<(), String> {
-        let Ok(text) = core::str::from_utf8(text) else {
-            return Err(Config::read(text, name, frames::free_bytes()).err().unwrap_or_default());
-        };
-        let now_ms = self.now_ms();
-        let Management { interfaces, configurations, .. } = &mut *self.management;
-        let mut engine = Applier::new(interfaces, self.cx, name);
-        match configurations.replace(text, &place, now_ms, &mut engine) {
-            Ok(_) => {
-                self.management.place = Some(place);
-                Ok(())
-            }
-            Err(refused) if engine.said.is_empty() => Err(refused.0.detail + "\n"),
-            Err(_) => Err(engine.said),
+    fn version_of(&mut self, wish: Wish) -> Result<u64, Problem> {
+        match self.obey(wish)? {
+            Done::Version(version) => Ok(version),
+            _ => Err(Problem::default()),
         }
+    }
+
+    fn interfaces_in_service(&self) -> &Interfaces {
+        &self.management.interfaces
     }
 }
 
@@ -66,16 +61,16 @@ impl Router for Operator<'_> {
         let management = &*self.management;
         let (hostname, cpus) = (&management.interfaces.config().hostname, management.interfaces.cpus());
         let holdings = management.guest.as_ref().map(Guest::holdings);
-        let place = management.place.as_deref();
-        observe::status(management.shared, &management.platform, hostname, place, cpus, holdings)
+        let (platform, place) = (management.plane.platform(), management.place.as_deref());
+        observe::status(management.shared, platform, hostname, place, cpus, holdings)
     }
 
     fn interfaces(&self) -> Vec<Interface> {
-        self.management.interfaces.status().iter().map(observe::InterfaceStatus::model).collect()
+        self.interfaces_in_service().status().iter().map(InterfaceStatus::model).collect()
     }
 
     fn cpus(&self) -> Cpus {
-        let interfaces = &self.management.interfaces;
+        let interfaces = self.interfaces_in_service();
         Cpus {
             cpus: observe::cpus(self.management.shared, interfaces.cpus(), interfaces.counters()),
             tasks: observe::tasks(),
@@ -84,43 +79,42 @@ impl Router for Operator<'_> {
     }
 
     fn routes(&self, wanted: Option<&str>, most: usize) -> Routes {
-        let config = self.management.interfaces.config();
-        let wanted = wanted.map(Wanted::read);
-        let fits = |to: &IpNet| wanted.as_ref().is_none_or(|wanted| wanted.fits(to));
-        let mut found = Routes::default();
-        let mut take = |to: &IpNet, route: &dyn Fn() -> Route| {
-            if fits(to) {
-                found.total += 1;
-                if found.routes.len() < most {
-                    found.routes.push(Route { to: to.to_string(), ..route() });
-                }
-            }
-        };
-        for interface in &config.interfaces {
-            for address in &interface.addresses {
-                let hop = NextHop { via: None, interface: Some(interface.name.clone()), weight: 1 };
-                let next_hops = Vec::from([hop]);
-                take(&address.trunc(), &|| Route {
-                    origin: RouteOrigin::Connected,
-                    next_hops: next_hops.clone(),
-                    ..Route::default()
-                });
-            }
+        let config = self.interfaces_in_service().config();
+        match wanted {
+            None => manage::routes(config, 0, most),
+            Some(wanted) => wanted_routes(config, wanted, most),
         }
-        for own in &config.routes {
-            for to in &own.to {
-                take(to, &|| static_route(config, own));
-            }
-        }
-        found
+    }
+
+    fn ask_neighbors(&mut self) {
+        self.management.asks_neighbors = true;
+    }
+
+    fn drops(&self) -> Vec<InterfaceLoss> {
+        self.management.plane.drops()
+    }
+
+    fn log(&self, most: usize) -> Vec<LogLine> {
+        let mut lines = self.management.plane.log(0);
+        let before = lines.len().saturating_sub(most);
+        lines.drain(..before);
+        lines
     }
 
     fn pages(&self) -> Vec<String> {
-        Vec::new()
+        let config = self.interfaces_in_service().config();
+        let open = config.interfaces.iter().filter(|interface| interface.management && interface.enabled);
+        let addresses = open.flat_map(|interface| &interface.addresses).map(IpNet::addr);
+        let page = |address| match address {
+            IpAddr::V4(address) => Some(format!("http://{address}/")),
+            IpAddr::V6(address) if address.is_unicast_link_local() => None,
+            IpAddr::V6(address) => Some(format!("http://[{address}]/")),
+        };
+        addresses.filter_map(page).collect()
     }
 
     fn configuration(&self) -> String {
-        self.management.configurations.view().running.text.to_string()
+        self.interfaces_in_service().config().text.0.to_string()
     }
 
     fn history(&self) -> Vec<ConfigVersion> {
@@ -132,62 +126,70 @@ impl Router for Operator<'_> {
     }
 
     fn unconfirmed_ms(&self) -> Option<u64> {
-        self.management.configurations.deadline_ms().map(|at| at.saturating_sub(self.now_ms()))
+        let now = milliseconds(self.now);
+        self.management.configurations.deadline_ms().map(|at| at.saturating_sub(now))
     }
 
     fn check(&mut self, text: &str) -> Result<Plan, Problem> {
-        let Management { interfaces, configurations, .. } = &mut *self.management;
-        let mut engine = Applier::new(interfaces, self.cx, CANDIDATE);
-        configurations.put(text, None, &mut engine).map_err(problem)
+        // Without a word to the configurations' owner: a candidate of the API's stays what it is.
+        let running = self.configuration();
+        let mut live = Live { cx: self.cx, interfaces: &mut self.management.interfaces, read: None };
+        let effect = live.check(text).map_err(|errors| problem(problem::invalid(errors)))?;
+        Ok(Plan {
+            etag: fingerprint(text.as_bytes()),
+            replaces: fingerprint(running.as_bytes()),
+            interfaces: effect.interfaces,
+            routes_added: effect.routes_added,
+            routes_removed: effect.routes_removed,
+            diff: unified(&running, text, "running", "candidate"),
+        })
     }
 
     fn commit(&mut self, text: &str, base: &str, confirm_ms: Option<u64>) -> Result<Committed, Problem> {
-        let now_ms = self.now_ms();
-        let Management { interfaces, configurations, .. } = &mut *self.management;
-        let mut engine = Applier::new(interfaces, self.cx, CANDIDATE);
-        let base = fingerprint(base.as_bytes());
-        let committed = configurations
-            .put(text, Some(&base), &mut engine)
-            .and_then(|_| configurations.commit(CONSOLE, confirm_ms, None, now_ms, &mut engine))
-            .map_err(problem)?;
-        self.management.place = Some(CONSOLE.into());
-        Ok(committed)
+        let if_match = Some(fingerprint(base.as_bytes()));
+        self.obey(Wish::Put { text: text.into(), if_match })?;
+        match self.obey(Wish::Commit { by: CONSOLE.into(), confirm_ms, if_match: None })? {
+            Done::Committed(committed) => Ok(committed),
+            _ => Err(Problem::default()),
+        }
     }
 
     fn confirm(&mut self) -> Result<u64, Problem> {
-        self.management.configurations.confirm().map_err(problem)
+        self.version_of(Wish::Confirm)
     }
 
     fn revert(&mut self) -> Result<u64, Problem> {
-        let now_ms = self.now_ms();
-        let Management { interfaces, configurations, .. } = &mut *self.management;
-        let mut engine = Applier::new(interfaces, self.cx, CANDIDATE);
-        let version = configurations.revert(now_ms, &mut engine).map_err(problem)?;
-        self.management.place = Some(super::reverted(version));
-        Ok(version)
+        self.version_of(Wish::Revert)
     }
 
     fn replace(&mut self, text: &[u8]) -> Result<(), String> {
-        self.put_in_force(text, CONSOLE, CONSOLE.into())
+        let config = Config::read(text, CONSOLE, frames::free_bytes());
+        self.management.install(self.cx, config, CONSOLE.into(), self.now)
     }
 
     fn replace_by_module(&mut self, number: u64) -> Result<(), String> {
         let number = usize::try_from(number).unwrap_or(usize::MAX);
-        let place = modules::place(number);
-        match self.management.modules.text(number) {
-            Some(text) => self.put_in_force(text, &place, place.clone()),
-            // Says why there is none.
-            None => self.management.modules.config(number, frames::free_bytes()).map(drop),
-        }
+        let config = self.management.modules.config(number, frames::free_bytes());
+        self.management.install(self.cx, config, modules::place(number), self.now)
     }
 
     fn modules(&self) -> String {
         let place = self.management.place.as_deref().unwrap_or("nowhere: none is in force");
-        alloc::format!("the configuration is from: {place}\n{}", self.management.modules)
+        format!("the configuration is from: {place}\n{}", self.management.modules)
     }
 
     fn longest(&self) -> usize {
         config::longest(frames::free_bytes())
+    }
+
+    fn token(&mut self) -> String {
+        let random: Vec<u8> = (0..4).flat_map(|_| random::seed().to_ne_bytes()).collect();
+        let now_ms = milliseconds(self.now);
+        self.management.plane.access_with(self.cx, |access| access.grant(&random, now_ms))
+    }
+
+    fn withdraw_token(&mut self) -> bool {
+        self.management.plane.access_with(self.cx, weir_manage::access::Access::withdraw)
     }
 
     fn trace(&mut self, tracing: Tracing) -> Result<(), String> {
@@ -199,17 +201,7 @@ impl Router for Operator<'_> {
     }
 
     fn print_events(&mut self) {
-        let records = trace::records();
-        println!(
-            "trace of {} events, {} lost; {} ticks a second",
-            records.len(),
-            trace::lost(),
-            clock::tsc_hz()
-        );
-        self.management.events = records.into_iter();
-        if self.management.events.len() == 0 {
-            println!("end of trace");
-        }
+        self.management.collect_events();
     }
 
     fn end(&mut self, end: End) {
@@ -217,49 +209,43 @@ impl Router for Operator<'_> {
             End::Reboot => Request::Reboot,
             End::PowerOff => Request::PowerOff,
         };
-        super::stop(&mut self.management.interfaces, self.cx);
+        stop(&mut self.management.interfaces, self.cx);
         self.management.end = Some((wish, self.now + ENDING));
     }
 }
 
-/// Which routes somebody asks for.
-enum Wanted {
-    /// Those to this prefix.
-    Prefix(IpNet),
-    /// Those that packets to this address may take.
-    Address(IpAddr),
-    Nothing,
-}
-
-impl Wanted {
-    fn read(text: &str) -> Self {
-        match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
-            (Ok(prefix), _) => Wanted::Prefix(prefix.trunc()),
-            (_, Ok(address)) => Wanted::Address(address),
-            _ => Wanted::Nothing,
-        }
-    }
-
-    fn fits(&self, to: &IpNet) -> bool {
-        match self {
-            Wanted::Prefix(prefix) => to == prefix,
-            Wanted::Address(address) => to.contains(address),
-            Wanted::Nothing => false,
-        }
-    }
-}
-
-fn static_route(config: &Config, own: &config::Route) -> Route {
-    let hop = |hop: &config::NextHop| NextHop {
-        via: hop.via.map(|via| via.to_string()),
-        interface: hop.interface.and_then(|at| Some(config.interfaces.get(at)?.name.clone())),
-        weight: hop.weight.into(),
+/// Routes to a prefix, or those that packets to an address take: of the longest prefix with it.
+fn wanted_routes(config: &Config, wanted: &str, most: usize) -> Routes {
+    let connected = config
+        .interfaces
+        .iter()
+        .flat_map(|interface| &interface.addresses)
+        .map(|address| IpNet::from(address.addr()));
+    let networks = config.interfaces.iter().flat_map(|interface| &interface.addresses).map(IpNet::trunc);
+    let statics = config.routes.iter().flat_map(|route| &route.to).copied();
+    let all = connected.chain(networks).chain(statics);
+    let prefix = match (wanted.parse::<IpNet>(), wanted.parse::<IpAddr>()) {
+        (Ok(prefix), _) => Some(prefix.trunc()),
+        (_, Ok(address)) => all.filter(|to| to.contains(&address)).max_by_key(IpNet::prefix_len),
+        _ => None,
     };
-    let (action, next_hops) = match &own.target {
-        Target::Forward(hops) => (RouteAction::Forward, hops.iter().map(hop).collect()),
-        Target::Reject(Reject::Blackhole) => (RouteAction::Blackhole, Vec::new()),
-        Target::Reject(Reject::Unreachable) => (RouteAction::Unreachable, Vec::new()),
-        Target::Reject(Reject::Prohibit) => (RouteAction::Prohibit, Vec::new()),
+    let Some(prefix) = prefix else { return Routes::default() };
+    // What does not match is not made into text.
+    let matching = config.routes.iter().filter(|route| route.to.contains(&prefix));
+    let one = |route: &config::Route| config::Route {
+        to: [prefix].into(),
+        target: route.target.clone(),
+        metric: route.metric,
     };
-    Route { action, origin: RouteOrigin::Static, metric: own.metric, next_hops, ..Route::default() }
+    let only = Config {
+        interfaces: config.interfaces.clone(),
+        routes: matching.map(one).collect(),
+        ..Config::default()
+    };
+    let mut routes = manage::routes(&only, 0, usize::MAX);
+    let name = prefix.to_string();
+    routes.routes.retain(|route| route.to == name);
+    routes.total = routes.routes.len() as u64;
+    routes.routes.truncate(most);
+    routes
 }

@@ -26,11 +26,23 @@ pub(super) struct Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { time: 0, len: 0, cut: false, level: 0, text: [0; TEXT] }
+        Self::new()
     }
 }
 
 impl Line {
+    /// Makes it this line.
+    pub(super) fn fill(&mut self, time: u64, level: u8, text: fmt::Arguments) {
+        (self.time, self.level, self.len, self.cut) = (time, level, 0, false);
+        // An error means that the line is cut, which it says itself.
+        let _ = self.write_fmt(text);
+    }
+
+    /// Empty.
+    pub(super) const fn new() -> Self {
+        Self { time: 0, len: 0, cut: false, level: 0, text: [0; TEXT] }
+    }
+
     /// Nanoseconds since entry.
     pub(super) fn time(&self) -> u64 {
         self.time
@@ -101,7 +113,7 @@ impl Ring {
     ///
     /// All zeroes, so that it costs no image space: sequences are stored less the slot's index.
     pub(super) const fn new() -> Self {
-        const EMPTY: Line = Line { time: 0, len: 0, cut: false, level: 0, text: [0; TEXT] };
+        const EMPTY: Line = Line::new();
         Self {
             tail: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -139,9 +151,7 @@ impl Ring {
         // SAFETY: the exchange gave this writer alone the ticket of a free slot; nobody else touches the line
         // until the sequence moves on.
         let line = unsafe { &mut *slot.line.get() };
-        (line.time, line.level, line.len, line.cut) = (time, level, 0, false);
-        // An error means that the line is cut, which it says itself.
-        let _ = line.write_fmt(text);
+        line.fill(time, level, text);
         slot.sequence.store(turn + 1, Ordering::Release);
     }
 

@@ -46,6 +46,7 @@ pub(super) const ROOT: &[Key] = &[
     key("hostname", Shape::Text, "the router's name"),
     key("steering", Shape::Choice(&["off", "flows"]), "who processes packets of devices with few queues"),
     key("interface", Shape::Named(INTERFACE), "an interface: its name, then its keys"),
+    key("management", Shape::Section(MANAGEMENT), "who may use the API"),
     key("route", Shape::List(ROUTE), "a route: its destination, then its keys"),
 ];
 
@@ -57,6 +58,7 @@ const INTERFACE: &[Key] = &[
     key("mtu", Shape::Number, "longest IP packet in octets"),
     key("router-advertisement", Shape::Boolean, "whether hosts learn their IPv6 addresses and router here"),
     key("reverse-path-filter", Shape::Choice(&["off", "strict", "loose"]), "check of source addresses"),
+    key("management", Shape::Boolean, "whether the router's own services answer here"),
     key("enabled", Shape::Boolean, "whether the interface is up"),
 ];
 
@@ -72,6 +74,11 @@ const ROUTE: &[Key] = &[
     key("reject", Shape::Choice(&["blackhole", "unreachable", "prohibit"]), "turns packets away"),
     key("metric", Shape::Number, "of routes to the same network the lowest wins"),
 ];
+
+const MANAGEMENT: &[Key] = &[key("token", Shape::List(TOKEN), "a token: its name, then its hash")];
+
+const TOKEN: &[Key] =
+    &[key("name", Shape::Text, "name"), key("hash", Shape::Text, "what weir-check --hash-token prints")];
 
 #[cfg(test)]
 mod tests {
@@ -102,6 +109,7 @@ mod tests {
         let mut known = BTreeSet::new();
         names(ROOT, &mut known);
         known.remove("route");
+        known.remove("token");
         assert_eq!(described, known);
     }
 }

@@ -97,8 +97,7 @@ impl Console {
             }
             Action::Token => {
                 let token = router.token();
-                self.say(&token);
-                self.say(&format!("it holds for {} minutes, or until `token withdraw`", GRANT_MS / 60_000));
+                self.say(&format!("{token} may use the API for {} minutes", GRANT_MS / 60_000));
                 let pages = router.pages();
                 if !pages.is_empty() {
                     self.say(&format!("the page is at {}", pages.join("  ")));

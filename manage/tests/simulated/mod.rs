@@ -78,13 +78,14 @@ pub(crate) struct Simulated {
 impl Simulated {
     /// With [`BOOT`] in force, and [`TOKEN`] if there is to be one.
     pub(crate) fn new(tokens: &[&str]) -> Self {
-        let mut access = Access::new([5; 32]);
+        let access = Access::new([5; 32]);
         let hash = |token: &&str| Token { name: "ann".into(), hash: Hash::of(token, [1; 16]).unwrap() };
-        access.configure(&tokens.iter().map(hash).collect::<Vec<_>>());
         let sim = Sim { text: BOOT.into() };
         let configurations = Configurations::new(BOOT, "boot module", 0);
         let inner = Inner { sim, configurations, access, events: Vec::new() };
-        Self { began: Instant::now(), inner: Mutex::new(inner) }
+        let new = Self { began: Instant::now(), inner: Mutex::new(inner) };
+        new.configure(&tokens.iter().map(hash).collect::<Vec<_>>());
+        new
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -67,7 +67,12 @@ impl Stack {
         let counters = turn.snapshot.counters(packet.meta().received);
         counters.dropped_many(turn.cx.cpu(), Drop::Consumed, merged);
         match sound {
-            Ok(()) => Some(packet),
+            Ok(()) => {
+                // Its ports are known now, and with them its flow.
+                let mut packet = packet;
+                packet.meta_mut().hash = 0;
+                Some(packet)
+            }
             Err(reason) => {
                 discard(turn, packet, reason);
                 None

@@ -141,6 +141,7 @@ impl Stack {
             Some(interface) if header.is_ok_and(|header| !turn.snapshot.owns4(header.source)) => {
                 self.refuse4(turn, interface, packet, Cast::Unicast, (reason, icmp::Error::HostUnreachable));
             }
+            Some(interface) => self.tell_socket4(turn, interface, packet, reason),
             _ => discard(turn, packet, reason),
         }
     }
@@ -164,12 +165,13 @@ impl Stack {
                     (reason, icmp6::Error::AddressUnreachable),
                 );
             }
+            Some(interface) => self.tell_socket6(turn, interface, packet, reason),
             _ => discard(turn, packet, reason),
         }
     }
 
     /// Puts an Ethernet header before an IPv4 packet of the router's own and sends it.
-    fn output4_framed(&mut self, turn: &mut Turn<'_>, mut packet: Packet, destination: Ipv4Addr) {
+    pub(super) fn output4_framed(&mut self, turn: &mut Turn<'_>, mut packet: Packet, destination: Ipv4Addr) {
         match packet.push(HEADER) {
             Some(header) => header.copy_from_slice(&ethernet::header([0; 6], [0; 6], ethernet::IPV4)),
             None => return discard(turn, packet, Drop::NoBuffer),
@@ -178,7 +180,7 @@ impl Stack {
     }
 
     /// As [`output4_framed`](Self::output4_framed).
-    fn output6_framed(
+    pub(super) fn output6_framed(
         &mut self,
         turn: &mut Turn<'_>,
         mut packet: Packet,

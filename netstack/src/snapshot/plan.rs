@@ -51,6 +51,8 @@ pub struct InterfacePlan {
     pub reverse_path: ReversePath,
     /// Router advertisements.
     pub advertise: Advertise,
+    /// Whether sockets for management answer what comes in here.
+    pub management: bool,
     /// Whether it takes part.
     pub state: State,
     /// Its statistics; they outlive the snapshot.
@@ -70,6 +72,7 @@ impl InterfacePlan {
             addresses: Vec::new(),
             reverse_path: ReversePath::Off,
             advertise: Advertise::Off,
+            management: false,
             state: State::Up,
             counters: Arc::default(),
         }

@@ -106,7 +106,7 @@ fn errors_name_the_word() {
             "weir.interface.lan.adresses=10.0.0.1/24",
             "command line: weir.interface.lan.adresses=10.0.0.1/24: error: interface.lan.adresses: unknown key, \
              expected one of match, parent, vlan, addresses, mtu, router-advertisement, reverse-path-filter, \
-             enabled\n  = help: did you mean addresses?\n1 error\n",
+             management, enabled\n  = help: did you mean addresses?\n1 error\n",
         ),
         (
             "weir.foo=1",

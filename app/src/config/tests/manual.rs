@@ -12,11 +12,12 @@ fn manual_describes_exactly_the_keys_there_are() {
         .iter()
         .flat_map(|(keys, _)| keys.iter())
         .chain(keys::NEXT_HOP)
+        .chain(keys::TOKEN)
         .map(|key| key.name)
         .filter(|&key| key != "route")
         .collect();
     assert_eq!(described, known);
-    for header in ["[interface.NAME]", "[[route]]"] {
+    for header in ["[interface.NAME]", "[[management.token]]", "[[route]]"] {
         assert!(MANUAL.contains(header), "{header}");
     }
 }

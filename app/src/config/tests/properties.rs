@@ -102,6 +102,7 @@ fn config() -> impl Strategy<Value = Config> {
                     addresses,
                     mtu,
                     reverse_path_filter,
+                    management: advertise != enabled,
                     enabled,
                 }
             })
@@ -138,7 +139,7 @@ fn config() -> impl Strategy<Value = Config> {
                 (!to.is_empty()).then_some(Route { to, target, metric })
             })
             .collect();
-        Config { hostname, steering: Steering::Off, interfaces, routes }
+        Config { hostname, steering: Steering::Off, interfaces, routes, ..Config::default() }
     })
 }
 
@@ -178,6 +179,7 @@ fn emit(config: &Config) -> String {
         }
         let _ = writeln!(text, "router-advertisement = {}", interface.router_advertisement);
         let filter = format!("{:?}", interface.reverse_path_filter).to_lowercase();
+        let _ = writeln!(text, "management = {}", interface.management);
         let _ = writeln!(text, "reverse-path-filter = \"{filter}\"\nenabled = {}", interface.enabled);
     }
     for route in &config.routes {

@@ -16,6 +16,7 @@ fn reads_the_example() {
             mtu: Some(1500),
             router_advertisement: false,
             reverse_path_filter: ReversePathFilter::Loose,
+            management: false,
             enabled: true,
         }
     );
@@ -48,9 +49,11 @@ fn fills_in_defaults() {
                 mtu: None,
                 router_advertisement: false,
                 reverse_path_filter: ReversePathFilter::Off,
+                management: false,
                 enabled: true,
             }],
             routes: vec![],
+            ..Config::default()
         }
     );
 }

@@ -163,7 +163,7 @@ fn lists_known_keys_when_none_is_near() {
     assert_eq!((error.line, error.column, &*error.key), (3, 1, "interface.wan.colour"));
     assert_eq!(
         error.message,
-        "unknown key, expected one of match, parent, vlan, addresses, mtu, router-advertisement, reverse-path-filter, enabled"
+        "unknown key, expected one of match, parent, vlan, addresses, mtu, router-advertisement, reverse-path-filter, management, enabled"
     );
     assert_eq!(error.help, None);
     assert_eq!(keys::nearest("abc", ["xyz"].into_iter()), None);

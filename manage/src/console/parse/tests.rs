@@ -97,16 +97,16 @@ fn words_and_names_complete() {
 #[test]
 fn settings_complete_from_the_keys_and_the_candidate() {
     let words = |line: &str| words(Place::Configure, line);
-    assert_eq!(words("set "), ["hostname", "steering", "interface", "route"]);
+    assert_eq!(words("set "), ["hostname", "steering", "interface", "management", "route"]);
     assert_eq!(words("set interface "), ["wan"]);
-    assert_eq!(words("set interface wan m"), ["match", "mtu"]);
+    assert_eq!(words("set interface wan m"), ["match", "mtu", "management"]);
     assert_eq!(words("set interface wan enabled "), ["true", "false"]);
     assert_eq!(words("set interface wan enabled true reverse-path-filter s"), ["strict"]);
     assert_eq!(words("set interface wan match "), ["mac", "port"]);
     assert_eq!(words("set route 10.0.0.0/8 interface "), ["wan", "lan"]);
     assert_eq!(words("set route "), ["10.0.0.0/8"]);
     assert_eq!(words("delete interface wan "), ["match"]);
-    assert_eq!(words("delete "), ["interface", "route"]);
+    assert_eq!(words("delete "), ["interface", "management", "route"]);
 }
 
 proptest! {

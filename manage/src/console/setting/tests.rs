@@ -71,6 +71,9 @@ fn what_is_new_stands_with_its_like() {
         route.ends_with("\n\n[[route]]\nto = \"198.51.100.0/24\"\nvia = \"192.0.2.7\"\nmetric = 5\n"),
         "{route}"
     );
+    let token = "[[management.token]]\nname = \"ann\"\nhash = \"$argon2id$x\"\n";
+    assert_eq!(set("", "management token ann hash $argon2id$x").unwrap(), token);
+    assert_eq!(delete(token, "management token ann").unwrap(), "");
     assert_eq!(set("", "hostname a").unwrap(), "hostname = \"a\"\n");
     assert_eq!(set("# x\n\n[interface.a]", "hostname a").unwrap(), "# x\n\nhostname = \"a\"\n[interface.a]");
     assert_eq!(set("", "interface wan.10 mtu 1400").unwrap(), "[interface.\"wan.10\"]\nmtu = 1400\n");
@@ -106,7 +109,7 @@ fn what_is_wrong_is_said_and_changes_nothing() {
     assert_eq!(wrong("interface"), "there is more to say: the name of the interface");
     assert_eq!(
         wrong("interface lan"),
-        "there is more to say: `match`, `parent`, `vlan`, `addresses`, `mtu`, `router-advertisement`, `reverse-path-filter`, `enabled`"
+        "there is more to say: `match`, `parent`, `vlan`, `addresses`, `mtu`, `router-advertisement`, `reverse-path-filter`, `management`, `enabled`"
     );
     assert_eq!(
         wrong("steering flow"),

@@ -1,0 +1,240 @@
+//! The management plane's view of this router, for tasks of any CPU: what management publishes, and the way to it.
+//!
+//! Reads copy what is published, within a masked section; what is to be done goes to the management task as a message,
+//! and happens whole whether or not anybody waits for the answer.
+
+mod engine;
+mod lists;
+mod server;
+
+pub use engine::Live;
+pub use lists::Known;
+pub(crate) use lists::routes;
+pub use server::services;
+
+use crate::config::{Config, longest};
+use crate::guest::Holdings;
+use crate::observe::{self, InterfaceStatus};
+use crate::shared::Shared;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use crossbeam_queue::ArrayQueue;
+use weir_machine::task::{self, Signal};
+use weir_machine::{clock, frames, log, mask, random};
+use weir_manage::access::Access;
+use weir_manage::configurations::View as Configurations;
+use weir_manage::model;
+use weir_manage::problem::{Refused, refuse};
+use weir_manage::router::{Command, Done, Router};
+use weir_netif::IfCounters;
+use weir_sync::{Control, Lock, Published, rank};
+
+/// Commands that may wait for management.
+const ORDERS: usize = 32;
+/// Events that are remembered.
+pub(crate) const EVENTS: usize = 128;
+
+/// What management publishes. `[I]`
+pub struct View {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Its interfaces; their counters go on.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Counts packets whose interface is not in service.
+    pub unconfigured: Arc<IfCounters>,
+    /// Where the configuration is from.
+    pub place: Option<String>,
+    /// On Xen: what we held a moment ago.
+    pub holdings: Option<Holdings>,
+    /// All configurations.
+    pub configurations: Configurations,
+    /// The last [`EVENTS`], the oldest first.
+    pub events: Vec<Arc<model::Event>>,
+}
+
+/// A command on its way to management, and where the answer goes.
+pub(crate) struct Order {
+    pub(crate) command: Command,
+    answer: Arc<Answer>,
+}
+
+struct Answer {
+    /// `[A]` Pushed by management, popped by who waits.
+    outcome: ArrayQueue<Result<Done, Refused>>,
+    news: Signal,
+}
+
+impl Order {
+    pub(crate) fn answer(&self, outcome: Result<Done, Refused>) {
+        // There is one answer, and room for it.
+        let _ = self.answer.outcome.push(outcome);
+        self.answer.news.set();
+    }
+}
+
+/// What tasks of all CPUs share with management.
+pub struct Plane {
+    shared: &'static Shared,
+    /// `[I]` What the router runs on.
+    platform: String,
+    /// `[I]` CPUs that forward.
+    cpus: usize,
+    /// `[P]` Written by management.
+    view: Published<Arc<View>>,
+    /// `[A]` Pushed by tasks of any CPU, popped by management.
+    orders: ArrayQueue<Order>,
+    /// `[L:Access]` Tokens, and who failed.
+    access: Lock<rank::Access, Access>,
+}
+
+impl Plane {
+    /// With what is in force at first.
+    pub fn new(shared: &'static Shared, platform: String, cpus: usize, view: View) -> Self {
+        let mut secret = [0; 32];
+        for part in secret.chunks_mut(8) {
+            part.copy_from_slice(&random::seed().to_ne_bytes()[..part.len()]);
+        }
+        let mut access = Access::new(secret);
+        access.configure(&view.config.tokens);
+        Self {
+            shared,
+            platform,
+            cpus,
+            view: Published::new(Box::new(Arc::new(view))),
+            orders: ArrayQueue::new(ORDERS),
+            access: Lock::new(access),
+        }
+    }
+
+    /// What the router runs on.
+    pub(crate) fn platform(&self) -> &str {
+        &self.platform
+    }
+
+    /// Lets the API's connections be served.
+    pub(crate) fn open(&'static self) {
+        server::PLANE.call_once(|| self);
+    }
+
+    /// What management published last.
+    pub fn view(&self) -> Arc<View> {
+        mask::masked(|cx| self.view.read(cx).clone())
+    }
+
+    /// Publishes what has changed. Management's.
+    pub(crate) fn publish(&self, cx: &Control, view: View) {
+        drop(self.view.publish(cx, Box::new(Arc::new(view))));
+    }
+
+    /// The oldest command. Management's.
+    pub(crate) fn next_order(&self) -> Option<Order> {
+        self.orders.pop()
+    }
+
+    /// Who may enter, for a task that holds `cx` already.
+    pub(crate) fn access_with<T>(&self, cx: &mut Control, work: impl FnOnce(&mut Access) -> T) -> T {
+        work(&mut self.access.lock(&mut cx.locks()))
+    }
+
+    /// The router as a whole.
+    pub fn status_of(&self, view: &View) -> model::Status {
+        let (hostname, place) = (&view.config.hostname, view.place.as_deref());
+        observe::status(self.shared, &self.platform, hostname, place, self.cpus, view.holdings)
+    }
+}
+
+/// Counters of all interfaces in service.
+fn counters(view: &View) -> impl Iterator<Item = &Arc<IfCounters>> + Clone {
+    view.interfaces.iter().filter_map(|interface| Some(&interface.device.as_ref()?.counters))
+}
+
+impl Router for &'static Plane {
+    fn now_ms(&self) -> u64 {
+        clock::now() / 1_000_000
+    }
+
+    async fn sleep_ms(&self, ms: u64) {
+        match ms {
+            0 => task::yield_now().await,
+            _ => task::sleep(core::time::Duration::from_millis(ms)).await,
+        }
+    }
+
+    fn status(&self) -> model::Status {
+        self.status_of(&self.view())
+    }
+
+    fn interfaces(&self) -> Vec<model::Interface> {
+        self.view().interfaces.iter().map(InterfaceStatus::model).collect()
+    }
+
+    fn routes(&self, offset: usize, limit: usize) -> model::Routes {
+        lists::routes(&self.view().config, offset, limit)
+    }
+
+    async fn neighbors(&self) -> Vec<model::Neighbor> {
+        lists::neighbors(self.shared, self.cpus).await
+    }
+
+    fn drops(&self) -> Vec<model::InterfaceLoss> {
+        lists::drops(&self.view())
+    }
+
+    fn cpus(&self) -> model::Cpus {
+        let view = self.view();
+        model::Cpus {
+            cpus: observe::cpus(self.shared, self.cpus, counters(&view)),
+            tasks: observe::tasks(),
+            locks: observe::locks(),
+        }
+    }
+
+    fn log(&self, from: u64) -> Vec<model::LogLine> {
+        let line = |line: log::Kept| model::LogLine {
+            number: line.number,
+            at_us: line.at_ns / 1000,
+            cpu: alloc::format!("{}", line.cpu),
+            level: match line.level {
+                log::Level::Error => model::LogLevel::Error,
+                log::Level::Warn => model::LogLevel::Warn,
+                log::Level::Info => model::LogLevel::Info,
+                log::Level::Debug => model::LogLevel::Debug,
+            },
+            text: line.text,
+        };
+        log::kept(from).into_iter().map(line).collect()
+    }
+
+    fn events(&self, from: u64) -> Vec<model::Event> {
+        let view = self.view();
+        view.events.iter().filter(|event| event.number >= from).map(|event| (**event).clone()).collect()
+    }
+
+    fn configurations(&self) -> Configurations {
+        self.view().configurations.clone()
+    }
+
+    async fn command(&self, command: Command) -> Result<Done, Refused> {
+        let answer = Arc::new(Answer { outcome: ArrayQueue::new(1), news: Signal::new() });
+        if self.orders.push(Order { command, answer: answer.clone() }).is_err() {
+            return Err(refuse(503, "Management is busy", "too many commands wait", "try again in a second"));
+        }
+        self.shared.news.set();
+        loop {
+            if let Some(outcome) = answer.outcome.pop() {
+                return outcome;
+            }
+            answer.news.wait().await;
+        }
+    }
+
+    fn longest_text(&self) -> usize {
+        longest(frames::free_bytes())
+    }
+
+    fn access<T>(&self, work: impl FnOnce(&mut Access) -> T) -> T {
+        task::control(|cx| self.access_with(cx, work))
+    }
+}

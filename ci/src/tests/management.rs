@@ -1,0 +1,158 @@
+//! The management plane of a running router, as an operator's machine sees it: curl in a Linux host.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Context, Needs, Test};
+use crate::command;
+use crate::rig::{LinuxPlan, LinuxRig, identity};
+
+const NETWORK: Needs = Needs { root: true, programs: &["ip", "curl", "promtool"], weir: true, alone: false };
+
+/// A token, and the section with its hash: echo TOKEN | weir-check --hash-token
+const TOKEN: &str = "correct-horse-battery";
+const SECTION: &str = r#"
+[[management.token]]
+name = "ann"
+hash = "$argon2id$v=19$m=1024,t=3,p=1$c2FsdHNhbHRzYWx0c2FsdA$Pv9Y76c+Jnos+z8GF2SC3HvHZN6DvIST0yHKRNKE8YE"
+"#;
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("management-api", NETWORK, |cx| api(cx, 1)),
+        Test::new("management-api-2-cpus", NETWORK, |cx| api(cx, 2)),
+        Test::new("management-commit-confirm", NETWORK, confirm),
+        Test::new("management-tokens", NETWORK, tokens),
+    ]
+}
+
+/// The first interface alone offers management.
+fn start(cx: &Context, cpus: usize, section: &'static str) -> Result<LinuxRig> {
+    let rig = LinuxRig::power_on(cx.image, &LinuxPlan { cpus, ..LinuxPlan::new() }, |setup| {
+        let text = setup.config.toml().replacen("addresses", "management = true\naddresses", 1);
+        setup.module = Some(format!("{text}{section}").into_bytes());
+    })?;
+    rig.router.ready()?;
+    Ok(rig)
+}
+
+/// Status and body of a request from `host`; a `body` is sent if there is one.
+fn call(
+    rig: &LinuxRig,
+    host: usize,
+    token: &str,
+    path: &str,
+    more: &[&str],
+    body: &str,
+) -> Result<(u16, String)> {
+    let url = format!("http://{}{path}", identity(host)?.gateway_v4);
+    let header = format!("Authorization: Bearer {token}");
+    let mut words = vec!["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"];
+    words.extend(["--header", &header]);
+    words.extend(more);
+    if !body.is_empty() {
+        words.extend(["--data-binary", "@-"]);
+    }
+    words.push(&url);
+    let said = command::run(&mut rig.host(host).command("curl", &words), body.as_bytes(), LIMIT)?;
+    let said = said.success(&format!("curl {path}"))?;
+    let (body, status) = said.trim_end().rsplit_once('\n').context("no status")?;
+    Ok((status.trim().parse()?, body.to_owned()))
+}
+
+fn post(rig: &LinuxRig, path: &str) -> Result<(u16, String)> {
+    call(rig, 0, TOKEN, path, &["--request", "POST"], "")
+}
+
+fn get(rig: &LinuxRig, path: &str) -> Result<Value> {
+    let (status, body) = call(rig, 0, TOKEN, path, &[], "")?;
+    ensure!(status == 200, "{path}: {status}: {body}");
+    serde_json::from_str(&body).with_context(|| format!("{path}: {body}"))
+}
+
+fn api(cx: &Context, cpus: usize) -> Result<()> {
+    start(cx, cpus, SECTION)?.check(&cx.name, |rig| {
+        let status = get(rig, "/api/v1/status")?;
+        ensure!(status["hostname"] == "edge1" && status["cpus"] == cpus, "{status}");
+        let interfaces = get(rig, "/api/v1/interfaces")?;
+        ensure!(interfaces[0]["name"] == "wan" && interfaces[0]["state"] == "up", "{interfaces}");
+        ensure!(interfaces[0]["rx_packets"].as_u64() > Some(3), "{interfaces}");
+        let neighbors = get(rig, "/api/v1/neighbors")?;
+        let own = identity(0)?.v4.to_string();
+        let known = neighbors.as_array().into_iter().flatten().find(|neighbor| neighbor["address"] == *own);
+        ensure!(known.is_some_and(|own| own["mac"].is_string() && own["interface"] == "wan"), "{neighbors}");
+        let routes = get(rig, "/api/v1/routes")?;
+        ensure!(routes["routes"][0]["action"] == "local", "{routes}");
+        let cpus_found = get(rig, "/api/v1/cpus")?;
+        ensure!(cpus_found["cpus"].as_array().map(Vec::len) == Some(cpus), "{cpus_found}");
+        let log = get(rig, "/api/v1/log")?;
+        let said =
+            |line: &Value| line["text"].as_str().is_some_and(|text| text.starts_with("configuration: "));
+        ensure!(log.as_array().is_some_and(|lines| lines.iter().any(said)), "{log}");
+        let (_, config) = call(rig, 0, TOKEN, "/api/v1/config", &[], "")?;
+        ensure!(config.contains("[[management.token]]"), "{config}");
+        let document = get(rig, "/api/v1/openapi.json")?;
+        ensure!(document["openapi"] == "3.1.0", "{document}");
+        let (status, metrics) = call(rig, 0, TOKEN, "/metrics", &[], "")?;
+        ensure!(status == 200 && metrics.contains("weir_interface_up{interface=\"wan\"} 1"), "{metrics}");
+        let mut promtool = Command::new("promtool");
+        let checked =
+            command::run(promtool.args(["check", "metrics"]), format!("{metrics}\n").as_bytes(), LIMIT)?;
+        let said = [&*checked.stdout, &*checked.stderr].concat();
+        ensure!(checked.status.success() && said.is_empty(), "promtool: {said}");
+        // Many connections, over all CPUs; and nothing where management is not offered.
+        for _ in 0..20 {
+            get(rig, "/api/v1/status")?;
+        }
+        let refused = call(rig, 1, TOKEN, "/api/v1/status", &["--connect-timeout", "5"], "");
+        ensure!(refused.is_err(), "management answers on an interface that does not offer it");
+        Ok(())
+    })
+}
+
+fn confirm(cx: &Context) -> Result<()> {
+    start(cx, 2, SECTION)?.check(&cx.name, |rig| {
+        let (_, before) = call(rig, 0, TOKEN, "/api/v1/config", &[], "")?;
+        let with_route = format!("{before}\n[[route]]\nto = \"198.51.100.0/24\"\nreject = \"prohibit\"\n");
+        let put = |rig: &LinuxRig| call(rig, 0, TOKEN, "/api/v1/config", &["--request", "PUT"], &with_route);
+        let (status, plan) = put(rig)?;
+        ensure!(status == 200 && plan.contains("\"routes_added\":1"), "{status}: {plan}");
+        let (status, said) = post(rig, "/api/v1/config/commit?confirm=3")?;
+        ensure!(status == 200 && said.contains("\"confirm_within_ms\":3000"), "{status}: {said}");
+        let routes = |rig: &LinuxRig| Ok::<_, anyhow::Error>(get(rig, "/api/v1/routes")?["total"].as_u64());
+        let more = routes(rig)?;
+        rig.router.machine.wait("was not confirmed in time: reverted", LIMIT)?;
+        ensure!(routes(rig)? < more, "the route is still there");
+        let (_, after) = call(rig, 0, TOKEN, "/api/v1/config", &[], "")?;
+        ensure!(after == before, "{after}");
+        let (status, refused) = post(rig, "/api/v1/config/confirm")?;
+        ensure!(status == 409 && refused.contains("\"cure\""), "{status}: {refused}");
+        put(rig)?;
+        post(rig, "/api/v1/config/commit?confirm=60")?;
+        let (status, _) = post(rig, "/api/v1/config/confirm")?;
+        ensure!(status == 200 && routes(rig)? == more, "it is not confirmed");
+        let history = get(rig, "/api/v1/config/history")?;
+        ensure!(history[0]["by"] == "ann" && history[0]["state"] == "running", "{history}");
+        Ok(())
+    })
+}
+
+fn tokens(cx: &Context) -> Result<()> {
+    start(cx, 1, "")?.check(&cx.name, |rig| {
+        let (status, said) = call(rig, 0, TOKEN, "/api/v1/status", &[], "")?;
+        ensure!(status == 403 && said.contains("type token on the router's console"), "{status}: {said}");
+        let position = rig.router.machine.console.position();
+        rig.router.machine.type_keys(b"token\n")?;
+        let line = rig.router.machine.console.wait_after(position, "may use the API", LIMIT)?.text;
+        let token = line.split(' ').next().unwrap_or_default().to_owned();
+        let (status, said) = call(rig, 0, &token, "/api/v1/status", &[], "")?;
+        ensure!(status == 200, "{status}: {said}");
+        let (status, said) = call(rig, 0, "not-the-token-at-all", "/api/v1/status", &[], "")?;
+        ensure!(status == 401, "{status}: {said}");
+        Ok(())
+    })
+}

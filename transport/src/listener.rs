@@ -1,0 +1,101 @@
+//! Sockets that take connections.
+
+use crate::error::BindError;
+use crate::ports::{Access, Protocol};
+use crate::stream::TcpStream;
+use crate::transport::{Id, Inner, Transport};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::future::{Future, poll_fn};
+use core::task::{Poll, Waker};
+
+/// Connections that wait to be accepted.
+const BACKLOG: usize = 64;
+
+/// What the transport knows of a listener.
+pub(crate) struct Listening {
+    pub(crate) port: u16,
+    access: Access,
+    queue: VecDeque<Id>,
+    waiting: Vec<Waker>,
+}
+
+impl Listening {
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.len() >= BACKLOG
+    }
+
+    pub(crate) fn push(&mut self, id: Id) {
+        self.queue.push_back(id);
+        // All: the first may have stopped waiting.
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// A TCP port of this CPU that takes connections. Several tasks may wait at it; dropping it resets those not taken yet.
+pub struct TcpListener {
+    transport: Transport,
+    port: u16,
+}
+
+impl Transport {
+    /// Listens on `port`, on all addresses of the router, for what comes in by the interfaces that `access` names. Each
+    /// CPU has listeners of its own: a service listens on all.
+    ///
+    /// # Errors
+    /// [`BindError`] if the port is 0 or has a listener on this CPU.
+    pub fn listen(&self, port: u16, access: Access) -> Result<TcpListener, BindError> {
+        let inner = &mut *self.0.borrow_mut();
+        if port == 0 {
+            return Err(BindError::Zero);
+        }
+        if inner.ports.open(Protocol::Tcp, port, Access::Management) {
+            return Err(BindError::InUse(port));
+        }
+        inner.ports.insert(Protocol::Tcp, port, access);
+        inner.listeners.push(Listening { port, access, queue: VecDeque::new(), waiting: Vec::new() });
+        Ok(TcpListener { transport: self.clone(), port })
+    }
+}
+
+impl TcpListener {
+    /// The next connection. Dropping the future loses none.
+    pub fn accept(&self) -> impl Future<Output = TcpStream> + '_ {
+        poll_fn(|cx| {
+            let inner = &mut *self.transport.0.borrow_mut();
+            let Inner { listeners, .. } = inner;
+            let Some(listening) = listeners.iter_mut().find(|listening| listening.port == self.port) else {
+                return Poll::Pending;
+            };
+            if let Some(id) = listening.queue.pop_front() {
+                return Poll::Ready(TcpStream::new(self.transport.clone(), id));
+            }
+            if !listening.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                listening.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        let inner = &mut *self.transport.0.borrow_mut();
+        let Some(at) = inner.listeners.iter().position(|listening| listening.port == self.port) else {
+            return;
+        };
+        let listening = inner.listeners.swap_remove(at);
+        inner.ports.remove(Protocol::Tcp, self.port, listening.access);
+        for id in listening.queue {
+            if let Some(connection) = inner.connection(id) {
+                connection.abort();
+            }
+            inner.leave(id);
+        }
+    }
+}

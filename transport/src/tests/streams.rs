@@ -1,0 +1,362 @@
+//! Connections: data both ways whatever the link does, ends, resets, timeouts, cancellation.
+
+use super::link::{Link, Task, address};
+use crate::{Access, BindError, Error, Settings, TcpStream, Transport};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::future::Future;
+use core::net::SocketAddr;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use embedded_io_async::{Read, Write};
+use proptest::prelude::*;
+
+fn content(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|n| (n * 31 + n / 251) as u8 ^ seed).collect()
+}
+
+/// Gives back what it gets, until the other side closes.
+fn echo(end: &Transport, port: u16) -> Task {
+    let listener = end.listen(port, Access::Any).unwrap();
+    Box::pin(async move {
+        let mut stream = listener.accept().await;
+        let mut buffer = [0; 4000];
+        loop {
+            let len = stream.read(&mut buffer).await.unwrap();
+            if len == 0 {
+                break;
+            }
+            stream.write_all(&buffer[..len]).await.unwrap();
+        }
+        stream.close().await.unwrap();
+    })
+}
+
+fn client(end: &Transport, to: SocketAddr, bytes: Vec<u8>) -> Task {
+    let end = end.clone();
+    Box::pin(async move {
+        let mut stream = end.connect(to, Some(Duration::from_secs(60))).await.unwrap();
+        assert_eq!(stream.peer(), to);
+        let (mut reader, mut writer) = stream.split();
+        let mut got: Vec<u8> = Vec::new();
+        let write = async {
+            writer.write_all(&bytes).await.unwrap();
+        };
+        let read = async {
+            let mut buffer = [0; 3000];
+            while got.len() < bytes.len() {
+                let len = reader.read(&mut buffer).await.unwrap();
+                assert!(len > 0, "an early end after {} of {}", got.len(), bytes.len());
+                got.extend(&buffer[..len]);
+            }
+        };
+        both(write, read).await;
+        assert!(got == bytes, "what came back is what was sent");
+        stream.close().await.unwrap();
+        assert_eq!(stream.read(&mut [0; 10]).await, Ok(0));
+    })
+}
+
+async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+    let (mut a, mut b) = (core::pin::pin!(a), core::pin::pin!(b));
+    let (mut a_done, mut b_done) = (false, false);
+    core::future::poll_fn(|cx| {
+        a_done = a_done || a.as_mut().poll(cx).is_ready();
+        b_done = b_done || b.as_mut().poll(cx).is_ready();
+        if a_done && b_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+fn transfer(link: &mut Link, six: bool, len: usize, limit_s: u64) {
+    let to = SocketAddr::new(address(1, six), 7);
+    let tasks = [echo(&link.ends[1], 7), client(&link.ends[0], to, content(len, 5))];
+    link.run(Vec::from(tasks), limit_s);
+}
+
+#[test]
+fn a_clean_link_carries_a_megabyte_in_no_time() {
+    for six in [false, true] {
+        let mut link = Link::new(Settings::default(), 1);
+        transfer(&mut link, six, 1 << 20, 3);
+        link.idle(11_000);
+        assert_eq!((link.ends[0].load(), link.ends[1].load()), ((0, 0), (0, 0)), "nothing is left");
+    }
+}
+
+#[test]
+fn one_percent_and_five_percent_are_survived() {
+    for (loss, seed) in [(10, 11), (10, 12), (50, 13), (50, 14)] {
+        let mut link = Link::new(Settings::default(), seed);
+        (link.loss, link.reordered, link.doubled) = (loss, 100, 10);
+        transfer(&mut link, seed % 2 == 0, 256 << 10, 600);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_the_link_does_the_bytes_are_the_same(
+        seed: u64, six: bool, len in 0..60_000_usize, loss in 0..80_u64, reordered in 0..300_u64, doubled in 0..50_u64,
+        receive in 4096..70_000_usize, send in 4096..70_000_usize, half_open in 0..2_usize,
+    ) {
+        let settings = Settings { receive, send, half_open, ..Settings::default() };
+        let mut link = Link::new(settings, seed);
+        (link.loss, link.reordered, link.doubled) = (loss, reordered, doubled);
+        transfer(&mut link, six, len, 900);
+    }
+}
+
+#[test]
+fn a_narrow_path_is_learnt_from_icmp() {
+    for six in [false, true] {
+        let mut link = Link::new(Settings::default(), 3);
+        link.narrow = Some(1300);
+        transfer(&mut link, six, 100_000, 60);
+    }
+}
+
+#[test]
+fn a_port_without_listener_refuses() {
+    let mut link = Link::new(Settings::default(), 4);
+    let end = link.ends[0].clone();
+    let to = SocketAddr::new(address(1, false), 9);
+    link.run(
+        Vec::from([Box::pin(async move {
+            assert_eq!(end.connect(to, None).await.map(|_| ()), Err(Error::Refused));
+        }) as Task]),
+        5,
+    );
+    assert_eq!(link.ends[1].counters().resets, 1);
+    link.idle(100);
+    assert_eq!(link.ends[0].load(), (0, 0));
+}
+
+#[test]
+fn silence_is_a_timeout() {
+    let mut link = Link::new(Settings::default(), 5);
+    link.loss = 1000;
+    let end = link.ends[0].clone();
+    let to = SocketAddr::new(address(1, true), 9);
+    let clock = link.clock.clone();
+    link.run(
+        Vec::from([Box::pin(async move {
+            let began = clock.get();
+            let outcome = end.connect(to, Some(Duration::from_secs(3))).await;
+            assert_eq!(outcome.map(|_| ()), Err(Error::TimedOut));
+            assert!((3_000_000_000..3_100_000_000).contains(&(clock.get() - began)));
+        }) as Task]),
+        5,
+    );
+    link.idle(100);
+    assert_eq!(link.ends[0].load(), (0, 0));
+}
+
+#[test]
+fn a_peer_that_goes_silent_is_given_up() {
+    let mut link = Link::new(Settings::default(), 6);
+    let stream = connected(&mut link);
+    link.loss = 1000;
+    let mut stream = stream;
+    link.run(
+        Vec::from([Box::pin(async move {
+            stream.write_all(b"anybody?").await.unwrap();
+            assert_eq!(stream.read(&mut [0; 8]).await, Err(Error::TimedOut));
+            assert_eq!(stream.write(b"hello?").await, Err(Error::TimedOut));
+        }) as Task]),
+        200,
+    );
+}
+
+/// A connection from end 0 to end 1, whose task keeps the other side.
+fn connected(link: &mut Link) -> TcpStream {
+    let (first, second) = pair(link);
+    core::mem::forget(second);
+    first
+}
+
+fn pair(link: &mut Link) -> (TcpStream, TcpStream) {
+    let listener = link.ends[1].listen(80, Access::Any).unwrap();
+    let end = link.ends[0].clone();
+    let pair = Rc::new(RefCell::new((None, None)));
+    let (one, other) = (pair.clone(), pair.clone());
+    let connect = Box::pin(async move {
+        let stream = end.connect(SocketAddr::new(address(1, false), 80), None).await;
+        one.borrow_mut().0 = Some(stream.unwrap());
+    }) as Task;
+    let accept = Box::pin(async move {
+        let stream = listener.accept().await;
+        other.borrow_mut().1 = Some(stream);
+    }) as Task;
+    link.run(Vec::from([connect, accept]), 10);
+    let (first, second) = pair.take();
+    (first.unwrap(), second.unwrap())
+}
+
+#[test]
+fn reads_and_writes_end_in_time() {
+    let mut link = Link::new(Settings::default(), 7);
+    let (mut stream, other) = pair(&mut link);
+    let clock = link.clock.clone();
+    link.run(
+        Vec::from([Box::pin(async move {
+            stream.set_read_timeout(Some(Duration::from_millis(250)));
+            stream.set_write_timeout(Some(Duration::from_millis(500)));
+            let began = clock.get();
+            assert_eq!(stream.read(&mut [0; 8]).await, Err(Error::TimedOut));
+            assert!((250..260).contains(&((clock.get() - began) / 1_000_000)));
+            // Nobody reads on the other side: both buffers fill.
+            let big = content(200_000, 0);
+            let began = clock.get();
+            assert_eq!(stream.write_all(&big).await, Err(Error::TimedOut));
+            assert!((500..1500).contains(&((clock.get() - began) / 1_000_000)));
+            assert_eq!(other.peer(), stream.local());
+            assert_eq!(other.interface(), super::link::LINK);
+        }) as Task]),
+        10,
+    );
+}
+
+#[test]
+fn a_read_that_was_dropped_loses_nothing() {
+    let mut link = Link::new(Settings::default(), 8);
+    let (mut stream, mut other) = pair(&mut link);
+    let mut buffer = [0; 8];
+    let mut cx = Context::from_waker(Waker::noop());
+    {
+        let mut read = core::pin::pin!(stream.read(&mut buffer));
+        assert!(read.as_mut().poll(&mut cx).is_pending());
+    }
+    link.run(
+        Vec::from([Box::pin(async move {
+            other.write_all(b"late").await.unwrap();
+            assert_eq!(stream.read(&mut buffer).await, Ok(4));
+            assert_eq!(&buffer[..4], b"late");
+        }) as Task]),
+        10,
+    );
+}
+
+#[test]
+fn a_connect_that_was_dropped_leaves_nothing() {
+    let mut link = Link::new(Settings::default(), 9);
+    let end = link.ends[0].clone();
+    let mut cx = Context::from_waker(Waker::noop());
+    {
+        let mut connect = core::pin::pin!(end.connect(SocketAddr::new(address(1, false), 80), None));
+        assert!(connect.as_mut().poll(&mut cx).is_pending());
+    }
+    link.idle(100);
+    assert_eq!(link.ends[0].load(), (0, 0));
+}
+
+#[test]
+fn an_abort_is_a_reset() {
+    let mut link = Link::new(Settings::default(), 10);
+    let (stream, mut other) = pair(&mut link);
+    stream.abort();
+    link.run(
+        Vec::from([Box::pin(async move {
+            assert_eq!(other.read(&mut [0; 8]).await, Err(Error::Reset));
+            assert_eq!(other.write(b"x").await, Err(Error::Reset));
+        }) as Task]),
+        10,
+    );
+    link.idle(100);
+    assert_eq!((link.ends[0].load(), link.ends[1].load()), ((0, 0), (0, 0)));
+}
+
+#[test]
+fn a_stream_dropped_with_unread_bytes_resets_and_one_without_closes() {
+    for unread in [true, false] {
+        let mut link = Link::new(Settings::default(), 11);
+        let (stream, mut other) = pair(&mut link);
+        let ended = Rc::new(Cell::new(false));
+        let end = ended.clone();
+        let mut stream = Some(stream);
+        let mut wait = 0;
+        link.run(
+            Vec::from([Box::pin(async move {
+                if unread {
+                    other.write_all(b"for nobody").await.unwrap();
+                    core::future::poll_fn(|_| {
+                        wait += 1;
+                        if wait > 50 { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                }
+                drop(stream.take());
+                let outcome = other.read(&mut [0; 8]).await;
+                assert_eq!(outcome, if unread { Err(Error::Reset) } else { Ok(0) });
+                end.set(true);
+            }) as Task]),
+            10,
+        );
+        assert!(ended.get());
+        link.idle(100);
+        assert_eq!((link.ends[0].load(), link.ends[1].load()), ((0, 0), (0, 0)));
+    }
+}
+
+#[test]
+fn what_was_written_before_a_drop_arrives() {
+    let mut link = Link::new(Settings::default(), 12);
+    (link.loss, link.reordered) = (50, 100);
+    let (mut stream, mut other) = pair(&mut link);
+    let bytes = content(20_000, 1);
+    let sent = bytes.clone();
+    link.run(
+        Vec::from([Box::pin(async move {
+            stream.write_all(&sent).await.unwrap();
+            drop(stream);
+            let mut got: Vec<u8> = Vec::new();
+            let mut buffer = [0; 999];
+            loop {
+                match other.read(&mut buffer).await.unwrap() {
+                    0 => break,
+                    len => got.extend(&buffer[..len]),
+                }
+            }
+            assert!(got == bytes);
+        }) as Task]),
+        100,
+    );
+}
+
+#[test]
+fn a_port_has_one_listener() {
+    let link = Link::new(Settings::default(), 13);
+    let end = &link.ends[0];
+    let listener = end.listen(80, Access::Management).unwrap();
+    assert_eq!(end.listen(80, Access::Any).map(|_| ()), Err(BindError::InUse(80)));
+    assert_eq!(end.listen(0, Access::Any).map(|_| ()), Err(BindError::Zero));
+    drop(listener);
+    assert!(end.listen(80, Access::Any).is_ok());
+}
+
+#[test]
+fn many_connections_at_once() {
+    let settings = Settings { receive: 4096, send: 4096, ..Settings::default() };
+    let mut link = Link::new(settings, 14);
+    (link.loss, link.reordered) = (10, 50);
+    let listener = Rc::new(link.ends[1].listen(7, Access::Any).unwrap());
+    let mut tasks = Vec::new();
+    for n in 0..200 {
+        let listener = listener.clone();
+        tasks.push(Box::pin(async move {
+            let mut stream = listener.accept().await;
+            let mut buffer = [0; 500];
+            loop {
+                match stream.read(&mut buffer).await.unwrap() {
+                    0 => break,
+                    len => stream.write_all(&buffer[..len]).await.unwrap(),
+                }
+            }
+        }) as Task);
+        tasks.push(client(&link.ends[0], SocketAddr::new(address(1, n % 2 == 0), 7), content(2000, n as u8)));
+    }
+    link.run(tasks, 200);
+    assert_eq!(link.ends[1].counters().accepted, 200);
+}
