@@ -38,7 +38,7 @@ const ENDING: Duration = Duration::from_secs(2);
 const EVENTS_AT_ONCE: usize = 8;
 
 /// Bytes printed before other tasks have their turn.
-const BYTES_AT_ONCE: usize = 512;
+const BYTES_AT_ONCE: usize = 2048;
 
 /// What runs below the packet work. `[C]` boot CPU
 pub struct Management {
