@@ -123,6 +123,11 @@ impl Plane {
         mask::masked(|cx| self.view.read(cx).clone())
     }
 
+    /// The same, for a task that holds `cx` already.
+    pub(crate) fn view_with(&self, cx: &mut Control) -> Arc<View> {
+        cx.masked(|cx| self.view.read(cx).clone())
+    }
+
     /// Publishes what has changed. Management's.
     pub(crate) fn publish(&self, cx: &Control, view: View) {
         drop(self.view.publish(cx, Box::new(Arc::new(view))));

@@ -169,7 +169,9 @@ impl Management {
         if self.console.wake_at().is_some_and(|at| milliseconds(now) >= at) {
             self.at_console(cx, now, |console, router| console.tick(milliseconds(now), router));
         }
-        self.changed |= look && self.guest.is_some();
+        if look && let Some(guest) = &self.guest {
+            self.changed |= self.plane.view_with(cx).holdings != Some(guest.holdings());
+        }
         self.publish(cx, now);
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
@@ -369,7 +371,7 @@ impl Management {
         let generation = self.interfaces.generation();
         if generation != self.published {
             self.published = generation;
-            let before = self.plane.view();
+            let before = self.plane.view_with(cx);
             for interface in self.interfaces.status() {
                 let known = before.interfaces.iter().find(|known| known.name == interface.name);
                 if known.is_none_or(|known| known.state != interface.state) {
