@@ -19,7 +19,7 @@ use weir_manage::console::{End, Router, Tracing};
 use weir_manage::diff::unified;
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
-    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Routes, Status,
+    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Loss, Plan, Problem, Routes, Status,
 };
 use weir_manage::problem::{self, Refused};
 use weir_manage::router::{Command as Wish, Done, Router as _};
@@ -91,7 +91,17 @@ impl Router for Operator<'_> {
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {
-        self.management.plane.drops()
+        let lost = |interface: Option<String>, drops: Vec<Loss>| {
+            drops.into_iter().map(move |loss| InterfaceLoss {
+                interface: interface.clone(),
+                reason: loss.reason,
+                packets: loss.packets,
+            })
+        };
+        let named =
+            Router::interfaces(self).into_iter().map(|interface| (Some(interface.name), interface.drops));
+        let others = observe::losses(&self.interfaces_in_service().unconfigured().totals());
+        named.chain([(None, others)]).flat_map(|(name, drops)| lost(name, drops)).collect()
     }
 
     fn log(&self, most: usize) -> Vec<LogLine> {
