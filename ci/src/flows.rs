@@ -1,6 +1,7 @@
 //! Many UDP flows at once with numbered datagrams: the lab starts both ends as its own children inside the hosts, so
 //! that a router's CPUs all have work and a change of order within a flow shows.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,10 @@ const APART: u16 = 977;
 const WINDOW: u64 = 8;
 /// Every so many datagrams the receiver reports.
 const REPORT_EVERY: u64 = 4;
-/// Without a report for so long, what is under way counts as lost.
+/// Without a report for so long, one is asked for; after each silence for twice as long, so that a router that nobody lets
+/// run finds no more than its rings hold.
 const PATIENCE: Duration = Duration::from_millis(300);
+const MOST_PATIENCE: Duration = Duration::from_secs(20);
 /// The number of a datagram that only asks for a report.
 const ASK: u64 = u64::MAX;
 
@@ -90,7 +93,22 @@ pub(crate) fn send(to: SocketAddr, flows: u16, count: u64) -> Result<Vec<Tally>>
         /// Below this nothing is under way any more.
         settled: u64,
         heard: Instant,
+        /// When a report was asked for, if it was.
+        asked: Option<Instant>,
+        patience: Duration,
         tally: Tally,
+    }
+    impl Flow {
+        fn ask(&mut self) -> Result<()> {
+            self.asked = Some(Instant::now());
+            // One that finds no room in the socket is asked again.
+            match self.socket.send(&ASK.to_le_bytes()) {
+                Err(wrong) if wrong.kind() != ErrorKind::WouldBlock => {
+                    Err(wrong).context("asking for a report")
+                }
+                _ => Ok(()),
+            }
+        }
     }
     let own = if to.is_ipv4() { "0.0.0.0" } else { "::" };
     let mut all = Vec::new();
@@ -100,7 +118,7 @@ pub(crate) fn send(to: SocketAddr, flows: u16, count: u64) -> Result<Vec<Tally>>
         socket.connect(to)?;
         socket.set_nonblocking(true)?;
         let (tally, heard) = (Tally::default(), Instant::now());
-        all.push(Flow { socket, sent: 0, settled: 0, heard, tally });
+        all.push(Flow { socket, sent: 0, settled: 0, heard, asked: None, patience: PATIENCE, tally });
     }
     let mut bytes = [0; 64];
     while all.iter().any(|flow| flow.settled < count) {
@@ -110,6 +128,7 @@ pub(crate) fn send(to: SocketAddr, flows: u16, count: u64) -> Result<Vec<Tally>>
                 flow.tally = Tally::from_bytes(&bytes[..len]).unwrap_or(flow.tally);
                 flow.settled = flow.settled.max(flow.tally.next);
                 flow.heard = Instant::now();
+                flow.patience = PATIENCE;
             }
             while flow.sent < count && flow.sent - flow.settled < WINDOW {
                 if flow.socket.send(&flow.sent.to_le_bytes()).is_err() {
@@ -118,9 +137,22 @@ pub(crate) fn send(to: SocketAddr, flows: u16, count: u64) -> Result<Vec<Tally>>
                 flow.sent += 1;
                 idle = false;
             }
-            if flow.sent > flow.settled && flow.heard.elapsed() > PATIENCE {
-                flow.settled = flow.sent;
-                flow.heard = Instant::now();
+            if flow.sent == flow.settled {
+                flow.asked = None;
+            }
+            match flow.asked {
+                // The answer left all behind that was under way, and silence followed: the rest is lost.
+                Some(asked) if flow.heard > asked => {
+                    if flow.heard.elapsed() > PATIENCE {
+                        (flow.settled, flow.heard) = (flow.sent, Instant::now());
+                    }
+                }
+                Some(asked) if asked.elapsed() > flow.patience => {
+                    flow.patience = MOST_PATIENCE.min(flow.patience * 2);
+                    flow.ask()?;
+                }
+                None if flow.sent > flow.settled && flow.heard.elapsed() > PATIENCE => flow.ask()?,
+                _ => {}
             }
         }
         if idle {

@@ -10,6 +10,7 @@ mod console;
 mod cpio;
 mod disk;
 mod doctor;
+mod echo;
 mod flows;
 mod frame;
 mod gdb;
@@ -239,6 +240,12 @@ hosts ping. Needs root.",
         summary: "fetch such a file and print bytes, SHA-256 and seconds",
         help: "lab fetch ADDRESS:PORT",
         run: fetch,
+    },
+    Subcommand {
+        name: "echo",
+        summary: "exchange bytes with an echo server, or wait for one to connect (used inside the hosts)",
+        help: "lab echo ADDRESS:PORT [--size BYTES] [--connections N] [--udp COUNT] [--wait]",
+        run: echo,
     },
     Subcommand {
         name: "xen",
@@ -604,5 +611,20 @@ fn fetch(mut arguments: Arguments) -> Result<bool> {
     arguments.end("fetch")?;
     let (body, seconds) = http::fetch(address)?;
     println!("{} {} {seconds:.6}", body.len(), http::digest(&body));
+    Ok(true)
+}
+
+fn echo(mut arguments: Arguments) -> Result<bool> {
+    let (size, connections) = (arguments.number("--size", 1 << 20)?, arguments.number("--connections", 1)?);
+    let (count, wait) = (arguments.number("--udp", 0usize)?, arguments.flag("--wait"));
+    let address = arguments.word().context("lab echo ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("echo")?;
+    if wait {
+        echo::answer(address, size)?;
+    } else if count > 0 {
+        echo::datagrams(address, count)?;
+    } else {
+        println!("{:.3}", echo::exchange(address, size, connections)?);
+    }
     Ok(true)
 }

@@ -17,6 +17,7 @@ mod own;
 mod policy;
 mod preempt;
 mod refusals;
+mod sockets;
 mod sources;
 mod targets;
 mod tracing;
@@ -108,6 +109,7 @@ fn table() -> Vec<Test> {
     all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
     all.extend(management::tests());
+    all.extend(sockets::tests());
     all
 }
 

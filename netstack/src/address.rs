@@ -22,6 +22,8 @@ pub trait Bits: Copy + Ord + Debug + Send + Sync + 'static {
     const WIDTH: u8;
     /// All zeros.
     const ZERO: Self;
+    /// What most addresses begin with: the lowest 32 bits to do so, and how many bits that are.
+    const SHARED: (u32, u8);
     /// The highest 32 bits.
     fn high(self) -> u32;
     /// The six bits that follow the first `at`, zeros behind the last; `at` is less than [`WIDTH`](Self::WIDTH).
@@ -55,10 +57,11 @@ fn fold(a: u64, b: u64) -> u64 {
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 macro_rules! bits {
-    ($int:ty, $six:expr, $spread:expr, $hash:expr) => {
+    ($int:ty, $shared:expr, $six:expr, $spread:expr, $hash:expr) => {
         impl Bits for $int {
             const WIDTH: u8 = <$int>::BITS as u8;
             const ZERO: Self = 0;
+            const SHARED: (u32, u8) = $shared;
             #[inline]
             fn high(self) -> u32 {
                 (self >> (Self::WIDTH - 32)) as u32
@@ -108,12 +111,15 @@ macro_rules! bits {
 
 bits!(
     u32,
+    (0, 0),
     |bits, at| (bits.wrapping_shl(at) >> 26) as usize,
     |bits| bits.wrapping_mul((GOLDEN >> 32) as u32 | 1),
     |bits, seed| fold(u64::from(bits) ^ seed, GOLDEN ^ seed.rotate_left(32))
 );
 bits!(
     u128,
+    // IANA allocates from 2000::/4, the first half of the global unicast addresses (RFC 4291 §2.4).
+    (0x2000_0000, 4),
     |bits, at| match at {
         // Without a shift over both halves: routes are seldom longer.
         0..=58 => (((bits >> 64) as u64) << at >> 58) as usize,

@@ -1,5 +1,5 @@
-//! Longest-prefix match, after Poptrie (Asai and Ohara, SIGCOMM 2015): a trie of six bits a step whose nodes are two
-//! bitmaps, with a table over the leading bits in front of it.
+//! Longest-prefix match, after Poptrie (Asai and Ohara, SIGCOMM 2015): a trie of six bits a step whose nodes are a bitmap and
+//! a run of what it tells apart, side by side in memory, with a table over the leading bits in front of it.
 //!
 //! Read from softint context: plain loads, no lock, no write. A [`Writer`] at task level changes it under its readers.
 
@@ -14,17 +14,23 @@ pub use writer::{Placed, Writer};
 use crate::address::{Address, Bits, Prefix};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
 use weir_sync::wide::{self, Work};
 
 /// Addresses of a batch look-up that are under way together.
 pub const LANES: usize = 64;
+/// Addresses that go on alone, if no more are left of a batch.
+const FEW: u32 = 8;
 /// Bits a node decides.
 const STEP: u8 = 6;
 /// Values of these bits.
 const VALUES: usize = 1 << STEP;
-/// Marks the number of a node, as against the number of a hop.
+/// Words of a node's map.
+const MAP: usize = 2;
+/// The most words a node has.
+const LONGEST: usize = MAP + VALUES;
+/// Marks an entry that leads to a node, by the number of its first word; the others are numbers of hops.
 const NODE: u32 = 1 << 31;
 /// The number of the hop that is none.
 const NO_HOP: u32 = 0;
@@ -34,122 +40,45 @@ const NO_HOP: u32 = 0;
 /// While a [`Writer`] changes it, a look-up finds what was or what is, if it is done within one softint turn.
 #[derive(Debug)]
 pub struct Fib<A: Address, R> {
-    /// `[A]` For each value of the leading bits the number of a node, with [`NODE`], or of a hop. Stored by the writer
-    /// (Release) once what it leads to is in place; pairs with the load (Acquire) that begins a look-up.
+    /// `[A]` An entry for each value of the leading bits, those aside that all of them [share](Bits::SHARED). Stored by the
+    /// writer (Release) once what it leads to is in place; pairs with the load (Acquire) of a look-up.
     direct: Box<[AtomicU32]>,
-    /// `[I]` How many leading bits that are.
+    /// `[I]` How many leading bits are decided by that.
     direct_bits: u8,
-    /// `[A]` Written (Relaxed) only where no reader can find it: before it is stored in `direct`, and again when those
-    /// who had found it have left.
-    nodes: Box<[Node]>,
-    /// `[A]` Numbers of hops; as `nodes`.
-    leaves: Leaves,
-    /// `[I]` Instead of nodes and leaves, if those are few and stay as they are: for each value of six bits what `direct`
-    /// has for the first ones. More memory and less work.
-    blocks: Box<[[u32; VALUES]]>,
+    /// `[A]` The entry for all other addresses, of whose bits none is decided; as `direct`.
+    outside: AtomicU32,
+    /// `[A]` Nodes, and room enough behind the last to read a whole one. A node is a map, its lower half first, with a bit for
+    /// each value that has another entry than the one before, and then these entries. Entries change as `direct`; maps
+    /// (Relaxed) only where no reader can find them.
+    words: Box<[AtomicU32]>,
+    /// `[I]` Words in front of what numbers call the first: there a cache line begins. None in front of flat nodes.
+    first: usize,
+    /// `[I]`
+    form: Form,
     /// `[A]` Set once; the first, [`NO_HOP`], never.
     hops: Box<[Once<R>]>,
     family: core::marker::PhantomData<A>,
 }
 
-/// Where the values of six bits lead: to consecutive nodes, and to consecutive leaves that each serve a run of values.
-#[derive(Debug, Default)]
-struct Node {
-    /// A bit for each value that leads to a node.
-    vector: AtomicU64,
-    /// A bit for each value that leads to another leaf than the one before.
-    leaves: AtomicU64,
-    /// Number of the first leaf, and above it of the first node.
-    bases: AtomicU64,
+/// What a node looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    /// As [`Fib::words`] says.
+    Map,
+    /// An entry for each value and no map: more memory and less work.
+    Flat,
 }
 
-/// As wide as the numbers of hops need.
-#[derive(Debug)]
-enum Leaves {
-    Narrow(Box<[AtomicU16]>),
-    Wide(Box<[AtomicU32]>),
-}
-
-impl Leaves {
-    #[inline(always)]
-    fn get(&self, place: u32) -> Option<u32> {
-        match self {
-            Self::Narrow(leaves) => Some(leaves.get(place as usize)?.load(Ordering::Relaxed).into()),
-            Self::Wide(leaves) => Some(leaves.get(place as usize)?.load(Ordering::Relaxed)),
-        }
-    }
-
-    /// Whether there is such a place.
-    fn set(&self, place: u32, hop: u32) -> bool {
-        match self {
-            Self::Narrow(leaves) => {
-                leaves.get(place as usize).map(|leaf| leaf.store(hop as u16, Ordering::Relaxed)).is_some()
-            }
-            Self::Wide(leaves) => {
-                leaves.get(place as usize).map(|leaf| leaf.store(hop, Ordering::Relaxed)).is_some()
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Narrow(leaves) => leaves.len(),
-            Self::Wide(leaves) => leaves.len(),
-        }
-    }
-
-    fn memory(&self) -> usize {
-        match self {
-            Self::Narrow(leaves) => size_of_val(&**leaves),
-            Self::Wide(leaves) => size_of_val(&**leaves),
-        }
-    }
-}
-
-/// A node's content.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Fields {
-    vector: u64,
-    leaves: u64,
-    first_leaf: u32,
-    first_node: u32,
-}
-
-/// The bits 0 to `value`.
 #[inline(always)]
-fn upto(value: usize) -> u64 {
-    u64::MAX >> (VALUES - 1 - value)
+fn slot<B: Bits>(bits: B, direct_bits: u8) -> usize {
+    let (first, shared) = B::SHARED;
+    (bits.high().wrapping_sub(first) >> (32 - shared - direct_bits)) as usize
 }
 
-impl Node {
-    #[inline(always)]
-    fn fields(&self) -> Fields {
-        let bases = self.bases.load(Ordering::Relaxed);
-        Fields {
-            vector: self.vector.load(Ordering::Relaxed),
-            leaves: self.leaves.load(Ordering::Relaxed),
-            first_leaf: bases as u32,
-            first_node: (bases >> 32) as u32,
-        }
-    }
-
-    fn store(&self, fields: &Fields) {
-        let bases = u64::from(fields.first_node) << 32 | u64::from(fields.first_leaf);
-        self.vector.store(fields.vector, Ordering::Relaxed);
-        self.leaves.store(fields.leaves, Ordering::Relaxed);
-        self.bases.store(bases, Ordering::Relaxed);
-    }
-}
-
-impl Fields {
-    /// Whether `value` leads to a node, and the number of that node or leaf. Without a branch on which it is.
-    #[inline(always)]
-    fn follow(&self, value: usize) -> (bool, u32) {
-        let inner = self.vector >> value & 1 != 0;
-        let (bits, base) =
-            if inner { (self.vector, self.first_node) } else { (self.leaves, self.first_leaf) };
-        (inner, base.wrapping_add((bits & upto(value)).count_ones()).wrapping_sub(1))
-    }
+/// How many of the bits 0 to `value` are set.
+#[inline(always)]
+fn upto(map: u64, value: usize) -> u32 {
+    (map << (VALUES - 1 - value)).count_ones()
 }
 
 impl<A: Address, R> Fib<A, R> {
@@ -180,7 +109,13 @@ impl<A: Address, R> Fib<A, R> {
     /// different numbers, and a table never gives a number to another hop.
     #[inline]
     pub fn lookup_number(&self, address: A) -> u32 {
-        self.number(address.bits()).unwrap_or(NO_HOP)
+        let bits = address.bits();
+        match self.direct(bits) {
+            Some(entry) if entry & NODE == 0 => entry,
+            Some(entry) if self.form == Form::Flat => self.walk(bits, self.decided(), entry, Form::Flat),
+            Some(entry) => wide::run(Walk(self, bits, self.decided(), entry)),
+            None => self.beyond(bits),
+        }
     }
 
     /// What a number stands for; `None` if there was no route.
@@ -193,13 +128,14 @@ impl<A: Address, R> Fib<A, R> {
     /// so that one's wait for memory is another's work.
     #[inline(always)]
     pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
-        if !self.blocks.is_empty() {
+        if self.form == Form::Flat {
             // All of it is in the nearest cache: nothing to wait for.
             for (address, hop) in addresses.iter().zip(hops) {
                 let bits = address.bits();
-                let entry =
-                    self.direct.get(self.slot(bits)).map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
-                *hop = self.descend(bits, entry).unwrap_or(NO_HOP);
+                *hop = match self.direct(bits) {
+                    Some(entry) => self.walk(bits, self.decided(), entry, Form::Flat),
+                    None => self.beyond(bits),
+                };
             }
             return;
         }
@@ -211,7 +147,7 @@ impl<A: Address, R> Fib<A, R> {
     /// Whether it is too large to stay in a CPU's nearest caches.
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.direct_bits > bulk::SMALL
+        self.direct.len() > bulk::SMALL
     }
 
     /// Asks the cache for where a look-up of `address` begins.
@@ -222,111 +158,129 @@ impl<A: Address, R> Fib<A, R> {
 
     /// Bytes it takes, all told.
     pub fn memory(&self) -> usize {
-        size_of::<Self>()
-            + size_of_val(&*self.direct)
-            + size_of_val(&*self.nodes)
-            + self.leaves.memory()
-            + size_of_val(&*self.blocks)
-            + size_of_val(&*self.hops)
+        size_of::<Self>() + size_of_val(&*self.direct) + size_of_val(&*self.words) + size_of_val(&*self.hops)
     }
 
+    /// Bits that are decided where `direct` is asked.
+    #[inline(always)]
+    fn decided(&self) -> u8 {
+        A::Bits::SHARED.1 + self.direct_bits
+    }
+
+    /// Where `bits` are in `direct`: behind its end if they are not those it is for.
     #[inline(always)]
     fn slot(&self, bits: A::Bits) -> usize {
-        (bits.high() >> (32 - self.direct_bits)) as usize
+        slot(bits, self.direct_bits)
     }
 
-    #[inline]
-    fn number(&self, bits: A::Bits) -> Option<u32> {
-        let entry = self.direct.get(self.slot(bits))?.load(Ordering::Acquire);
-        match entry & NODE {
-            0 => Some(entry),
-            _ if self.blocks.is_empty() => wide::run(Walk(self, bits, entry)),
-            _ => self.descend(bits, entry),
-        }
-    }
-
-    /// The hop's number below an entry, block by block.
     #[inline(always)]
-    fn descend(&self, bits: A::Bits, mut entry: u32) -> Option<u32> {
-        let mut rest = bits.skip(self.direct_bits);
-        // The blocks come to an end before the bits do.
+    fn direct(&self, bits: A::Bits) -> Option<u32> {
+        Some(self.direct.get(self.slot(bits))?.load(Ordering::Acquire))
+    }
+
+    /// The hop's number for addresses that `direct` is not for.
+    #[cold]
+    fn beyond(&self, bits: A::Bits) -> u32 {
+        self.walk(bits, 0, self.outside.load(Ordering::Acquire), self.form)
+    }
+
+    /// The hop's number below an entry at `depth` bits.
+    #[inline(always)]
+    fn walk(&self, bits: A::Bits, depth: u8, mut entry: u32, form: Form) -> u32 {
+        let (nodes, mut rest) = (self.nodes(), bits.skip(depth));
+        // The nodes come to an end before the bits do.
         while entry & NODE != 0 {
-            entry = *self.blocks.get((entry & !NODE) as usize)?.get(rest.six(0))?;
+            entry = step(nodes, entry, rest.six(0), form);
             rest = rest.skip(STEP);
         }
-        Some(entry)
+        entry
     }
 
+    /// From the first node on: what their numbers count.
     #[inline(always)]
-    fn walk(&self, bits: A::Bits, mut entry: u32) -> Option<u32> {
-        let mut depth = self.direct_bits;
-        while entry & NODE != 0 && depth < A::Bits::WIDTH {
-            let fields = self.nodes.get((entry & !NODE) as usize)?.fields();
-            match fields.follow(bits.six(depth)) {
-                (true, node) => entry = node | NODE,
-                (false, leaf) => return self.leaves.get(leaf),
-            }
-            depth += STEP;
-        }
-        Some(entry)
+    fn nodes(&self) -> &[AtomicU32] {
+        self.words.get(self.first..).unwrap_or_default()
     }
 
     /// Step by step for all addresses at once. Which of them go on is not predictable, so it is not branched on.
     #[inline(always)]
     fn lanes(&self, addresses: &[A], hops: &mut [u32]) {
-        // Lanes that are at a node, and their number; those that are at a leaf.
-        let (mut at_node, mut nodes) = ([0u8; LANES], 0);
-        let (mut at_leaf, mut leaves) = ([0u8; LANES], 0);
-        for (lane, (address, hop)) in (0u8..).zip(addresses.iter().zip(hops.iter_mut())) {
-            let entry = self.direct.get(self.slot(address.bits()));
-            *hop = entry.map_or(NO_HOP, |entry| entry.load(Ordering::Acquire));
-            if let Some(place) = at_node.get_mut(nodes) {
-                *place = lane;
-            }
-            nodes += usize::from(*hop & NODE != 0);
+        let (nodes, direct, bits) = (self.nodes(), &*self.direct, self.direct_bits);
+        // All waits for memory begin before the first is over.
+        for address in addresses {
+            wide::prefetch_at(direct, slot(address.bits(), bits));
         }
-        let mut depth = self.direct_bits;
-        while nodes > 0 && depth < A::Bits::WIDTH {
-            // All waits for memory begin before the first is over.
-            for lane in at_node.iter().take(nodes) {
-                let hop = hops.get(usize::from(*lane)).copied().unwrap_or(NO_HOP);
-                self.nodes.get((hop & !NODE) as usize).into_iter().for_each(wide::prefetch);
+        let mut left = 0;
+        for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
+            let entry = match direct.get(slot(address.bits(), bits)) {
+                Some(entry) => entry.load(Ordering::Acquire),
+                None => self.beyond(address.bits()),
+            };
+            *hop = entry;
+            left += prefetch_node(nodes, entry);
+        }
+        let mut depth = self.decided();
+        while left > FEW {
+            left = 0;
+            for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
+                let entry = *hop;
+                let next = step(nodes, entry, address.bits().six(depth), Form::Map);
+                let entry = if entry & NODE == 0 { entry } else { next };
+                *hop = entry;
+                left += prefetch_node(nodes, entry);
             }
-            let mut inner_nodes = 0;
-            for n in 0..nodes {
-                let Some(&lane) = at_node.get(n) else { break };
-                let Some(hop) = hops.get_mut(usize::from(lane)) else { break };
-                let Some(address) = addresses.get(usize::from(lane)) else { break };
-                let Some(node) = self.nodes.get((*hop & !NODE) as usize) else { break };
-                let (inner, next) = node.fields().follow(address.bits().six(depth));
-                *hop = next | u32::from(inner) << 31;
-                if let Some(place) = at_node.get_mut(inner_nodes) {
-                    *place = lane;
-                }
-                if let Some(place) = at_leaf.get_mut(leaves) {
-                    *place = lane;
-                }
-                inner_nodes += usize::from(inner);
-                leaves += usize::from(!inner);
-            }
-            nodes = inner_nodes;
             depth += STEP;
         }
-        for lane in at_leaf.iter().take(leaves) {
-            let Some(hop) = hops.get_mut(usize::from(*lane)) else { break };
-            *hop = self.leaves.get(*hop).unwrap_or(NO_HOP);
+        if left > 0 {
+            for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
+                *hop = self.walk(address.bits(), depth, *hop, Form::Map);
+            }
         }
     }
 }
 
-/// A look-up from a node on.
-struct Walk<'a, A: Address, R>(&'a Fib<A, R>, A::Bits, u32);
+/// A node's entry for `value`. Without a branch on what is found.
+#[inline(always)]
+fn step(nodes: &[AtomicU32], node: u32, value: usize, form: Form) -> u32 {
+    let entry = match form {
+        Form::Flat => nodes.get((node & !NODE) as usize + value),
+        Form::Map => {
+            self::node(nodes, node).and_then(|node| node.get(MAP - 1 + upto(map(node), value) as usize))
+        }
+    };
+    entry.map_or(NO_HOP, |entry| entry.load(Ordering::Acquire))
+}
+
+/// A node, and what else there is behind it.
+#[inline(always)]
+fn node(nodes: &[AtomicU32], node: u32) -> Option<&[AtomicU32; LONGEST]> {
+    let place = (node & !NODE) as usize;
+    nodes.get(place..place + LONGEST)?.first_chunk()
+}
+
+/// Asks the cache for a node, and for something that is there already if the entry leads to none; whether it does, as a
+/// number.
+#[inline(always)]
+fn prefetch_node(nodes: &[AtomicU32], entry: u32) -> u32 {
+    wide::prefetch_at(nodes, (entry & !NODE) as usize);
+    entry >> 31
+}
+
+/// A node's map.
+#[inline(always)]
+fn map(node: &[AtomicU32; LONGEST]) -> u64 {
+    let [low, high, ..] = node;
+    u64::from(high.load(Ordering::Relaxed)) << 32 | u64::from(low.load(Ordering::Relaxed))
+}
+
+/// A look-up from an entry on.
+struct Walk<'a, A: Address, R>(&'a Fib<A, R>, A::Bits, u8, u32);
 
 impl<A: Address, R> Work for Walk<'_, A, R> {
-    type Result = Option<u32>;
+    type Result = u32;
     #[inline(always)]
-    fn run(self) -> Option<u32> {
-        self.0.walk(self.1, self.2)
+    fn run(self) -> u32 {
+        self.0.walk(self.1, self.2, self.3, Form::Map)
     }
 }
 

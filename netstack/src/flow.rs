@@ -11,8 +11,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// The flow hash of a frame, behind a VLAN tag or without: over addresses and, for unfragmented TCP and UDP right behind the
-/// IP header, ports. Alike in both directions. `None`: no IP, or cut short. Kept in [`Meta::hash`](weir_netif::Meta::hash), and taken from
-/// there if it was computed before.
+/// IP header, ports. Alike in both directions. `None`: no IP, or cut short. Kept in
+/// [`Meta::hash`](weir_netif::Meta::hash), and taken from there if it was computed before.
 #[inline]
 pub fn hash(packet: &mut Packet) -> Option<u32> {
     let known = packet.meta().hash;

@@ -24,6 +24,7 @@ use crate::ipv6;
 use crate::local;
 use crate::nd;
 use crate::neighbor::{self, Admission, Due, NextHop, Solicit};
+use crate::reassembly;
 use crate::segment;
 use crate::snapshot::{Interface, ReversePath, Route, Snapshot, State};
 use crate::stack::{Duty, Event, Stack, Turn};
@@ -78,8 +79,9 @@ impl Stack {
         self.lanes.flush(turn);
     }
 
-    /// To be called when [`Turn::snapshot`] is another one than before: forgets what the old one numbered, and neighbours on links that are gone, even if
-    /// another link has the index of one by now, and on the CPU that speaks for the router tells the links addresses that are new to them.
+    /// To be called when [`Turn::snapshot`] is another one than before, before any other call with it. Forgets what the old
+    /// one numbered, and neighbours and fragments of links that are gone, even if another link has the index of one by now.
+    /// On the CPU that speaks for the router it tells the links addresses that are new to them.
     pub fn reconfigured(&mut self, turn: &mut Turn<'_>) {
         let snapshot = turn.snapshot;
         let links = core::mem::take(&mut self.links);
@@ -93,6 +95,10 @@ impl Stack {
         };
         self.neighbors4.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors6.forget(&mut self.timers, gone, |packet| discard(turn, packet, Drop::InterfaceDown));
+        // Addresses of a link's scope are others' on another link.
+        let of_link = |key: &reassembly::Key| key.link.is_some_and(gone);
+        self.reassembly
+            .forget(&mut self.timers, of_link, |packet| discard(turn, packet, Drop::InterfaceDown));
         self.neighbors4.renumber();
         self.neighbors6.renumber();
         if self.duty == Duty::Speaker {

@@ -99,6 +99,8 @@ struct Datagram {
     /// Bytes there are, and in all once the end is known.
     covered: u16,
     total: Option<u16>,
+    /// Bytes of buffers that they hold.
+    cost: usize,
     /// A bit for each ECN field there was.
     ecn: u8,
     /// Given up for this reason: what comes yet goes the same way (RFC 5722 §4).
@@ -188,10 +190,19 @@ impl Reassembly {
         first
     }
 
-    /// Gives all up.
-    #[cfg(test)]
-    pub(crate) fn forget(&mut self, timers: &mut Timers, mut end: impl FnMut(Packet, Drop)) {
-        (0..DATAGRAMS).for_each(|number| self.evict(number, timers, &mut end));
+    /// Forgets the datagrams whose key is `gone`; their fragments go to `lost`.
+    pub(crate) fn forget(
+        &mut self,
+        timers: &mut Timers,
+        gone: impl Fn(&Key) -> bool,
+        mut lost: impl FnMut(Packet),
+    ) {
+        for number in 0..self.datagrams.len() {
+            if self.datagrams.get(number).and_then(Option::as_ref).is_some_and(|datagram| gone(&datagram.key))
+            {
+                self.remove(number, timers, &mut lost);
+            }
+        }
     }
 
     /// The datagram of `key`: a new one if there is none, in the place of an old one if there are too many. `None` never:
@@ -229,6 +240,7 @@ impl Reassembly {
             count: 0,
             covered: 0,
             total: None,
+            cost: 0,
             ecn: 0,
             broken: None,
         });
@@ -243,8 +255,8 @@ impl Reassembly {
         oldest.min_by_key(|(_, datagram)| datagram.since).map(|(number, _)| number)
     }
 
-    /// Gives the oldest datagrams up until there is room for `cost` bytes more. Whether there is: without `number`, which
-    /// is left, there may be too little.
+    /// Gives the oldest datagrams up until datagram `number` can have `cost` bytes more. `false`: it cannot even without
+    /// the others, which stay then.
     fn make_room(
         &mut self,
         cost: usize,
@@ -252,6 +264,10 @@ impl Reassembly {
         timers: &mut Timers,
         end: &mut impl FnMut(Packet, Drop),
     ) -> bool {
+        let Some(Some(datagram)) = self.datagrams.get(number) else { return false };
+        if datagram.cost + cost > self.limit || datagram.count == self.pieces.len() {
+            return false;
+        }
         while self.held + cost > self.limit || self.free == END {
             match self.oldest(|other, datagram| other != number && datagram.count > 0) {
                 Some(oldest) => self.evict(oldest, timers, end),
@@ -305,6 +321,7 @@ impl Reassembly {
             None => core::mem::replace(&mut datagram.last, index),
         };
         datagram.count += 1;
+        datagram.cost += cost;
         datagram.covered += fragment.end - fragment.start;
         datagram.ecn |= 1 << (fragment.ecn & 3);
         if !fragment.more {
@@ -332,13 +349,18 @@ impl Reassembly {
         }
     }
 
-    /// Forgets a datagram.
+    /// Forgets a datagram, for want of room.
     fn evict(&mut self, number: usize, timers: &mut Timers, end: &mut impl FnMut(Packet, Drop)) {
+        self.remove(number, timers, |packet| end(packet, Drop::FragmentLimit));
+    }
+
+    /// Takes a datagram out; its fragments go to `lost`.
+    fn remove(&mut self, number: usize, timers: &mut Timers, mut lost: impl FnMut(Packet)) {
         if let Some(datagram) = self.datagrams.get_mut(number).and_then(Option::take) {
             timers.cancel(datagram.timer);
             self.unlink_all(&datagram, |piece| {
                 if let Some(packet) = piece.packet.take() {
-                    end(packet, Drop::FragmentLimit);
+                    lost(packet);
                 }
             });
         }
@@ -347,7 +369,7 @@ impl Reassembly {
     /// Lets the fragments of a datagram go, and remembers until its time is up that those to come must go too.
     fn give_up(&mut self, number: usize, reason: Drop, end: &mut impl FnMut(Packet, Drop)) {
         let Some(Some(datagram)) = self.datagrams.get_mut(number) else { return };
-        let empty = Datagram { last: END, count: 0, broken: Some(reason), ..*datagram };
+        let empty = Datagram { last: END, count: 0, cost: 0, broken: Some(reason), ..*datagram };
         let broken = core::mem::replace(datagram, empty);
         self.unlink_all(&broken, |piece| {
             if let Some(packet) = piece.packet.take() {

@@ -218,7 +218,7 @@ impl core::ops::Drop for Rig {
         let Self { stack, snapshot, pool, .. } = self;
         stack.neighbors4.forget(&mut stack.timers, gone, |packet| pool.free(packet));
         stack.neighbors6.forget(&mut stack.timers, gone, |packet| pool.free(packet));
-        stack.reassembly.forget(&mut stack.timers, |packet, _| pool.free(packet));
+        stack.reassembly.forget(&mut stack.timers, |_| true, |packet| pool.free(packet));
         assert!(stack.timers.len() <= snapshot.interfaces().count() + 1, "a timer of nobody's is set");
         frames::assert_nothing_leaked(pool);
     }

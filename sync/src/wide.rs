@@ -36,6 +36,19 @@ pub fn prefetch<T>(value: &T) {
     let _ = value;
 }
 
+/// Asks the cache for a value that may be read soon, if there is one at `place`.
+#[inline(always)]
+pub fn prefetch_at<T>(values: &[T], place: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it faults on no address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(place).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, place);
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "popcnt,lzcnt,bmi1,bmi2,movbe,avx2")]
 fn wide<W: Work>(work: W) -> W::Result {

@@ -26,14 +26,14 @@ pub enum Protocol {
 #[derive(Debug)]
 pub struct Ports {
     /// By protocol and access, a bit a port.
-    sets: [Box<[AtomicU64; WORDS]>; 4],
+    sets: [Box<[AtomicU64]>; 4],
 }
 
 const WORDS: usize = 65536 / 64;
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { sets: core::array::from_fn(|_| Box::new([const { AtomicU64::new(0) }; WORDS])) }
+        Self { sets: core::array::from_fn(|_| (0..WORDS).map(|_| AtomicU64::new(0)).collect()) }
     }
 }
 

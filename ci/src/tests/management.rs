@@ -52,7 +52,8 @@ fn call(
     let url = format!("http://{}{path}", identity(host)?.gateway_v4);
     let header = format!("Authorization: Bearer {token}");
     let mut words = vec!["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"];
-    words.extend(["--header", &header]);
+    // It forwards before it listens.
+    words.extend(["--retry", "3", "--retry-delay", "1", "--retry-connrefused", "--header", &header]);
     words.extend(more);
     if !body.is_empty() {
         words.extend(["--data-binary", "@-"]);

@@ -1,26 +1,28 @@
 //! A whole table at once, from sorted routes: what a configuration brings.
 
-use super::{Fib, Fields, Leaves, NO_HOP, NODE, Node, STEP, VALUES};
+use super::{Fib, Form, LONGEST, MAP, NO_HOP, NODE, STEP, VALUES, slot};
 use crate::address::{Address, Bits, Prefix};
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
-use core::sync::atomic::{AtomicU16, AtomicU32};
+use core::sync::atomic::AtomicU32;
 use spin::Once;
 
-/// Routes from which on the table over the leading bits is worth a MiB.
-const MANY: usize = 4096;
+/// From how many routes on how many leading bits are worth a table: 16 KiB, a MiB, or 4 MiB. IPv4 has three quarters of its
+/// routes within the six bits that follow 18, and IPv6 most of them at the end of whole steps from 24 on.
+const SIZES: [(usize, u8); 3] = [(0, 12), (4096, 18), (65_536, 24)];
+/// The longest of these for IPv4, whose nodes are more.
+const LARGEST4: u8 = 18;
 
-/// Leading bits that the table in front of a small one has.
-pub(super) const SMALL: u8 = 12;
+/// Entries that the table in front of a small one has at most.
+pub(super) const SMALL: usize = 1 << 12;
 
-/// Nodes up to which a table that stays as it is has blocks instead: 128 KiB at most.
-const BLOCKS: usize = 512;
+/// Nodes up to which a table that stays as it is has flat ones: 128 KiB at most.
+const FLAT: usize = 512;
 
-/// Hops, with the one that is none, that sixteen bits can number.
-const NARROW: usize = 1 << 16;
+/// Words of a cache line.
+const LINE: usize = 64 / size_of::<u32>();
 
 /// A route as the writer keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -38,99 +40,152 @@ pub(super) const UNUSED: u8 = u8::MAX;
 /// The route that is none: contains all others.
 pub(super) const ROOT: u32 = 0;
 
-/// Where a part of the address space leads: to a route throughout, or to a node.
+/// What entries tell apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Entry {
-    Leaf(u32),
-    Node(Fields),
+pub(super) enum Owners {
+    /// Only hops, in a table that stays as it is.
+    Hops,
+    /// Routes, in one that changes.
+    Routes,
 }
 
-/// Everything of a table, with the routes instead of hops where a leaf is.
+/// The values of six bits: of each the number of its node, with [`NODE`], or of its owner.
+pub(super) type Values = [u32; VALUES];
+
+/// Everything of a table.
 #[derive(Debug)]
 pub(super) struct Built<B> {
-    pub(super) direct_bits: u8,
-    /// Number of the node, with [`NODE`], or of the route.
-    pub(super) direct: Vec<u32>,
-    pub(super) nodes: Vec<Fields>,
-    pub(super) leaves: Vec<u32>,
+    owned_by: Owners,
+    form: Form,
+    direct_bits: u8,
     /// By number; the first is [`ROOT`].
     pub(super) routes: Vec<Kept<B>>,
+    /// As [`Fib::direct`], with owners for hops.
+    pub(super) direct: Vec<u32>,
+    /// As [`Fib::outside`], with an owner for a hop.
+    pub(super) outside: u32,
+    nodes: usize,
+    words: Vec<u32>,
+    /// Free words at the end of a line.
+    hole: core::ops::Range<usize>,
+    /// The owner of each word that is the number of a hop, if that is a route.
+    pub(super) owners: Vec<u32>,
 }
 
 /// Leading bits that a table of so many routes has in front.
-pub(super) fn direct_bits(routes: usize) -> u8 {
-    if routes < MANY { SMALL } else { 18 }
+pub(super) fn direct_bits<A: Address>(routes: usize) -> u8 {
+    let largest = if A::Bits::WIDTH == 32 { LARGEST4 } else { u8::MAX };
+    let fit = |(least, decided): &&(usize, u8)| *least <= routes && *decided <= largest;
+    SIZES.iter().rfind(fit).map_or(0, |(_, decided)| decided - A::Bits::SHARED.1)
 }
 
-/// The runs of equal `routes` among the values that do not lead to a node (`vector`): a bit where each begins, and
-/// whose they are.
-pub(super) fn runs(routes: &[u32; VALUES], vector: u64) -> (u64, ArrayVec<u32, VALUES>) {
-    let (mut starts, mut owners) = (0, ArrayVec::<u32, VALUES>::new());
-    for (value, &route) in routes.iter().enumerate() {
-        if vector >> value & 1 == 0 && owners.last() != Some(&route) {
-            starts |= 1 << value;
-            owners.extend([route]);
+/// The runs of equal `values`: a bit where each begins, and what they are.
+pub(super) fn runs(values: &Values) -> (u64, ArrayVec<u32, VALUES>) {
+    let (mut starts, mut entries) = (0, ArrayVec::<u32, VALUES>::new());
+    for (n, &value) in values.iter().enumerate() {
+        if entries.last() != Some(&value) {
+            starts |= 1 << n;
+            entries.extend([value]);
         }
     }
-    (starts, owners)
+    (starts, entries)
 }
 
 /// The values at `depth` bits that a prefix of `bits` and `len` covers, if it is longer than `depth`.
-pub(super) fn covered<B: Bits>(bits: B, len: u8, depth: u8) -> core::ops::RangeInclusive<usize> {
+pub(super) fn covered<B: Bits>(bits: B, len: u8, depth: u8) -> core::ops::Range<usize> {
     let first = bits.six(depth);
-    first..=first + (1 << (depth + STEP).saturating_sub(len).min(STEP)) - 1
+    first..first + (1 << (depth + STEP).saturating_sub(len).min(STEP))
+}
+
+/// The places of `Fib::direct` that a prefix covers: none if that is not for it.
+pub(super) fn slots<B: Bits>(bits: B, len: u8, direct_bits: u8) -> core::ops::Range<usize> {
+    let ((first, shared), slot) = (B::SHARED, slot(bits, direct_bits));
+    match len.checked_sub(shared) {
+        Some(own) if slot >> direct_bits == 0 => slot..slot + (1 << direct_bits.saturating_sub(own)),
+        // All or nothing.
+        None if B::mask(len).high() & first == bits.high() => 0..1 << direct_bits,
+        _ => 0..0,
+    }
+}
+
+/// Whether a prefix has addresses that `Fib::direct` is not for.
+pub(super) fn is_beyond<B: Bits>(bits: B, len: u8) -> bool {
+    let (first, shared) = B::SHARED;
+    len < shared || bits.and(B::mask(shared)).high() != first
 }
 
 impl<B: Bits> Built<B> {
     /// From what [`sorted`] made.
-    pub(super) fn new(mut routes: Vec<Kept<B>>, direct_bits: u8) -> Self {
-        adopt(&mut routes);
+    pub(super) fn new(mut routes: Vec<Kept<B>>, direct_bits: u8, owned_by: Owners, form: Form) -> Self {
+        if owned_by == Owners::Routes {
+            adopt(&mut routes);
+        }
         let direct = vec![ROOT; 1 << direct_bits];
-        let mut built = Self { direct_bits, direct, nodes: Vec::new(), leaves: Vec::new(), routes };
+        let (words, owners) = (Vec::new(), Vec::new());
+        let (outside, nodes, hole) = (ROOT, 0, 0..0);
+        let mut built =
+            Self { owned_by, form, direct_bits, routes, direct, outside, nodes, words, hole, owners };
         let sorted: Vec<u32> = (1..built.routes.len() as u32).collect();
-        let slot = |bits: B| (bits.high() >> (32 - direct_bits)) as usize;
-        let mut rest = sorted.as_slice();
+        built.front(&sorted);
+        let beyond = |number: &u32| built.route(*number).is_some_and(|r| is_beyond(r.bits, r.len));
+        let beyond: Vec<u32> = sorted.into_iter().filter(beyond).collect();
+        built.outside = built.part(&beyond, 0, ROOT);
+        built
+    }
+
+    fn front(&mut self, sorted: &[u32]) {
+        let mut rest = sorted;
         while let [number, others @ ..] = rest {
-            let Some(&Kept { bits, len, .. }) = built.routes.get(*number as usize) else { break };
-            if len <= direct_bits {
-                let first = slot(bits);
-                let covered = built.direct.get_mut(first..first + (1 << (direct_bits - len)));
-                covered.into_iter().flatten().for_each(|entry| *entry = *number);
+            let Some(&Kept { bits, len, .. }) = self.route(*number) else { break };
+            let slots = slots(bits, len, self.direct_bits);
+            if len <= B::SHARED.1 + self.direct_bits || slots.is_empty() {
+                let owner = self.owner(*number);
+                self.direct.get_mut(slots).into_iter().flatten().for_each(|entry| *entry = owner);
                 rest = others;
                 continue;
             }
-            let here =
-                rest.iter().take_while(|n| built.route(**n).is_some_and(|r| slot(r.bits) == slot(bits)));
-            let (inside, behind) = rest.split_at(here.count());
+            let slot = slots.start;
+            let same =
+                |n: &&u32| self.route(**n).is_some_and(|r| self::slot(r.bits, self.direct_bits) == slot);
+            let (inside, behind) = rest.split_at(rest.iter().take_while(same).count());
             rest = behind;
-            let inherited = built.direct.get(slot(bits)).copied().unwrap_or(ROOT);
-            let entry = match built.part(inside, direct_bits, inherited) {
-                Entry::Leaf(route) => route,
-                Entry::Node(fields) => {
-                    built.nodes.push(fields);
-                    (built.nodes.len() as u32 - 1) | NODE
-                }
-            };
-            if let Some(place) = built.direct.get_mut(slot(bits)) {
+            let inherited = self.direct.get(slot).copied().unwrap_or(ROOT);
+            let entry = self.part(inside, B::SHARED.1 + self.direct_bits, inherited);
+            if let Some(place) = self.direct.get_mut(slot) {
                 *place = entry;
             }
         }
-        built
     }
 
     fn route(&self, number: u32) -> Option<&Kept<B>> {
         self.routes.get(number as usize)
     }
 
-    /// The part of the address space that has its first `depth` bits from any of `inside`, the routes within it.
-    fn part(&mut self, mut inside: &[u32], depth: u8, inherited: u32) -> Entry {
-        let (mut owners, mut vector) = ([inherited; VALUES], 0u64);
-        let mut children = Vec::new();
+    fn owner(&self, route: u32) -> u32 {
+        match self.owned_by {
+            Owners::Routes => route,
+            Owners::Hops => self.route(route).map_or(NO_HOP, |route| route.hop),
+        }
+    }
+
+    /// The entry that `value` is in the table for look-ups.
+    fn entry(&self, value: u32) -> u32 {
+        match self.owned_by {
+            Owners::Routes if value & NODE == 0 => self.route(value).map_or(NO_HOP, |route| route.hop),
+            _ => value,
+        }
+    }
+
+    /// The part of the address space that has its first `depth` bits from any of `inside`, the routes within it: its node or
+    /// owner.
+    fn part(&mut self, mut inside: &[u32], depth: u8, inherited: u32) -> u32 {
+        let mut values = [inherited; VALUES];
         while let [number, others @ ..] = inside {
             let Some(&Kept { bits, len, .. }) = self.route(*number) else { break };
             if len <= depth + STEP {
-                let places = owners.get_mut(covered(bits, len, depth));
-                places.into_iter().flatten().for_each(|owner| *owner = *number);
+                let owner = self.owner(*number);
+                let places = values.get_mut(covered(bits, len, depth));
+                places.into_iter().flatten().for_each(|value| *value = owner);
                 inside = others;
                 continue;
             }
@@ -138,74 +193,94 @@ impl<B: Bits> Built<B> {
             let same = |n: &&u32| self.route(**n).is_some_and(|route| route.bits.six(depth) == value);
             let (below, behind) = inside.split_at(inside.iter().take_while(same).count());
             inside = behind;
-            match self.part(below, depth + STEP, owners.get(value).copied().unwrap_or(ROOT)) {
-                Entry::Leaf(route) => owners.get_mut(value).into_iter().for_each(|owner| *owner = route),
-                Entry::Node(fields) => {
-                    vector |= 1 << value;
-                    children.push(fields);
-                }
-            }
+            let entry = self.part(below, depth + STEP, values.get(value).copied().unwrap_or(ROOT));
+            values.get_mut(value).into_iter().for_each(|value| *value = entry);
         }
-        let (leaves, runs) = runs(&owners, vector);
-        if let (0, [route]) = (vector, runs.as_slice()) {
-            return Entry::Leaf(*route);
+        let (starts, runs) = runs(&values);
+        match runs.as_slice() {
+            // One value alone has a node.
+            [owner] => *owner,
+            _ => self.node(starts, &runs, &values),
         }
-        let fields = Fields {
-            vector,
-            leaves,
-            first_leaf: self.leaves.len() as u32,
-            first_node: self.nodes.len() as u32,
-        };
-        self.leaves.extend(runs);
-        self.nodes.extend(children);
-        Entry::Node(fields)
     }
 
-    /// The table for look-ups, with room for as many more nodes, leaves and hops as `spare` says of how many there are.
+    fn node(&mut self, starts: u64, runs: &[u32], values: &Values) -> u32 {
+        self.nodes += 1;
+        let place = self.words.len();
+        if self.form == Form::Flat {
+            self.words.extend_from_slice(values);
+            return place as u32 | NODE;
+        }
+        let (map, len) = (halves(starts), MAP + runs.len());
+        let place = self.room(len);
+        if self.words.len() < place + len {
+            self.words.resize(place + len, 0);
+        }
+        let entries = runs.iter().map(|value| self.entry(*value));
+        let node: ArrayVec<u32, LONGEST> = map.into_iter().chain(entries).collect();
+        self.words.get_mut(place..).into_iter().flatten().zip(node).for_each(|(word, new)| *word = new);
+        if self.owned_by == Owners::Routes {
+            self.owners.resize(self.words.len(), ROOT);
+            let owners = self.owners.get_mut(place + MAP..).into_iter().flatten();
+            owners.zip(runs).for_each(|(owner, value)| *owner = *value);
+        }
+        place as u32 | NODE
+    }
+
+    /// Where a node of `len` words goes, so that a look-up has one line to wait for, or two at most if it is longer.
+    fn room(&mut self, len: usize) -> usize {
+        if len <= self.hole.len() {
+            let place = self.hole.start;
+            self.hole.start += len;
+            return place;
+        }
+        let end = self.words.len();
+        if end % LINE + len.min(LINE) <= LINE {
+            return end;
+        }
+        let place = end.next_multiple_of(LINE);
+        if place - end > self.hole.len() {
+            self.hole = end..place;
+        }
+        place
+    }
+
+    /// The table for look-ups, with as many places for words and for hops as `room` says of how many there are.
     pub(super) fn fib<A: Address<Bits = B>, R>(
-        &self,
+        &mut self,
         hops: Vec<R>,
-        spare: impl Fn(usize) -> usize,
+        room: impl Fn(usize) -> usize,
     ) -> Fib<A, R> {
-        let hop = |route: u32| self.route(route).map_or(NO_HOP, |route| route.hop);
-        let direct = self.direct.iter().map(|&entry| if entry & NODE == 0 { hop(entry) } else { entry });
-        let leaves = self.leaves.iter().map(|&route| hop(route));
-        let nodes = self.nodes.iter().map(|fields| {
-            let node = Node::default();
-            node.store(fields);
-            node
-        });
-        let room = |used: usize| used + spare(used);
-        let places = room(self.leaves.len());
+        let places = room(self.words.len()) + LONGEST;
+        let mut words = Vec::<AtomicU32>::with_capacity(LINE + places);
+        let first = match self.form {
+            Form::Flat => 0,
+            Form::Map => words.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE),
+        };
+        words.resize_with(first, AtomicU32::default);
+        words.extend(core::mem::take(&mut self.words).into_iter().map(AtomicU32::new));
+        words.resize_with(LINE + places, AtomicU32::default);
         // With the one that is none.
         let numbered = hops.len() + 1;
+        let mut all = Vec::with_capacity(room(numbered));
+        all.extend(core::iter::once(Once::new()).chain(hops.into_iter().map(Once::initialized)));
+        all.resize_with(room(numbered), Once::new);
         Fib {
-            direct: direct.map(AtomicU32::new).collect(),
+            direct: self.direct.iter().map(|&value| AtomicU32::new(self.entry(value))).collect(),
             direct_bits: self.direct_bits,
-            nodes: filled(nodes, room(self.nodes.len()), Node::default),
-            leaves: match room(numbered) {
-                0..=NARROW => {
-                    let leaves = leaves.map(|hop| AtomicU16::new(hop as u16));
-                    Leaves::Narrow(filled(leaves, places, AtomicU16::default))
-                }
-                _ => Leaves::Wide(filled(leaves.map(AtomicU32::new), places, AtomicU32::default)),
-            },
-            blocks: Box::default(),
-            hops: filled(
-                core::iter::once(Once::new()).chain(hops.into_iter().map(Once::initialized)),
-                room(numbered),
-                Once::new,
-            ),
+            outside: AtomicU32::new(self.entry(self.outside)),
+            words: words.into(),
+            first,
+            form: self.form,
+            hops: all.into(),
             family: core::marker::PhantomData,
         }
     }
 }
 
-fn filled<T>(items: impl Iterator<Item = T>, len: usize, empty: impl FnMut() -> T) -> Box<[T]> {
-    let mut all = Vec::with_capacity(len);
-    all.extend(items);
-    all.resize_with(len.max(all.len()), empty);
-    all.into()
+/// A map's words.
+pub(super) fn halves(map: u64) -> [u32; MAP] {
+    [map as u32, (map >> 32) as u32]
 }
 
 /// Gives each of the sorted `routes`, behind [`ROOT`], its parent.
@@ -259,20 +334,11 @@ pub(super) fn fixed<A: Address, R: Ord>(hops: Vec<R>, routes: Vec<(Prefix<A>, R)
     let (kept, numbers) = sorted(hops, routes);
     let mut hops: Vec<(R, u32)> = numbers.0.into_iter().collect();
     hops.sort_by_key(|(_, number)| *number);
-    let direct_bits = direct_bits(kept.len());
-    let fib = Built::new(kept, direct_bits).fib(hops.into_iter().map(|(hop, _)| hop).collect(), |_| 0);
-    if fib.nodes.len() <= BLOCKS { unfolded(fib) } else { fib }
-}
-
-/// The same table with a block in the place of each node.
-fn unfolded<A: Address, R>(fib: Fib<A, R>) -> Fib<A, R> {
-    let block = |node: &Node| {
-        let fields = node.fields();
-        core::array::from_fn(|value| match fields.follow(value) {
-            (true, node) => node | NODE,
-            (false, leaf) => fib.leaves.get(leaf).unwrap_or(NO_HOP),
-        })
-    };
-    let blocks = fib.nodes.iter().map(block).collect();
-    Fib { blocks, nodes: Box::default(), leaves: Leaves::Narrow(Box::default()), ..fib }
+    let hops = hops.into_iter().map(|(hop, _)| hop).collect();
+    let direct_bits = direct_bits::<A>(kept.len());
+    let mut built = Built::new(kept, direct_bits, Owners::Hops, Form::Map);
+    if built.nodes <= FLAT {
+        built = Built::new(built.routes, direct_bits, Owners::Hops, Form::Flat);
+    }
+    built.fib(hops, |used| used)
 }

@@ -1,11 +1,10 @@
-//! Places in an array, given out in runs of 1 to 64 and taken back. At task level.
+//! Places in an array, given out in runs of 1 to [`LONGEST`] and taken back. At task level.
 
+use super::LONGEST;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use weir_sync::{Control, Period};
 
-/// The longest run.
-pub(super) const LONGEST: usize = 64;
 /// Runs that are let go together: one grace period serves them all.
 const TOGETHER: usize = 64;
 

@@ -1,19 +1,22 @@
-//! Changes of a table while it is read: new nodes beside the old ones, then one store for each part that changed.
+//! Changes of a table while it is read: a new node beside the old one, then one store to the entry that leads to it.
 //!
-//! At task level. It remembers whose each leaf is, and of each route the one around it: no other copy of the routes
+//! At task level. It remembers whose each entry is, and of each route the one around it: no other copy of the routes
 //! is needed, and a change looks at nothing but what it covers.
 
-use super::bulk::{Built, Entry, Kept, Numbers, ROOT, UNUSED, covered, direct_bits, runs, sorted};
+use super::bulk::{
+    Built, Kept, Numbers, Owners, ROOT, UNUSED, Values, covered, direct_bits, halves, is_beyond, runs, slots,
+    sorted,
+};
 use super::slab::{Run, Slab};
-use super::{Fib, Fields, NODE, STEP, VALUES};
+use super::{Fib, Form, MAP, NO_HOP, NODE, STEP, VALUES, map, upto};
 use crate::address::{Address, Bits, Prefix};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use weir_sync::Control;
 
-/// Room left in a new table: this, and a quarter of what there is.
-const SPARE: usize = 1024;
+/// Words and hops that a new table has room for: this many, and a quarter of what there are.
+const SPARE: usize = 4096;
 
 /// What became of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,16 +35,15 @@ pub struct Writer<A: Address, R> {
     fib: Arc<Fib<A, R>>,
     /// Whose each value of the leading bits is, where that is no node.
     direct_owners: Vec<u32>,
-    /// Whose each leaf is.
-    leaf_owners: Vec<u32>,
+    /// Whose all else is, if that is no node.
+    outside_owner: u32,
+    /// Whose each entry of a node is, where that is no node.
+    owners: Vec<u32>,
     routes: Vec<Kept<A::Bits>>,
     /// Unused places in `routes`.
     unused: Vec<u32>,
     numbers: Numbers<R>,
-    nodes: Slab,
-    leaves: Slab,
-    /// Nodes that are about to become neighbours.
-    children: Vec<Fields>,
+    words: Slab,
 }
 
 /// A change of the routes as the trie sees it: within `prefix`, what was `from`'s becomes `to`'s.
@@ -53,37 +55,44 @@ struct Change<'a, B> {
     to: u32,
 }
 
-/// No room for another node or leaf.
+/// Where an entry is.
+#[derive(Clone, Copy)]
+enum Place {
+    Direct(usize),
+    Outside,
+    Word(usize),
+}
+
+/// No room for another node.
 struct Full;
 
 impl<A: Address, R: Ord + Clone> Writer<A, R> {
     /// A table of `routes` with room to change. Of several routes with the same prefix the first counts.
     pub fn new(routes: Vec<(Prefix<A>, R)>) -> Self {
-        let direct_bits = direct_bits(routes.len());
+        let direct_bits = direct_bits::<A>(routes.len());
         Self::with(routes, direct_bits, SPARE)
     }
 
     pub(super) fn with(routes: Vec<(Prefix<A>, R)>, direct_bits: u8, spare: usize) -> Self {
         let (kept, numbers) = sorted(Vec::new(), routes);
-        let built = Built::new(kept, direct_bits);
+        let mut built = Built::new(kept, direct_bits, Owners::Routes, Form::Map);
         let mut hops: Vec<(&R, &u32)> = numbers.0.iter().collect();
         hops.sort_by_key(|(_, number)| **number);
         let hops = hops.into_iter().map(|(hop, _)| hop.clone()).collect();
-        let fib = built.fib(hops, |used| used / 4 + spare);
-        let owner = |entry: u32| if entry & NODE == 0 { entry } else { ROOT };
-        let mut leaf_owners = built.leaves;
-        let (leaves, nodes) = (leaf_owners.len(), built.nodes.len());
-        leaf_owners.reserve_exact(fib.leaves.len() - leaves);
-        leaf_owners.resize(fib.leaves.len(), ROOT);
+        let room = |used: usize| used + used / 4 + spare;
+        let fib = built.fib(hops, room);
+        let mut owners = built.owners;
+        let (used, capacity) = (owners.len(), room(owners.len()));
+        owners.reserve_exact(capacity - used);
+        owners.resize(capacity, ROOT);
         Self {
-            direct_owners: built.direct.iter().map(|&entry| owner(entry)).collect(),
-            leaf_owners,
+            direct_owners: built.direct,
+            outside_owner: built.outside,
+            owners,
             routes: built.routes,
             unused: Vec::new(),
             numbers,
-            nodes: Slab::new(nodes, fib.nodes.len()),
-            leaves: Slab::new(leaves, fib.leaves.len()),
-            children: Vec::new(),
+            words: Slab::new(used, capacity),
             fib: Arc::new(fib),
         }
     }
@@ -117,7 +126,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
 
     /// Bytes it takes beside the table itself.
     pub fn memory(&self) -> usize {
-        let owners = self.direct_owners.capacity() + self.leaf_owners.capacity();
+        let owners = self.direct_owners.capacity() + self.owners.capacity();
         owners * size_of::<u32>() + self.routes.capacity() * size_of::<Kept<A::Bits>>()
     }
 
@@ -158,10 +167,10 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
         Some(self.placed(changed))
     }
 
-    /// Runs that were let go since the table was laid out.
+    /// Nodes that were let go since the table was laid out.
     #[cfg(test)]
     pub(super) fn retired(&self) -> u64 {
-        self.nodes.retired + self.leaves.retired
+        self.words.retired
     }
 
     fn placed(&mut self, changed: Result<(), Full>) -> Placed {
@@ -213,170 +222,168 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     /// Whose `bits` is.
     fn owner(&self, bits: A::Bits) -> u32 {
         let slot = self.fib.slot(bits);
-        let (mut entry, mut depth) = (self.entry(slot), self.fib.direct_bits);
-        while let Entry::Node(fields) = entry
-            && depth < A::Bits::WIDTH
-        {
-            entry = match fields.follow(bits.six(depth)) {
-                (true, node) => Entry::Node(self.node(node)),
-                (false, leaf) => Entry::Leaf(self.leaf_owners.get(leaf as usize).copied().unwrap_or(ROOT)),
-            };
+        let (mut value, mut depth) = match self.fib.direct.get(slot) {
+            Some(_) => (self.value(Place::Direct(slot)), self.fib.decided()),
+            None => (self.value(Place::Outside), 0),
+        };
+        while value & NODE != 0 && depth < A::Bits::WIDTH {
+            value = self.value(Place::Word(self.follow(value, bits.six(depth))));
             depth += STEP;
         }
-        if let Entry::Leaf(owner) = entry { owner } else { ROOT }
+        value
     }
 
-    fn entry(&self, slot: usize) -> Entry {
-        match self.fib.direct.get(slot).map(|entry| entry.load(Ordering::Relaxed)) {
-            Some(entry) if entry & NODE != 0 => Entry::Node(self.node(entry & !NODE)),
-            _ => Entry::Leaf(self.direct_owners.get(slot).copied().unwrap_or(ROOT)),
+    /// The node, with [`NODE`], that an entry leads to, or whose it is.
+    fn value(&self, place: Place) -> u32 {
+        let entry = self.place(place).map_or(NO_HOP, |entry| entry.load(Ordering::Relaxed));
+        let owner = match place {
+            _ if entry & NODE != 0 => return entry,
+            Place::Direct(slot) => self.direct_owners.get(slot),
+            Place::Outside => Some(&self.outside_owner),
+            Place::Word(word) => self.owners.get(word),
+        };
+        owner.copied().unwrap_or(ROOT)
+    }
+
+    fn place(&self, place: Place) -> Option<&AtomicU32> {
+        match place {
+            Place::Direct(slot) => self.fib.direct.get(slot),
+            Place::Outside => Some(&self.fib.outside),
+            Place::Word(word) => self.word(word),
         }
     }
 
-    fn node(&self, number: u32) -> Fields {
-        node(&self.fib, number)
+    fn word(&self, word: usize) -> Option<&AtomicU32> {
+        self.fib.nodes().get(word)
+    }
+
+    /// Makes an entry lead to `value`. Readers see it: by now all that it leads to is in place.
+    fn put(&mut self, place: Place, value: u32) {
+        let entry = if value & NODE == 0 { self.hop(value) } else { value };
+        if let Some(place) = self.place(place) {
+            place.store(entry, Ordering::Release);
+        }
+        let owner = match place {
+            Place::Direct(slot) => self.direct_owners.get_mut(slot),
+            Place::Outside => Some(&mut self.outside_owner),
+            Place::Word(word) => self.owners.get_mut(word),
+        };
+        owner.into_iter().for_each(|owner| *owner = value);
+    }
+
+    fn map(&self, node: u32) -> u64 {
+        super::node(self.fib.nodes(), node).map_or(0, map)
+    }
+
+    /// The word that is a node's entry for `value`.
+    fn follow(&self, node: u32, value: usize) -> usize {
+        (node & !NODE) as usize + MAP - 1 + upto(self.map(node), value) as usize
+    }
+
+    /// All values of a node.
+    fn values(&self, node: u32) -> Values {
+        let (map, mut word) = (self.map(node), (node & !NODE) as usize + MAP - 1);
+        let mut last = ROOT;
+        core::array::from_fn(|value| {
+            if map >> value & 1 != 0 {
+                word += 1;
+                last = self.value(Place::Word(word));
+            }
+            last
+        })
     }
 
     fn change(&mut self, change: &Change<'_, A::Bits>) -> Result<(), Full> {
-        let bits = self.fib.direct_bits;
-        let first = self.fib.slot(change.bits);
-        for slot in first..first + (1 << bits.saturating_sub(change.len)) {
-            let old = self.entry(slot);
-            let new = self.part(old, bits, change)?;
-            if matches!((old, new), (Entry::Leaf(a), Entry::Leaf(b)) if a == b && change.from != change.to) {
-                continue;
-            }
-            let entry = match new {
-                Entry::Leaf(owner) => self.hop(owner),
-                Entry::Node(fields) => {
-                    let place = self.nodes.take(change.cx, 1).ok_or(Full)?;
-                    self.fib.nodes.get(place as usize).ok_or(Full)?.store(&fields);
-                    place | NODE
-                }
-            };
-            let Some(direct) = self.fib.direct.get(slot) else { break };
-            let before = direct.load(Ordering::Relaxed);
-            // The one store by which readers of this part find what is new, and by now it is in place.
-            direct.store(entry, Ordering::Release);
-            if let (Entry::Leaf(owner), Some(place)) = (new, self.direct_owners.get_mut(slot)) {
-                *place = owner;
-            }
-            if before & NODE != 0 {
-                self.nodes.retire(Run { base: before & !NODE, len: 1 });
-            }
-            self.nodes.stored(change.cx);
-            self.leaves.stored(change.cx);
+        for slot in slots(change.bits, change.len, self.fib.direct_bits) {
+            self.replace(Place::Direct(slot), self.fib.decided(), change)?;
+        }
+        if is_beyond(change.bits, change.len) {
+            self.replace(Place::Outside, 0, change)?;
         }
         Ok(())
     }
 
+    fn replace(&mut self, place: Place, depth: u8, change: &Change<'_, A::Bits>) -> Result<(), Full> {
+        let old = self.value(place);
+        let new = self.part(old, depth, change)?;
+        // Even if it is the same route: that may have another hop now.
+        if new != old || new & NODE == 0 {
+            self.put(place, new);
+        }
+        self.words.stored(change.cx);
+        Ok(())
+    }
+
     /// What the part of the address space that `old` led to, and that begins at `depth` bits, leads to after `change`.
-    fn part(&mut self, old: Entry, depth: u8, change: &Change<'_, A::Bits>) -> Result<Entry, Full> {
-        match old {
-            Entry::Leaf(owner) if change.len <= depth => Ok(Entry::Leaf(self.leaf(owner, change))),
-            Entry::Leaf(owner) => self.values([owner; VALUES], Fields::default(), depth, change),
-            Entry::Node(fields) => {
-                let value = change.bits.six(depth);
-                if change.len >= depth + STEP && fields.vector >> value & 1 != 0 {
-                    return self.one(&fields, value, depth, change);
-                }
-                let entry = self.values(self.owners(&fields), fields, depth, change)?;
-                self.retire_leaves(&fields);
-                self.retire_children(&fields);
-                Ok(entry)
-            }
+    fn part(&mut self, old: u32, depth: u8, change: &Change<'_, A::Bits>) -> Result<u32, Full> {
+        let is_node = old & NODE != 0;
+        if !is_node && change.len <= depth {
+            return Ok(self.leaf(old, change));
         }
+        let mut values = [old; VALUES];
+        if is_node {
+            if change.len > depth + STEP {
+                let word = self.follow(old, change.bits.six(depth));
+                let below = self.value(Place::Word(word));
+                if below & NODE != 0 {
+                    let new = self.part(below, depth + STEP, change)?;
+                    if new & NODE != 0 {
+                        // All that changes is below one of its values.
+                        if new != below {
+                            self.put(Place::Word(word), new);
+                        }
+                        return Ok(old);
+                    }
+                    values = self.values(old);
+                    values.get_mut(change.bits.six(depth)).into_iter().for_each(|value| *value = new);
+                    return self.store(change.cx, old, &values);
+                }
+            }
+            values = self.values(old);
+        }
+        // A run of values has one owner, and is asked for it once.
+        let mut last = None;
+        for n in covered(change.bits, change.len, depth) {
+            let Some(&value) = values.get(n) else { break };
+            let new = match last {
+                Some((before, after)) if before == value => after,
+                _ => self.part(value, depth + STEP, change)?,
+            };
+            last = Some((value, new));
+            values.get_mut(n).into_iter().for_each(|value| *value = new);
+        }
+        self.store(change.cx, old, &values)
     }
 
-    /// As [`part`](Self::part) where all that changes is below one node of many.
-    fn one(
-        &mut self,
-        fields: &Fields,
-        value: usize,
-        depth: u8,
-        change: &Change<'_, A::Bits>,
-    ) -> Result<Entry, Full> {
-        let (_, place) = fields.follow(value);
-        let below = self.part(Entry::Node(self.node(place)), depth + STEP, change)?;
-        let Entry::Node(below) = below else {
-            let Entry::Leaf(owner) = below else { return Err(Full) };
-            let mut owners = self.owners(fields);
-            owners.get_mut(value).into_iter().for_each(|place| *place = owner);
-            let mark = self.children.len();
-            let others = (fields.first_node..).take(fields.vector.count_ones() as usize);
-            self.children.extend(others.filter(|&n| n != place).map(|n| node(&self.fib, n)));
-            let entry = self.store(change.cx, &owners, fields.vector & !(1 << value), mark)?;
-            self.retire_leaves(fields);
-            self.retire_children(fields);
-            return Ok(entry);
+    /// A node with these values, or their one owner, in the place of `old`: that node itself if only owners change.
+    fn store(&mut self, cx: &Control, old: u32, values: &Values) -> Result<u32, Full> {
+        let (starts, runs) = runs(values);
+        let was = if old & NODE == 0 { 0 } else { self.map(old) };
+        let first = (old & !NODE) as usize + MAP;
+        if was == starts {
+            for (word, value) in (first..).zip(runs) {
+                self.put(Place::Word(word), value);
+            }
+            return Ok(old);
+        }
+        let len = |map: u64| (MAP as u32 + map.count_ones()) as u8;
+        let new = match runs.as_slice() {
+            [owner] => *owner,
+            _ => {
+                let place = self.words.take(cx, len(starts).into()).ok_or(Full)?;
+                for (word, half) in (place as usize..).zip(halves(starts)) {
+                    self.word(word).ok_or(Full)?.store(half, Ordering::Relaxed);
+                }
+                for (word, value) in (place as usize + MAP..).zip(runs) {
+                    self.put(Place::Word(word), value);
+                }
+                place | NODE
+            }
         };
-        let count = fields.vector.count_ones();
-        let first_node = self.nodes.take(change.cx, count as usize).ok_or(Full)?;
-        for n in 0..count {
-            let from = fields.first_node + n;
-            let node = if from == place { below } else { self.node(from) };
-            self.fib.nodes.get((first_node + n) as usize).ok_or(Full)?.store(&node);
+        if was != 0 {
+            self.words.retire(Run { base: old & !NODE, len: len(was) });
         }
-        self.retire_children(fields);
-        Ok(Entry::Node(Fields { first_node, ..*fields }))
-    }
-
-    /// As [`part`](Self::part), value by value: `old`'s nodes, and `owners` of what leads to none.
-    fn values(
-        &mut self,
-        mut owners: [u32; VALUES],
-        old: Fields,
-        depth: u8,
-        change: &Change<'_, A::Bits>,
-    ) -> Result<Entry, Full> {
-        let mark = self.children.len();
-        let affected = covered(change.bits, change.len, depth);
-        let (mut vector, mut child) = (0, old.first_node);
-        for (value, owner) in owners.iter_mut().enumerate() {
-            let inner = old.vector >> value & 1 != 0;
-            let mut entry = Entry::Leaf(*owner);
-            if inner {
-                entry = Entry::Node(self.node(child));
-                child += 1;
-            }
-            if affected.contains(&value) {
-                entry = self.part(entry, depth + STEP, change)?;
-            }
-            match entry {
-                Entry::Leaf(new) => *owner = new,
-                Entry::Node(fields) => {
-                    vector |= 1 << value;
-                    self.children.push(fields);
-                }
-            }
-        }
-        self.store(change.cx, &owners, vector, mark)
-    }
-
-    /// A node where no reader finds it yet; its own nodes are `children` from `mark` on.
-    fn store(
-        &mut self,
-        cx: &Control,
-        owners: &[u32; VALUES],
-        vector: u64,
-        mark: usize,
-    ) -> Result<Entry, Full> {
-        let (leaves, runs) = runs(owners, vector);
-        if let (0, [owner]) = (vector, runs.as_slice()) {
-            return Ok(Entry::Leaf(*owner));
-        }
-        let first_leaf = if runs.is_empty() { 0 } else { self.leaves.take(cx, runs.len()).ok_or(Full)? };
-        for (place, owner) in (first_leaf..).zip(runs) {
-            let hop = self.hop(owner);
-            self.fib.leaves.set(place, hop).then_some(()).ok_or(Full)?;
-            *self.leaf_owners.get_mut(place as usize).ok_or(Full)? = owner;
-        }
-        let count = self.children.len() - mark;
-        let first_node = if count == 0 { 0 } else { self.nodes.take(cx, count).ok_or(Full)? };
-        for (place, fields) in (first_node as usize..).zip(self.children.drain(mark..)) {
-            self.fib.nodes.get(place).ok_or(Full)?.store(&fields);
-        }
-        Ok(Entry::Node(Fields { vector, leaves, first_leaf, first_node }))
+        Ok(new)
     }
 
     /// Whose a leaf within the changed prefix becomes; corrects who is around whom.
@@ -400,32 +407,6 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     }
 
     fn hop(&self, owner: u32) -> u32 {
-        self.route(owner).map_or(super::NO_HOP, |route| route.hop)
+        self.route(owner).map_or(NO_HOP, |route| route.hop)
     }
-
-    /// Whose each value of a node is that leads to no other node.
-    fn owners(&self, fields: &Fields) -> [u32; VALUES] {
-        let mut next = (fields.first_leaf as usize..).map(|n| self.leaf_owners.get(n).copied());
-        let mut owner = ROOT;
-        core::array::from_fn(|value| {
-            if fields.leaves >> value & 1 != 0 {
-                owner = next.next().flatten().unwrap_or(ROOT);
-            }
-            owner
-        })
-    }
-
-    fn retire_leaves(&mut self, fields: &Fields) {
-        let len = fields.leaves.count_ones() as u8;
-        self.leaves.retire(Run { base: fields.first_leaf, len });
-    }
-
-    fn retire_children(&mut self, fields: &Fields) {
-        let len = fields.vector.count_ones() as u8;
-        self.nodes.retire(Run { base: fields.first_node, len });
-    }
-}
-
-fn node<A: Address, R>(fib: &Fib<A, R>, number: u32) -> Fields {
-    fib.nodes.get(number as usize).map(super::Node::fields).unwrap_or_default()
 }

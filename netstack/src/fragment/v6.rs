@@ -18,7 +18,8 @@ const FRAGMENT_HEADER: usize = 8;
 /// options go with each fragment. `id` tells the packet from others of the last minutes between the same two nodes.
 ///
 /// # Errors
-/// The packet is freed and nothing is handed out, for the reasons of [`fragment4`](super::fragment4); a fragment is not fragmented.
+/// The packet is freed and nothing is handed out, for the reasons of [`fragment4`](super::fragment4); a fragment is not
+/// fragmented.
 pub fn fragment6(
     packet: Packet,
     l3_offset: usize,

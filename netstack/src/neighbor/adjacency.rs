@@ -10,6 +10,8 @@ const ROUTERS: usize = 256;
 const HOSTS: usize = 1024;
 /// Stands for no hop.
 const VACANT: u32 = u32::MAX;
+/// Stands for no neighbour.
+const NOBODY: u32 = u32::MAX;
 
 /// A neighbour that frames can be sent to at once.
 #[derive(Clone, Copy, Debug)]
@@ -59,14 +61,23 @@ pub(crate) enum NextHop {
 pub(super) struct Adjacencies<A> {
     routers: Box<[Adjacency<A>; ROUTERS]>,
     hosts: Box<[Adjacency<A>; HOSTS]>,
+    /// Secret: who could guess it could choose addresses that push each other out.
+    seed: u64,
 }
 
 /// Where an adjacency is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place(u16);
 
+/// Where those of one neighbour are: it may be a router on the way to others and be sent to itself.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Places {
+    router: Option<Place>,
+    host: Option<Place>,
+}
+
 impl<A: Address> Adjacencies<A> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let vacant = Adjacency {
             hop: VACANT,
             neighbor: 0,
@@ -77,7 +88,7 @@ impl<A: Address> Adjacencies<A> {
             untagged: 0,
             leads: Leads::Router,
         };
-        Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]) }
+        Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]), seed }
     }
 
     /// What a frame gets that takes the next hop `hop` to `destination`.
@@ -90,45 +101,62 @@ impl<A: Address> Adjacencies<A> {
         match line.leads {
             Leads::Router => Some(line),
             Leads::Hosts => {
-                let line = self.hosts.get(host(hop, destination))?;
+                let line = self.hosts.get(host(self.seed, hop, destination))?;
                 (line.hop == hop && line.address == destination).then_some(line)
             }
         }
     }
 
-    /// Keeps what frames to `address` get, whose entry is `neighbor`.
+    /// Keeps what frames to `address` get, whose entry is `neighbor` and whose adjacencies are at `places`: one of each
+    /// kind, for they have to be found when the neighbour changes.
     pub(super) fn put(
         &mut self,
         next: NextHop,
         address: A,
-        neighbor: u32,
+        (neighbor, places): (u32, &mut Places),
         mac: [u8; 6],
         out: &Interface,
-    ) -> Option<Place> {
+    ) {
         let [d0, d1, d2, d3, d4, d5] = mac;
         let [s0, s1, s2, s3, s4, s5] = out.mac;
         let stations = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
         let untagged = if out.link.vlan == 0 { out.mtu } else { 0 };
         let (out, mtu) = (out.index, out.mtu);
         let line = |hop, leads| Adjacency { hop, neighbor, address, stations, out, mtu, untagged, leads };
-        match next {
+        let (kept, at) = match next {
             NextHop::Router(hop) => {
                 let at = hop as usize % ROUTERS;
-                *self.routers.get_mut(at)? = line(hop, Leads::Router);
-                Some(Place(at as u16))
+                if let Some(place) = self.routers.get_mut(at) {
+                    *place = line(hop, Leads::Router);
+                }
+                (&mut places.router, at)
             }
             NextHop::Host(hop) => {
-                let at = host(hop, address);
-                *self.routers.get_mut(hop as usize % ROUTERS)? = line(hop, Leads::Hosts);
-                *self.hosts.get_mut(at)? = line(hop, Leads::Hosts);
-                Some(Place((ROUTERS + at) as u16))
+                let at = host(self.seed, hop, address);
+                // That there are hosts is no neighbour's to forget.
+                if let Some(place) = self.routers.get_mut(hop as usize % ROUTERS) {
+                    *place = Adjacency { neighbor: NOBODY, ..line(hop, Leads::Hosts) };
+                }
+                if let Some(place) = self.hosts.get_mut(at) {
+                    *place = line(hop, Leads::Hosts);
+                }
+                (&mut places.host, ROUTERS + at)
             }
-            NextHop::Unnumbered => None,
+            NextHop::Unnumbered => return,
+        };
+        let place = Place(at as u16);
+        if let Some(former) = kept.replace(place).filter(|former| *former != place) {
+            self.forget_at(former, neighbor);
         }
     }
 
-    /// Forgets what is kept at `place`, if it is `neighbor`'s still.
-    pub(super) fn forget(&mut self, place: Place, neighbor: u32) {
+    /// Forgets what is kept at `places`, if it is `neighbor`'s still.
+    pub(super) fn forget(&mut self, places: Places, neighbor: u32) {
+        let Places { router, host } = places;
+        router.into_iter().chain(host).for_each(|place| self.forget_at(place, neighbor));
+    }
+
+    fn forget_at(&mut self, place: Place, neighbor: u32) {
         let at = usize::from(place.0);
         let line = match at.checked_sub(ROUTERS) {
             None => self.routers.get_mut(at),
@@ -146,6 +174,6 @@ impl<A: Address> Adjacencies<A> {
 }
 
 #[inline]
-fn host<A: Address>(hop: u32, destination: A) -> usize {
-    destination.bits().hash(hop.into()) as usize % HOSTS
+fn host<A: Address>(seed: u64, hop: u32, destination: A) -> usize {
+    destination.bits().hash(seed ^ u64::from(hop)) as usize % HOSTS
 }

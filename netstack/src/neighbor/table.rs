@@ -1,6 +1,6 @@
 //! The table: a hash from address to entry, a timer for each entry, and places for packets to wait.
 
-use super::adjacency::{Adjacencies, Adjacency, NextHop, Place};
+use super::adjacency::{Adjacencies, Adjacency, NextHop, Places};
 use super::{Admission, Discards, Due, Event, Evidence, Override, Solicit, State, Waiting};
 use crate::address::{Address, Bits};
 use crate::limit::Bucket;
@@ -42,7 +42,7 @@ struct Entry<A> {
     /// Its place in `waiting` while `Incomplete`.
     waiting: u32,
     /// Where frames to it find their addresses, while that is so.
-    adjacency: Option<Place>,
+    adjacencies: Places,
     /// When its state ends.
     due: Instant,
     /// Set for then: each entry has one.
@@ -108,7 +108,7 @@ impl<A: Address> Table<A> {
             entries: vec![None; capacity].into(),
             free: entry_numbers.collect(),
             free_len: capacity,
-            adjacencies: Adjacencies::new(),
+            adjacencies: Adjacencies::new(seed),
             waiting: core::iter::repeat_with(Line::default).take(capacity / 4).collect(),
             waiting_hand: 0,
             evict_hand: 0,
@@ -178,12 +178,7 @@ impl<A: Address> Table<A> {
             State::Stale => self.enter(number, State::Delay, DELAY_FIRST_PROBE, now, timers),
         }
         let entry = self.entries.get_mut(number as usize)?.as_mut()?;
-        // One each: it has to be found when the neighbour changes.
-        let place = self.adjacencies.put(next, address, number, entry.mac, out);
-        if let Some(former) = entry.adjacency.filter(|&former| place.is_some_and(|place| place != former)) {
-            self.adjacencies.forget(former, number);
-        }
-        entry.adjacency = place.or(entry.adjacency);
+        self.adjacencies.put(next, address, (number, &mut entry.adjacencies), entry.mac, out);
         Some(entry.mac)
     }
 
@@ -405,7 +400,7 @@ impl<A: Address> Table<A> {
             state,
             probes: 0,
             waiting: NONE,
-            adjacency: None,
+            adjacencies: Places::default(),
             due,
             timer,
         });
@@ -434,9 +429,7 @@ impl<A: Address> Table<A> {
     fn remove(&mut self, number: u32, timers: &mut Timers) -> Waiting {
         let Some(entry) = self.entry(number).copied() else { return Waiting::new() };
         timers.cancel(entry.timer);
-        if let Some(place) = entry.adjacency {
-            self.adjacencies.forget(place, number);
-        }
+        self.adjacencies.forget(entry.adjacencies, number);
         if let Some((at, _)) = self.find(entry.interface, entry.address) {
             self.vacate(at);
         }
@@ -518,15 +511,13 @@ impl<A: Address> Table<A> {
     fn enter(&mut self, number: u32, state: State, lasts: Duration, now: Instant, timers: &mut Timers) {
         let what = (self.timed)(number);
         if let Some(entry) = self.entry_mut(number) {
-            let adjacency = entry.adjacency.take();
+            let adjacencies = core::mem::take(&mut entry.adjacencies);
             entry.state = state;
             entry.probes = 0;
             entry.due = now + lasts;
             timers.cancel(entry.timer);
             entry.timer = timers.set(what, entry.due, now);
-            if let Some(place) = adjacency {
-                self.adjacencies.forget(place, number);
-            }
+            self.adjacencies.forget(adjacencies, number);
         }
     }
 

@@ -203,3 +203,50 @@ proptest! {
         frames::assert_nothing_leaked(&mut pool);
     }
 }
+
+/// A neighbour that was just heard, and what it takes to send to it.
+fn heard(known: &mut Known, address: Ipv4Addr, next: &[NextHop]) {
+    let event = Event { interface: LINK, address, mac: Some([2; 6]), evidence: Evidence::Asked };
+    known.learn(&event, Instant::ZERO);
+    for &next in next {
+        let out = &known.links[LINK.index()];
+        assert!(known.table.hop(out, address, next, Instant::ZERO, &mut known.timers).is_some());
+    }
+}
+
+#[test]
+fn a_router_that_is_sent_to_itself_has_a_line_for_both() {
+    // Of different places, and of one that both numbers share.
+    for (router, hosts) in [(5, 6), (5, 5 + 256)] {
+        let mut known = Known::new(16, 1);
+        heard(&mut known, host(1), &[NextHop::Router(router), NextHop::Host(hosts)]);
+        assert!(known.table.adjacency(hosts, host(1)).is_some(), "{hosts}");
+        assert_eq!(known.table.adjacency(router, host(9)).is_some(), hosts == 6, "{router}");
+        heard(&mut known, host(2), &[NextHop::Host(hosts)]);
+        // What it says of itself ends both, and nobody else's.
+        let moved = Event {
+            interface: LINK,
+            address: host(1),
+            mac: Some([4; 6]),
+            evidence: Evidence::Announced(Override::Yes),
+        };
+        known.learn(&moved, Instant::ZERO);
+        assert!(known.table.adjacency(router, host(9)).is_none());
+        assert!(known.table.adjacency(hosts, host(1)).is_none());
+        assert!(known.table.adjacency(hosts, host(2)).is_some());
+    }
+}
+
+#[test]
+fn which_hosts_share_a_line_is_a_secret() {
+    // More hosts than lines: which ones are left.
+    let left = |seed: u64| {
+        let mut known = Known::new(4096, seed);
+        let hosts = (0..2000).map(|n| Ipv4Addr::from_bits(0x0a00_0000 + n)).collect::<Vec<_>>();
+        hosts.iter().for_each(|address| heard(&mut known, *address, &[NextHop::Host(7)]));
+        hosts.into_iter().filter(|host| known.table.adjacency(7, *host).is_some()).collect::<Vec<_>>()
+    };
+    let (one, other) = (left(1), left(0x9999_1234_5678_9abc));
+    assert!(one.len() > 500 && other.len() > 500);
+    assert_ne!(one, other);
+}

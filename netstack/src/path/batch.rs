@@ -85,6 +85,9 @@ impl Work for Passage<'_, '_> {
 impl Stack {
     /// Takes what a device received, and leaves `batch` empty. All that goes out has been handed to
     /// [`Turn::egress`] when it returns. Ask for [`deadline`](Self::deadline) afterwards.
+    ///
+    /// The adjacencies it sends by have the numbers of one snapshot's next hops: when [`Turn::snapshot`] is another one than
+    /// before, [`reconfigured`](Self::reconfigured) comes first.
     #[inline(never)]
     pub fn input(&mut self, turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch) {
         let snapshot = turn.snapshot;

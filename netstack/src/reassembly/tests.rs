@@ -63,7 +63,7 @@ impl Bench {
 
     fn finish(mut self) {
         let Self { pool, reassembly, timers, .. } = &mut self;
-        reassembly.forget(timers, |packet, _| pool.free(packet));
+        reassembly.forget(timers, |_| true, |packet| pool.free(packet));
         assert_eq!((reassembly.held, reassembly.packets, timers.len()), (0, 0, 0));
         frames::assert_nothing_leaked(pool);
     }
@@ -481,6 +481,18 @@ fn the_oldest_goes_when_buffers_are_short() {
     }
     assert_eq!(bench.ends(), [(Drop::FragmentLimit, 8 + 9)]);
     assert_eq!(bench.reassembly.held, 0);
+    bench.finish();
+}
+
+#[test]
+fn a_datagram_that_cannot_fit_takes_no_other_with_it() {
+    let mut bench = Bench::new(8 * BUFFER);
+    bench.insert(&from(1, 0));
+    bench.insert(&part(Six, 1, 0, &data(8), true));
+    // Eight buffers and some bytes, beside the one that is there.
+    bench.insert(&part(Six, 1, 8, &data(8 * BUFFER), true));
+    assert_eq!(bench.ends(), [(Drop::FragmentLimit, 2)]);
+    assert_eq!((bench.reassembly.packets, bench.reassembly.held), (1, BUFFER), "the other source's is there");
     bench.finish();
 }
 

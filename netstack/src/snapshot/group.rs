@@ -142,8 +142,10 @@ impl<A: Address> Groups<A> {
         hops.sort_unstable();
         hops.dedup();
         let buckets = core::array::from_fn(|bucket| {
-            let luckiest = draws.iter().max_by_key(|&&(seed, weight, _)| best(seed, weight, bucket));
-            match luckiest {
+            // Of floats above zero the bits are in order too.
+            let nearest =
+                draws.iter().min_by_key(|&&(seed, weight, _)| distance(seed, weight, bucket).to_bits());
+            match nearest {
                 Some((_, _, Ok(number))) => *number,
                 // A group behind a member shares out what falls to that member by draws of its own.
                 Some(&(_, _, Err(group))) => {
@@ -174,13 +176,16 @@ impl<A: Address> Groups<A> {
     }
 }
 
-/// The best of as many draws as a member has weight: it wins a bucket with the chance that its weight is of all.
-fn best(seed: u64, weight: u8, bucket: usize) -> u64 {
-    let first = (bucket as u64) << 8;
-    (first..first + u64::from(weight))
-        .map(|n| mix(seed.wrapping_add(n.wrapping_mul(GOLDEN))))
-        .max()
-        .unwrap_or(0)
+/// How far a member is from a bucket; the nearest one gets it. Exponentially distributed with the weight as rate, so it
+/// is the nearest with the chance that its weight is of all. One draw, whatever the weight: all groups that there can be
+/// take some seconds.
+fn distance(seed: u64, weight: u8, bucket: usize) -> f64 {
+    #[cfg(test)]
+    tests::DRAWS.set(tests::DRAWS.get() + 1);
+    let draw = mix(seed.wrapping_add((bucket as u64).wrapping_mul(GOLDEN)));
+    // Between 0 and 1, and never either: 52 bits and a half are exact.
+    let uniform = ((draw >> 12) as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64);
+    -libm::log(uniform) / f64::from(weight)
 }
 
 /// Odd, with well spread bits: 2^64 divided by the golden ratio.

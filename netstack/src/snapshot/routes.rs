@@ -86,6 +86,12 @@ enum Wanted<A> {
 /// One of several next hops: who it is, its weight, what it wants.
 type Hop<A> = (Identity<A>, u8, Wanted<A>);
 
+/// Where something leads, and how many next hops that are no neighbours are passed on the way; `None`: nowhere.
+type Way<A> = Option<(Route<A>, usize)>;
+
+/// Routes, by place, and next hops of theirs.
+type Behind<A> = Vec<(usize, A)>;
+
 /// A table and the groups in it.
 pub(super) type Tables<A> = (Fib<A, Route<A>>, Arc<[Group]>);
 
@@ -99,8 +105,10 @@ pub(super) struct Table<'i, A> {
     known: BTreeMap<Rc<[Hop<A>]>, u32>,
     /// All addresses of our own and broadcast addresses, of interfaces that are down too.
     ours: BTreeSet<A>,
-    /// Where next hops are that are no neighbours; for as long as it is looked for, nowhere.
-    found: BTreeMap<A, Option<Route<A>>>,
+    /// Where next hops are that are no neighbours.
+    found: BTreeMap<A, Way<A>>,
+    /// Routes, by place, and next hops of theirs that lead back to the route: they lead nowhere (RFC 4271 §9.1.2.1).
+    loops: BTreeSet<(usize, A)>,
     groups: Groups<A>,
 }
 
@@ -113,6 +121,7 @@ impl<'i, A: Family> Table<'i, A> {
             known: BTreeMap::new(),
             ours: BTreeSet::new(),
             found: BTreeMap::new(),
+            loops: BTreeSet::new(),
             groups: Groups::new(),
         }
     }
@@ -214,8 +223,10 @@ impl<'i, A: Family> Table<'i, A> {
         for n in 0..self.routes.len() {
             let Some(&(prefix, wanted)) = self.routes.get(n) else { break };
             if routes.last().is_none_or(|(last, _)| *last != prefix) {
-                let route = self.route(wanted, 0);
-                routes.extend(route.map(|route| (prefix, route)));
+                let through: Vec<A> = self.through(wanted).collect();
+                through.into_iter().for_each(|gateway| self.look_for(gateway));
+                let route = self.route(n).unwrap_or(None);
+                routes.extend(route.map(|(route, _)| (prefix, route)));
             }
         }
         let (hops, groups) = self.groups.finish();
@@ -253,56 +264,90 @@ impl<'i, A: Family> Table<'i, A> {
         Ok(())
     }
 
-    /// What is wanted, if it is to be had.
-    fn route(&mut self, wanted: Wanted<A>, depth: usize) -> Option<Route<A>> {
-        let list = match wanted {
-            Wanted::Now(route) => return Some(route),
-            Wanted::Down => return None,
-            Wanted::Through(gateway) => return self.gateway(gateway, depth),
-            Wanted::List(n) => self.lists.get(n as usize).cloned(),
-        };
-        let (mut members, mut reject) = (Vec::new(), None);
-        for &(identity, weight, wanted) in list.iter().flat_map(|list| list.iter()) {
-            match self.route(wanted, depth) {
-                Some(route @ (Route::Blackhole | Route::Unreachable | Route::Prohibit)) => {
-                    reject = reject.or(Some(route));
+    /// Finds out where the routes lead to `gateway`. Next hops that depend on each other are one in `way`; each depends on
+    /// the next. So it does not matter which one is looked for first.
+    fn look_for(&mut self, gateway: A) {
+        let mut way: Vec<Vec<A>> = Vec::new();
+        while !self.found.contains_key(&gateway) {
+            let Some(last) = way.last() else {
+                way.push([gateway].into());
+                continue;
+            };
+            let mut missing = Vec::new();
+            let last = last.clone();
+            for &one in &last {
+                match self.gateway(one) {
+                    Ok(found) => _ = self.found.insert(one, found),
+                    Err(needs) => missing.extend(needs),
                 }
-                Some(route) => members.push(Member { identity, weight, route }),
+            }
+            let Some(&(_, beyond)) = missing.iter().find(|(_, gateway)| !last.contains(gateway)) else {
+                // They are found, or wait for each other alone.
+                self.loops.extend(missing);
+                way.pop();
+                continue;
+            };
+            match way.iter().position(|these| these.contains(&beyond)) {
+                Some(at) => {
+                    let all = way.drain(at..).flatten().collect();
+                    way.push(all);
+                }
+                None => way.push([beyond].into()),
+            }
+        }
+    }
+
+    /// Where the routes lead to `gateway`: to the longest prefix that has a route at present. An error names routes and
+    /// their next hops that have to be found before.
+    fn gateway(&mut self, gateway: A) -> Result<Way<A>, Behind<A>> {
+        let mut most = Some(A::Bits::WIDTH);
+        while let Some(len) = most
+            && let Some(range) = covering(&self.routes, |(prefix, _)| prefix, gateway, len)
+        {
+            most = self.routes.get(range.start).and_then(|(prefix, _)| prefix.len().checked_sub(1));
+            for n in range {
+                if let Some((route, passed)) = self.route(n)? {
+                    // Longer ways than were checked arise where interfaces are down.
+                    let is_near = passed < MAX_DEPTH;
+                    return Ok(is_near.then(|| (self.groups.toward(route, gateway), passed + 1)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where route `n` leads. An error as for [`gateway`](Self::gateway).
+    fn route(&mut self, n: usize) -> Result<Way<A>, Behind<A>> {
+        let Some(&(_, wanted)) = self.routes.get(n) else { return Ok(None) };
+        let missing: Behind<A> = self
+            .through(wanted)
+            .filter(|gateway| !self.found.contains_key(gateway) && !self.loops.contains(&(n, *gateway)))
+            .map(|gateway| (n, gateway))
+            .collect();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let lead = |wanted| match wanted {
+            Wanted::Now(route) => Some((route, 0)),
+            Wanted::Through(gateway) if !self.loops.contains(&(n, gateway)) => *self.found.get(&gateway)?,
+            Wanted::Through(_) | Wanted::Down | Wanted::List(_) => None,
+        };
+        let Wanted::List(list) = wanted else { return Ok(lead(wanted)) };
+        let (mut members, mut reject, mut most) = (Vec::new(), None, 0);
+        for &(identity, weight, wanted) in self.lists.get(list as usize).iter().flat_map(|list| list.iter()) {
+            match lead(wanted) {
+                Some((route @ (Route::Blackhole | Route::Unreachable | Route::Prohibit), passed)) => {
+                    reject = reject.or(Some((route, passed)));
+                }
+                Some((route, passed)) => {
+                    most = most.max(passed);
+                    members.push(Member { identity, weight, route });
+                }
                 None => {}
             }
         }
         // A member that turns packets away is none, unless all do.
-        self.groups.route(members).or(reject)
-    }
-
-    /// Where the routes lead to `gateway`: to the longest prefix that has a route at present.
-    fn gateway(&mut self, gateway: A, depth: usize) -> Option<Route<A>> {
-        if let Some(known) = self.found.get(&gateway) {
-            return *known;
-        }
-        // Longer ways than were checked arise where interfaces are down.
-        if depth == MAX_DEPTH {
-            return None;
-        }
-        self.found.insert(gateway, None);
-        let mut found = None;
-        let mut most = Some(A::Bits::WIDTH);
-        while let Some(len) = most
-            && let Some(range) = covering(&self.routes, |(prefix, _)| prefix, gateway, len)
-            && found.is_none()
-        {
-            most = self.routes.get(range.start).and_then(|(prefix, _)| prefix.len().checked_sub(1));
-            for n in range {
-                let Some((_, wanted)) = self.routes.get(n) else { break };
-                found = self.route(*wanted, depth + 1);
-                if found.is_some() {
-                    break;
-                }
-            }
-        }
-        let route = found.map(|route| self.groups.toward(route, gateway));
-        self.found.insert(gateway, route);
-        route
+        Ok(self.groups.route(members).map(|route| (route, most)).or(reject))
     }
 }
 

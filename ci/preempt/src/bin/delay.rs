@@ -74,14 +74,11 @@ unsafe extern "C" {
 fn main(boot: &'static Boot) -> ! {
     note_arrivals();
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
-    let (router, management) = cpu.control(|cx| start::start(cx, boot, |queue| Box::new(Stamped(queue))));
+    let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| Box::new(Stamped(queue)), |_| ()));
     let is_busy = boot.command_line.split_whitespace().any(|word| word == "busy");
     dispatch::run(cpu, Box::new(router), |_| {
-        let mut spawned = task::spawn("management", management.run()).is_ok();
-        if is_busy {
-            spawned &= task::spawn("busy", busy()).is_ok();
-        }
-        assert!(spawned);
+        tasks();
+        assert!(!is_busy || task::spawn("busy", busy()).is_ok());
     })
 }
 

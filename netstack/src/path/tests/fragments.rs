@@ -1,12 +1,14 @@
 //! Fragments of packets for the router itself, and what it sends in fragments.
 
 use super::*;
+use crate::Snapshot;
 use crate::ethernet;
 use crate::frames;
 use crate::reassembly::{DATAGRAMS, PER_SOURCE, TIMEOUT};
 use crate::sim::*;
 use crate::stack::Settings;
 use core::time::Duration;
+use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 use weir_netif::{BATCH, BUFFER, Checksum, Drop, IfIndex};
@@ -357,4 +359,21 @@ fn a_datagram_waits_through_a_new_configuration() {
     rig.introduce4(0, A, host_mac(0));
     rig.receive(0, &frames[1..]);
     assert_eq!(joined(&rig.sent()).0.len(), 2008);
+}
+
+#[test]
+fn a_datagram_between_a_links_own_addresses_goes_with_the_link() {
+    let mut plan = plan(&[&[LAN, LAN6], &[WAN, WAN6]]);
+    let mut rig = acquainted(Rig::new(&plan));
+    let own = rig.snapshot.interface(IfIndex(0)).unwrap().link_local[0].to_string();
+    let like = V6 { next: 58, ..v6("fe80::10", &own) };
+    let of_the_link = cut6(like, 1, &request6("fe80::10", &own, 2000), 1448);
+    let of_all = cut4(echo4(), 1, &request4(2000), 1480);
+    rig.receive(0, &[of_the_link[0].clone(), of_all[0].clone()]);
+    assert_eq!(rig.stack.queued(), 2);
+    down(&mut plan, 0);
+    *rig.snapshot = Snapshot::build(&plan).unwrap();
+    rig.turn(|stack, turn| stack.reconfigured(turn));
+    assert_eq!(rig.stack.queued(), 1, "addresses that are the router's on any link are left");
+    rig.assert_drops(0, &[(Drop::InterfaceDown, 1)]);
 }

@@ -106,7 +106,7 @@ fn a_reply_longer_than_the_link_goes_in_fragments() {
 }
 
 #[test]
-fn udp_to_nobody_is_refused_and_tcp_ignored() {
+fn udp_and_tcp_to_nobody_are_refused() {
     let mut rig = rig();
     rig.receive(0, &[v4("10.0.1.10", "192.0.2.1").frame(0, &frames::udp(b"x"))]);
     let error = rig.one(0);
@@ -117,10 +117,24 @@ fn udp_to_nobody_is_refused_and_tcp_ignored() {
     assert_sound(&error);
     assert_eq!(error[54..56], [1, 4]);
     let tcp = frames::tcp(1, 2, &[], &[]);
+    // One whose sum is wrong is not answered.
     rig.receive(0, &[V4 { protocol: 6, ..v4("10.0.1.10", "10.0.1.1") }.frame(0, &tcp)]);
-    rig.receive(0, &[V6 { next: 6, ..v6("2001:db8:1::10", "2001:db8:1::1") }.frame(0, &tcp)]);
     assert!(rig.sent().is_empty());
-    rig.assert_drops(0, &[(Drop::LocalProtocol, 4)]);
+    let meta = weir_netif::Meta { checksum: weir_netif::Checksum::Verified, ..Default::default() };
+    let (four, six) =
+        (V4 { protocol: 6, ..v4("10.0.1.10", "10.0.1.1") }, v6("2001:db8:1::10", "2001:db8:1::1"));
+    let frames = [(four.frame(0, &tcp), 34), (V6 { next: 6, ..six }.frame(0, &tcp), 54)];
+    for (frame, l4) in frames {
+        let mut packet = rig.pool.alloc_from(&frame).unwrap();
+        *packet.meta_mut() = meta;
+        rig.input(0, vec![packet]);
+        let reset = rig.one(0);
+        assert_sound(&reset);
+        assert!(frames::transport_sum_is_right(&reset[14..], 6, &reset[l4..]));
+        // To a SYN of number 1: RST and ACK of number 2, from the port it was sent to.
+        assert_eq!(reset[l4..l4 + 14], [0, 80, 0x12, 0x34, 0, 0, 0, 0, 0, 0, 0, 2, 0x50, 0x14]);
+    }
+    rig.assert_drops(0, &[(Drop::LocalProtocol, 5)]);
 }
 
 #[test]

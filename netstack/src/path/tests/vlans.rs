@@ -9,6 +9,7 @@ use crate::snapshot::{
 };
 use core::time::Duration;
 use proptest::prelude::*;
+use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 use weir_netif::{Checksum, Drop, Gso, GsoKind, IfIndex, Offloads, Packet};
@@ -369,6 +370,12 @@ fn an_index_that_goes_to_another_vlan_takes_nothing_along() {
     rig.run(Duration::from_secs(40));
     rig.sent();
     rig.receive(0, &[tagged(10, &v4("10.0.1.10", "192.0.2.77").frame(0, b"waits"))]);
+    // The beginning of a datagram to an address that is this link's alone.
+    let own = rig.snapshot.interface(IfIndex(2)).unwrap().link_local[0].to_string();
+    let beginning = V6 { next: 44, ..v6("fe80::20", &own) }
+        .frame(0, &[58, 0, 0, 1, 0, 0, 0, 7, 128, 0, 0, 0, 0, 0, 0, 0]);
+    rig.receive(0, &[tagged(20, &beginning)]);
+    assert_eq!(rig.stack.queued(), 2);
     rig.sent();
     plan.interfaces[2].vlan = Some(VlanPlan { parent: IfIndex(0), id: 30 });
     *rig.snapshot = Snapshot::build(&plan).unwrap();
@@ -377,6 +384,7 @@ fn an_index_that_goes_to_another_vlan_takes_nothing_along() {
     assert!(rig.stack.neighbors4().get(IfIndex(1), a4("10.0.1.10")).is_some(), "the other VLAN's stays");
     assert_eq!(rig.stack.queued(), 0);
     rig.assert_drops(1, &[(Drop::InterfaceDown, 1)]);
+    rig.assert_drops(2, &[(Drop::InterfaceDown, 1)]);
     let told = rig.sent();
     assert_eq!(told.len(), 3, "the new link is told all addresses");
     assert!(told.iter().all(|sent| id(&sent.bytes) == Some(30)));

@@ -3,11 +3,17 @@ use crate::sim::{Rig, a4, a6, arp_request, down, host_mac, plan, prefix, v4, v6}
 use crate::snapshot::{
     Conflict, NextHop, Plan, ReversePath, RoutePlan, RouteTarget, Snapshot, State, Weighted,
 };
+use core::cell::Cell;
 use core::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec;
 use weir_netif::Drop;
+
+std::thread_local! {
+    /// Draws of this thread.
+    pub(super) static DRAWS: Cell<usize> = const { Cell::new(0) };
+}
 
 /// A gateway on link 0 with each number, or the hosts on a link with that number.
 fn member((number, weight): (u16, u8)) -> Member<Ipv4Addr> {
@@ -107,6 +113,15 @@ proptest! {
         let group = Group { buckets, hops: [0].into() };
         (0..4096).for_each(|n| count[group.member(fold(n)) as usize] += 1);
         prop_assert!(count.iter().all(|&n| (350..700).contains(&n)), "{count:?}");
+    }
+}
+
+#[test]
+fn weights_cost_nothing() {
+    for weight in [1, 255] {
+        DRAWS.set(0);
+        buckets(&[member((1, weight)), member((2, 255)), member((3, weight))]);
+        assert_eq!(DRAWS.get(), 3 * BUCKETS);
     }
 }
 
