@@ -173,7 +173,11 @@ pub const COMMANDS: &[Command] = &[
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
     at(Place::Configure, lines(show("show candidate", "the candidate, as text", View::Candidate))),
-    lines(command("table", "interfaces, CPUs and tasks on a page; an empty line does the same", Action::Table)),
+    lines(command(
+        "table",
+        "interfaces, CPUs and tasks on a page; an empty line does the same",
+        Action::Table,
+    )),
     command("dashboard", "the idle screen, now; any key leaves it", Action::Dashboard),
     at(
         Place::Operate,
