@@ -124,7 +124,7 @@ impl Management {
             task::control(|cx| self.turn(cx, Instant::from_nanos(clock::now())));
             if core::mem::take(&mut self.asks_neighbors) {
                 let neighbors = self.plane.neighbors().await;
-                self.console.heard_neighbors(&neighbors);
+                self.console.heard_neighbors(neighbors);
             }
             if self.print_events() || self.print_some() {
                 task::yield_now().await;

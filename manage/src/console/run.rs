@@ -163,13 +163,13 @@ impl Console {
     }
 
     /// Shows what [`Router::ask_neighbors`] asked for.
-    pub fn heard_neighbors(&mut self, neighbors: &Vec<Neighbor>) {
+    pub fn heard_neighbors(&mut self, neighbors: Vec<Neighbor>) {
         let Some(parsed) = self.asked.take() else { return };
         // The prompt is there already: it comes again below.
         if self.row != Row::default() {
             self.end_row();
         }
-        self.shown(neighbors, &parsed);
+        self.shown(&neighbors, &parsed);
         self.refresh();
     }
 

@@ -303,7 +303,7 @@ impl Seat {
                 self.router.did.pop();
                 let address = "192.0.2.254".into();
                 let neighbor = Neighbor { interface: "wan".into(), address, ..Neighbor::default() };
-                self.console.heard_neighbors(&vec![neighbor]);
+                self.console.heard_neighbors(vec![neighbor]);
             }
             self.print();
         }
