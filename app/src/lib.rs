@@ -10,7 +10,6 @@ extern crate std;
 
 pub mod attach;
 pub mod config;
-pub mod console;
 pub mod disk;
 pub mod forwarder;
 pub mod guest;

@@ -9,6 +9,7 @@ mod server;
 
 pub use engine::Live;
 pub use lists::Known;
+pub(crate) use lists::routes;
 pub use server::services;
 
 use crate::config::{Config, longest};

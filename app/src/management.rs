@@ -1,12 +1,13 @@
 //! The management task of the boot CPU: devices' health, carrier changes, the console. Packet work preempts it.
 
-use crate::config::{self, Config};
-use crate::console::{Command, HELP, Line};
+mod operator;
+
+use crate::config::Config;
 use crate::guest::{self, Guest, News};
 use crate::interfaces::{Interfaces, Look};
 use crate::manage::{EVENTS, Live, Plane, View};
-use crate::modules::{self, Modules};
-use crate::observe::{self, Ready};
+use crate::modules::Modules;
+use crate::observe::Ready;
 use crate::shared::Shared;
 use alloc::boxed::Box;
 use alloc::format;
@@ -14,14 +15,14 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
 use core::time::Duration;
+use operator::Operator;
 use weir_machine::xen::control::Request;
-use weir_machine::{clock, console, error, frames, info, power, print, println, random, task, trace, warn};
-use weir_manage::access::GRANT_MS;
+use weir_machine::{clock, console, error, frames, info, power, print, println, task, trace, warn};
 use weir_manage::configurations::{Configurations, Reverted};
-use weir_manage::model::{Event, Interface};
+use weir_manage::console::{Console, table};
+use weir_manage::model::Event;
 use weir_manage::problem::Refused;
-use weir_manage::router::{Command as Wish, Done};
-use weir_manage::table::{Locks, Table};
+use weir_manage::router::{Command as Wish, Done, Router as _};
 use weir_netstack::Instant;
 use weir_sync::Control;
 use weir_sync::trace::Record;
@@ -35,6 +36,9 @@ const TABLE_EVERY: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(2);
 /// Events printed before other tasks have their turn.
 const EVENTS_AT_ONCE: usize = 8;
+
+/// Bytes printed before other tasks have their turn.
+const BYTES_AT_ONCE: usize = 2048;
 
 /// What runs below the packet work. `[C]` boot CPU
 pub struct Management {
@@ -56,7 +60,9 @@ pub struct Management {
     guest: Option<Guest>,
     /// The machine is to end like this, by then.
     end: Option<(Request, Instant)>,
-    line: Line,
+    console: Console,
+    /// The console wants to know the neighbours.
+    asks_neighbors: bool,
     look_at: Instant,
     table_at: Instant,
     /// Packets received at the last automatic table.
@@ -103,7 +109,8 @@ impl Management {
             place,
             guest,
             end: None,
-            line: Line::default(),
+            console: Console::default(),
+            asks_neighbors: false,
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
             seen: 0,
@@ -115,14 +122,23 @@ impl Management {
     pub async fn run(mut self) {
         loop {
             task::control(|cx| self.turn(cx, Instant::from_nanos(clock::now())));
-            if self.print_events() {
+            if core::mem::take(&mut self.asks_neighbors) {
+                let neighbors = self.plane.neighbors().await;
+                self.console.heard_neighbors(neighbors);
+            }
+            if self.print_events() || self.print_some() {
                 task::yield_now().await;
                 continue;
             }
-            let due = self.table_at.min(self.look_at).as_nanos();
-            let revert = self.configurations.deadline_ms().map_or(due, |ms| ms.saturating_mul(1_000_000));
-            self.shared.news.wait_until(due.min(revert)).await;
+            self.shared.news.wait_until(self.due().as_nanos()).await;
         }
+    }
+
+    /// When something is to be done though nothing happens.
+    fn due(&self) -> Instant {
+        let others = [self.console.wake_at(), self.configurations.deadline_ms()];
+        let others = others.into_iter().flatten().map(|ms| Instant::from_nanos(ms.saturating_mul(1_000_000)));
+        others.fold(self.table_at.min(self.look_at), Instant::min)
     }
 
     fn turn(&mut self, cx: &mut Control, now: Instant) {
@@ -147,8 +163,11 @@ impl Management {
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
-                self.typed(cx, byte, now);
+                self.at_console(cx, now, |console, router| console.typed(byte, milliseconds(now), router));
             }
+        }
+        if self.console.wake_at().is_some_and(|at| milliseconds(now) >= at) {
+            self.at_console(cx, now, |console, router| console.tick(milliseconds(now), router));
         }
         if look && let Some(guest) = &self.guest {
             self.changed |= self.plane.view_with(cx).holdings != Some(guest.holdings());
@@ -157,8 +176,8 @@ impl Management {
         if now >= self.table_at {
             self.table_at = now + TABLE_EVERY;
             let packets = self.interfaces.packets();
-            if core::mem::replace(&mut self.seen, packets) != packets && self.line.is_idle() {
-                self.print_table();
+            if core::mem::replace(&mut self.seen, packets) != packets && self.console.is_quiet() {
+                self.at_console(cx, now, |_, router| print!("{}", table(router)));
             }
         }
     }
@@ -183,13 +202,7 @@ impl Management {
                 News::Configured => guest.tell(cx, "not used: there is a boot module, which comes first"),
                 News::End(wish) => {
                     info!("the toolstack asks for an end: {wish:?}");
-                    // Backends are told, and devices stopped, by having no interface left.
-                    let none = Config {
-                        interfaces: Vec::new(),
-                        routes: Vec::new(),
-                        ..self.interfaces.config().clone()
-                    };
-                    let _ = self.interfaces.replace(cx, none);
+                    stop(&mut self.interfaces, cx);
                     self.end = Some((wish, now + ENDING));
                 }
             }
@@ -229,54 +242,25 @@ impl Management {
         .to_string()
     }
 
-    /// A byte from the console.
-    fn typed(&mut self, cx: &mut Control, byte: u8, now: Instant) {
-        let longest = config::longest(frames::free_bytes());
-        match self.line.typed(byte, longest, |echo| print!("{echo}")) {
-            None => {}
-            Some(Command::Table) => self.print_table(),
-            Some(Command::Trace(switch)) => match trace::switch(switch) {
-                Ok(()) => println!("trace is {}", if switch == trace::Switch::On { "on" } else { "off" }),
-                Err(wrong) => println!("{wrong}"),
-            },
-            Some(Command::Events) => self.collect_events(),
-            Some(Command::Locks) => print!("{}", Locks(&observe::locks())),
-            Some(Command::Help) => print!("{HELP}"),
-            Some(Command::Replace(text)) => {
-                let config = Config::read(&text, "console", frames::free_bytes());
-                self.replace(cx, config, "console".into(), now);
-            }
-            Some(Command::Modules) => {
-                let place = self.place.as_deref().unwrap_or("nowhere: none is in force");
-                print!("the configuration is from: {place}\n{}", self.modules);
-            }
-            Some(Command::Confirm) => {
-                let outcome = self.obey(cx, Wish::Confirm, now);
-                self.say(outcome);
-            }
-            Some(Command::Revert) => {
-                let outcome = self.obey(cx, Wish::Revert, now);
-                self.say(outcome);
-            }
-            Some(Command::Token) => {
-                let random: Vec<u8> = (0..4).flat_map(|_| random::seed().to_ne_bytes()).collect();
-                let now_ms = now.as_nanos() / 1_000_000;
-                let token = self.plane.access_with(cx, |access| access.grant(&random, now_ms));
-                println!("{token} may use the API for {} minutes", GRANT_MS / 60_000);
-            }
-            Some(Command::Module(number)) => {
-                let config = self.modules.config(number, frames::free_bytes());
-                self.replace(cx, config, modules::place(number), now);
-            }
-        }
+    /// Gives the console the router to work on.
+    fn at_console(
+        &mut self,
+        cx: &mut Control,
+        now: Instant,
+        work: impl FnOnce(&mut Console, &mut Operator<'_>),
+    ) {
+        let mut console = core::mem::take(&mut self.console);
+        work(&mut console, &mut Operator { management: self, cx, now });
+        self.console = console;
     }
 
-    /// Replaces the configuration by one from `place`, or says what is wrong with it.
-    fn replace(&mut self, cx: &Control, config: Result<Config, String>, place: String, now: Instant) {
-        match self.install(cx, config, place, now) {
-            Err(wrong) => print!("{wrong}the configuration is as it was\n"),
-            Ok(()) => print!("the configuration is replaced\n"),
+    /// Prints some of what the console has to say. Whether there was any.
+    fn print_some(&mut self) -> bool {
+        let some = self.console.take_output(BYTES_AT_ONCE);
+        if let Some(text) = &some {
+            print!("{text}");
         }
+        some.is_some()
     }
 
     /// Puts a configuration from `place` in force at once.
@@ -370,14 +354,6 @@ impl Management {
         self.place = by.filter(|_| !self.interfaces.config().text.0.is_empty());
     }
 
-    fn say(&self, outcome: Result<Done, Refused>) {
-        match outcome {
-            Ok(Done::Version(version)) => println!("version {version} is in force"),
-            Ok(_) => {}
-            Err(refused) => print!("{}", in_words(&refused)),
-        }
-    }
-
     /// Something happened that others may want to hear of.
     fn note(&mut self, kind: &str, subject: &str, text: &str, now: Instant) {
         self.changed = true;
@@ -446,26 +422,16 @@ impl Management {
         }
         any
     }
+}
 
-    fn print_table(&self) {
-        let interfaces: Vec<Interface> =
-            self.interfaces.status().iter().map(observe::InterfaceStatus::model).collect();
-        let (hostname, cpus) = (&self.interfaces.config().hostname, self.interfaces.cpus());
-        let holdings = self.guest.as_ref().map(Guest::holdings);
-        let status = observe::status(
-            self.shared,
-            self.plane.platform(),
-            hostname,
-            self.place.as_deref(),
-            cpus,
-            holdings,
-        );
-        let cpus = observe::cpus(self.shared, cpus, self.interfaces.counters());
-        print!(
-            "{}",
-            Table { interfaces: &interfaces, cpus: &cpus, tasks: &observe::tasks(), status: &status }
-        );
-    }
+/// Backends are told, and devices stopped, by having no interface left.
+fn stop(interfaces: &mut Interfaces, cx: &Control) {
+    let none = Config { interfaces: Vec::new(), routes: Vec::new(), ..interfaces.config().clone() };
+    let _ = interfaces.replace(cx, none);
+}
+
+fn milliseconds(at: Instant) -> u64 {
+    at.as_nanos() / 1_000_000
 }
 
 /// A refusal as the console says it: what is wrong, line by line.

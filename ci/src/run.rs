@@ -213,7 +213,7 @@ fn leave_running(router: &mut Router, hint: &str, options: &Options, failed: usi
         return Ok(());
     }
     println!(
-        "\nThe router runs on. This is its console: s shows interfaces and counters, Ctrl-] leaves and ends it."
+        "\nThe router runs on. This is its console: Enter shows interfaces and counters, ? and help say more, Ctrl-] leaves and ends it."
     );
     println!("{hint}\n");
     let stdin = rustix::stdio::stdin();

@@ -77,7 +77,7 @@ pub(crate) fn read(router: &mut Router) -> Result<Table> {
     let position = router.machine.console.position();
     match router.image {
         Image::Weir => {
-            router.machine.type_keys(b"s")?;
+            router.machine.type_keys(b"\n")?;
             router.machine.console.wait_after(position, "memory", LIMIT)?;
         }
         Image::Linux => {

@@ -1,7 +1,8 @@
-//! What the fuzz targets run. The tests of `app` and `netstack` run the same over `regressions/`.
+//! What the fuzz targets run. The tests of `app`, `manage` and `netstack` run the same over `regressions/`.
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod console;
 pub mod frames;
 pub mod input;
 pub mod packets;

@@ -12,6 +12,7 @@ extern crate std;
 pub mod access;
 pub mod api;
 pub mod configurations;
+pub mod console;
 pub mod diff;
 pub mod fingerprint;
 pub mod http;

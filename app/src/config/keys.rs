@@ -1,6 +1,6 @@
 //! The keys of each section, and what an operator who wrote another one may have meant.
 
-use alloc::vec::Vec;
+pub(super) use weir_manage::console::nearest;
 
 /// One key the configuration knows.
 pub(super) struct Key {
@@ -73,46 +73,4 @@ pub(super) fn meant(word: &str, known: &[Key]) -> Option<&'static str> {
 /// and a key of another one (`interface`) was meant as the key.
 pub(super) fn home(word: &str) -> Option<&'static str> {
     SECTIONS.iter().rev().find(|(keys, _)| keys.iter().any(|key| key.name == word)).map(|&(_, place)| place)
-}
-
-/// The candidate that differs from `word` by the fewest typing errors, if these are few for its length.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const LONGEST: usize = 32;
-    let word: Vec<char> = word.chars().take(LONGEST + 1).flat_map(plain).collect();
-    if word.len() > LONGEST {
-        return None;
-    }
-    candidates
-        .map(|candidate| (distance(&word, &candidate.chars().flat_map(plain).collect::<Vec<_>>()), candidate))
-        .filter(|&(distance, candidate)| distance <= (candidate.chars().count() / 3).clamp(1, 3))
-        // A word of the same length with nothing in common is another word.
-        .filter(|&(distance, candidate)| distance < candidate.chars().count())
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Case, and the choice between `-` and `_`, are no typing errors here.
-fn plain(c: char) -> impl Iterator<Item = char> {
-    (if c == '_' { '-' } else { c }).to_lowercase()
-}
-
-/// Insertions, deletions, substitutions and swaps of neighbours between `a` and `b` (optimal string
-/// alignment).
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, &x) in a.iter().enumerate() {
-        let mut row = Vec::with_capacity(b.len() + 1);
-        row.push(i + 1);
-        for (j, &y) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && x == b[j - 1] && a[i - 1] == y {
-                best = best.min(before_last[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before_last = last;
-        last = row;
-    }
-    last[b.len()]
 }

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const LOOKS: usize = 200;
 
 /// Connected and static routes, in the configuration's order; `limit` from `offset` on.
-pub(super) fn routes(config: &Config, offset: usize, limit: usize) -> model::Routes {
+pub(crate) fn routes(config: &Config, offset: usize, limit: usize) -> model::Routes {
     let connected: usize = config.interfaces.iter().map(|interface| 2 * interface.addresses.len()).sum();
     let total = connected + config.routes.iter().map(|route| route.to.len()).sum::<usize>();
     let local = |net: &IpNet| IpNet::from(net.addr());

@@ -288,10 +288,16 @@ fn without_locks() -> Result<()> {
 fn helps(cx: &Context) -> Result<()> {
     FrameRig::start(cx.image, Config::two_ports(), 2, |_| ())?.check(&cx.name, |rig| {
         rig.router.ready()?;
-        for typed in [&b"help\r"[..], b"hlep\n", b"confgi\n"] {
+        let answers = [
+            (&b"help\r"[..], "replaces the configuration"),
+            (b"hlep\n", "unknown word `hlep`; did you mean `help`?"),
+            (b"show interfaces ?\x15", "an interface's name"),
+            (b"sh\tstat\t| match hostname\n", "hostname"),
+        ];
+        for (typed, answer) in answers {
             let position = rig.router.machine.console.position();
             rig.router.machine.type_keys(typed)?;
-            rig.router.machine.console.wait_after(position, "replaces the configuration", PATIENCE)?;
+            rig.router.machine.console.wait_after(position, answer, PATIENCE)?;
         }
         table::read(&mut rig.router).map(|_| ())
     })

@@ -1,0 +1,78 @@
+//! The reference page of the console, for `docs`.
+
+use super::grammar::{ARGUMENTS, COMMANDS, Filters, Place};
+use alloc::string::String;
+use core::fmt::Write;
+
+const HEAD: &str = "\
+# The console
+
+The console is the serial port, Xen's or uhyve's console. Nobody logs in: who reaches it owns the machine. This page is made \
+from the table in `manage/src/console/grammar.rs`, by \
+`cargo run --package weir-manage --example console > docs/console.md`.
+
+Words may be shortened as long as they stay clear: `sh int lan`. Tab completes, `?` says what can come next at any place. An \
+error names the word and what was expected.
+
+| Key | |
+|---|---|
+| Left, Right, Ctrl-B, Ctrl-F; Home, End, Ctrl-A, Ctrl-E | move the cursor |
+| Alt-B, Alt-F, Ctrl-Left, Ctrl-Right | move by a word |
+| Up, Down, Ctrl-P, Ctrl-N; Ctrl-R | earlier lines, 64 of them; search in them |
+| Ctrl-K, Ctrl-U, Ctrl-W, Alt-D; Ctrl-Y | cut to the end, to the begin, a word, the next word; insert what was cut |
+| Ctrl-C | gives the line up, or ends a long listing |
+| Ctrl-L | clears the screen |
+| Ctrl-D | leaves the configuration |
+
+A line has at most 1024 characters of ASCII; one that is longer than the terminal is wide moves sideways. It is drawn with \
+backspaces alone, so any terminal will do. One that says how large it is (xterm, VT100) also gets a prompt, and after a \
+minute without a key the idle screen: addresses, rates, where the page is, what waits to be confirmed. A port that nobody \
+answers at carries the log and nothing else.
+";
+
+const SETTING: &str = "
+## Change the configuration
+
+`configure` begins a candidate, a copy of the configuration. `set` and `delete` change it where they must: comments and order \
+stay as they were. Nothing is in force before `commit`.
+
+```
+edge1> configure
+edge1 configure> set interface lan mtu 1400
+edge1* configure> set interface lan addresses 10.0.1.1/24,2001:db8:2::1/64
+edge1* configure> set route 198.51.100.0/24 via 10.0.1.254 metric 10
+edge1* configure> compare
+edge1* configure> commit confirm 60
+edge1 configure> confirm
+```
+
+A value is written as in the file, or without its quotes and brackets. What a key means is in \
+[configuration.md](configuration.md). A commit with `confirm` is taken back by itself unless it is confirmed in time, so that \
+a mistake locks nobody out. A commit is refused if another configuration came into force since the candidate was begun.
+";
+
+/// The page, in Markdown.
+pub fn page() -> String {
+    let mut page = String::from(HEAD);
+    for (place, title) in [
+        (Place::Anywhere, "Commands"),
+        (Place::Operate, "Before `configure`"),
+        (Place::Configure, "After `configure`"),
+    ] {
+        let _ = write!(page, "\n## {title}\n\n| Command | |\n|---|---|\n");
+        for command in COMMANDS.iter().filter(|command| command.place == place) {
+            let filters = match command.filters {
+                Filters::None => "",
+                Filters::Lines => "; `\\| match TEXT`",
+                Filters::Json => "; `\\| json`, `\\| match TEXT`",
+            };
+            let _ = writeln!(page, "| `{}` | {}{filters} |", command.syntax, command.help);
+        }
+    }
+    page.push_str(SETTING);
+    page.push_str("\n## Words in capitals\n\n| Word | |\n|---|---|\n");
+    for argument in ARGUMENTS {
+        let _ = writeln!(page, "| `{}` | {} |", argument.name, argument.about);
+    }
+    page
+}
