@@ -230,7 +230,9 @@ impl Stack {
         let (mut plain, mut families, mut n, mut bytes) = (Plain::default(), Families::default(), 0, 0);
         while n < batch.len() {
             let begun = n;
-            if let (Some(packets), Some(to)) = (batch.get_mut(n..), found.to4.get_mut(n..)) {
+            let six =
+                batch.get(n).is_some_and(|packet| ethernet::kind(packet.data()) == Some(ethernet::IPV6));
+            if let (false, Some(packets), Some(to)) = (six, batch.get_mut(n..), found.to4.get_mut(n..)) {
                 let sort = Sort { packets, to, received, stations, own: snapshot.own4(), fib: fib4 };
                 let (count, of_them) = wide::run(sort);
                 plain.v4 |= bits(n, count);
