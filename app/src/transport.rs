@@ -6,7 +6,6 @@
 use crate::shared::{Running, Shared};
 use alloc::sync::Arc;
 use alloc::vec;
-use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::future::{Future, poll_fn};
 use core::net::{IpAddr, SocketAddr};
@@ -185,7 +184,7 @@ pub async fn run(mut line: Line, shared: &'static Shared, memory: u64, services:
 
 impl Line {
     /// Takes a batch of packets, and sends what is due.
-    fn turn(&mut self, transport: &Transport, linear: &mut Vec<u8>) {
+    fn turn(&mut self, transport: &Transport, linear: &mut [u8]) {
         let Self { arrivals, blanks, departures, .. } = self;
         let mut out = Out { blanks, departures, used: 0 };
         for _ in 0..BATCH {

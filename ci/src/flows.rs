@@ -142,12 +142,10 @@ pub(crate) fn send(to: SocketAddr, flows: u16, count: u64) -> Result<Vec<Tally>>
             }
             match flow.asked {
                 // The answer left all behind that was under way, and silence followed: the rest is lost.
-                Some(asked) if flow.heard > asked => {
-                    if flow.heard.elapsed() > PATIENCE {
-                        (flow.settled, flow.heard) = (flow.sent, Instant::now());
-                    }
+                Some(asked) if flow.heard > asked && flow.heard.elapsed() > PATIENCE => {
+                    (flow.settled, flow.heard) = (flow.sent, Instant::now());
                 }
-                Some(asked) if asked.elapsed() > flow.patience => {
+                Some(asked) if flow.heard <= asked && asked.elapsed() > flow.patience => {
                     flow.patience = MOST_PATIENCE.min(flow.patience * 2);
                     flow.ask()?;
                 }

@@ -21,7 +21,7 @@ use weir_sync::wide::{self, Work};
 /// Addresses of a batch look-up that are under way together.
 pub const LANES: usize = 64;
 /// Addresses that go on alone, if no more are left of a batch.
-const FEW: usize = 8;
+const FEW: u32 = 8;
 /// Bits a node decides.
 const STEP: u8 = 6;
 /// Values of these bits.
@@ -128,8 +128,8 @@ impl<A: Address, R> Fib<A, R> {
     /// so that one's wait for memory is another's work.
     #[inline(always)]
     pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
-        if self.form == Form::Flat && (A::Bits::WIDTH == 32 || addresses.len() <= FEW) {
-            // All of it is in the nearest cache, and few steps away: nothing to wait for.
+        if self.form == Form::Flat {
+            // All of it is in the nearest cache: nothing to wait for.
             for (address, hop) in addresses.iter().zip(hops) {
                 let bits = address.bits();
                 *hop = match self.direct(bits) {
@@ -140,10 +140,7 @@ impl<A: Address, R> Fib<A, R> {
             return;
         }
         for (addresses, hops) in addresses.chunks(LANES).zip(hops.chunks_mut(LANES)) {
-            match self.form {
-                Form::Flat => self.lanes(addresses, hops, Form::Flat),
-                Form::Map => wide::run(Lanes(self, addresses, hops)),
-            }
+            wide::run(Lanes(self, addresses, hops));
         }
     }
 
@@ -207,7 +204,7 @@ impl<A: Address, R> Fib<A, R> {
 
     /// Step by step for all addresses at once. Which of them go on is not predictable, so it is not branched on.
     #[inline(always)]
-    fn lanes(&self, addresses: &[A], hops: &mut [u32], form: Form) {
+    fn lanes(&self, addresses: &[A], hops: &mut [u32]) {
         let (nodes, direct, bits) = (self.nodes(), &*self.direct, self.direct_bits);
         // All waits for memory begin before the first is over.
         for address in addresses {
@@ -227,7 +224,7 @@ impl<A: Address, R> Fib<A, R> {
             left = 0;
             for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
                 let entry = *hop;
-                let next = step(nodes, entry, address.bits().six(depth), form);
+                let next = step(nodes, entry, address.bits().six(depth), Form::Map);
                 let entry = if entry & NODE == 0 { entry } else { next };
                 *hop = entry;
                 left += prefetch_node(nodes, entry);
@@ -236,7 +233,7 @@ impl<A: Address, R> Fib<A, R> {
         }
         if left > 0 {
             for (address, hop) in addresses.iter().zip(hops.iter_mut()) {
-                *hop = self.walk(address.bits(), depth, *hop, form);
+                *hop = self.walk(address.bits(), depth, *hop, Form::Map);
             }
         }
     }
@@ -264,9 +261,9 @@ fn node(nodes: &[AtomicU32], node: u32) -> Option<&[AtomicU32; LONGEST]> {
 /// Asks the cache for a node, and for something that is there already if the entry leads to none; whether it does, as a
 /// number.
 #[inline(always)]
-fn prefetch_node(nodes: &[AtomicU32], entry: u32) -> usize {
+fn prefetch_node(nodes: &[AtomicU32], entry: u32) -> u32 {
     wide::prefetch_at(nodes, (entry & !NODE) as usize);
-    (entry >> 31) as usize
+    entry >> 31
 }
 
 /// A node's map.
@@ -294,6 +291,6 @@ impl<A: Address, R> Work for Lanes<'_, A, R> {
     type Result = ();
     #[inline(always)]
     fn run(self) {
-        self.0.lanes(self.1, self.2, Form::Map);
+        self.0.lanes(self.1, self.2);
     }
 }

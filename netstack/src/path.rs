@@ -288,7 +288,7 @@ impl Stack {
             },
             local::Verdict4::Reassemble(fragment) => self.gather4(turn, interface, packet, &fragment),
             local::Verdict4::Deliver(socket) => {
-                self.to_socket4(turn, interface, packet, header, (cast, socket));
+                self.hand_over4(turn, interface, packet, header, (cast, socket));
             }
             local::Verdict4::Drop(reason) => discard(turn, packet, reason),
             local::Verdict4::Refuse(reason, error) => {
@@ -319,7 +319,7 @@ impl Stack {
             }
             local::Verdict6::Reassemble(fragment) => self.gather6(turn, interface, packet, &fragment, cast),
             local::Verdict6::Deliver(socket) => {
-                self.to_socket6(turn, interface, packet, header, (cast, socket));
+                self.hand_over6(turn, interface, packet, header, (cast, socket));
             }
             local::Verdict6::Discovery(message) => self.discovery(turn, interface, packet, header, &message),
             local::Verdict6::Drop(reason) => discard(turn, packet, reason),

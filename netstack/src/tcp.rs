@@ -51,7 +51,7 @@ pub fn reset(
             let [total_high, total_low] = ((IPV4_HEADER + HEADER) as u16).to_be_bytes();
             let mut ip = [0; IPV4_HEADER];
             let fields = [[0x45, 0, total_high, total_low], [0, 0, 0x40, 0], [HOPS, TCP, 0, 0]];
-            let fields = [&fields.as_flattened()[..], &local.octets(), &remote.octets()];
+            let fields = [fields.as_flattened(), &local.octets(), &remote.octets()];
             ip.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
             let [high, low] = crate::checksum::internet(&ip).to_be_bytes();
             (ip[10], ip[11]) = (high, low);

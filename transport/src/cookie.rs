@@ -98,7 +98,7 @@ mod tests {
     use std::vec::Vec;
 
     fn flow(port: u16) -> Flow {
-        Flow { local: "192.0.2.1:443".parse().unwrap(), remote: (([192, 0, 2, 9], port)).into() }
+        Flow { local: "192.0.2.1:443".parse().unwrap(), remote: ([192, 0, 2, 9], port).into() }
     }
 
     proptest! {

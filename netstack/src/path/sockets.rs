@@ -74,7 +74,7 @@ impl Stack {
 
     /// Hands an IPv4 packet to a socket; without one, says so to its sender.
     #[cold]
-    pub(super) fn to_socket4(
+    pub(super) fn hand_over4(
         &mut self,
         turn: &mut Turn<'_>,
         interface: &Interface,
@@ -98,9 +98,9 @@ impl Stack {
         }
     }
 
-    /// As [`to_socket4`](Self::to_socket4).
+    /// As [`hand_over4`](Self::hand_over4).
     #[cold]
-    pub(super) fn to_socket6(
+    pub(super) fn hand_over6(
         &mut self,
         turn: &mut Turn<'_>,
         interface: &Interface,

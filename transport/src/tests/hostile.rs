@@ -77,7 +77,7 @@ proptest! {
             let last = out.packets.iter().filter_map(|packet| {
                 let segment = Segment::parse(Ip::parse(packet)?.upper)?;
                 Some((segment.seq.wrapping_add(segment.len()), segment.ack))
-            }).last();
+            }).next_back();
             out.packets.clear();
             last
         };
@@ -99,7 +99,7 @@ proptest! {
                 Act::Far { seq, ack, flags, len } => segment(&flow, seq, ack, flags, &bytes[..len]),
                 Act::Options(options) => {
                     let mut packet = segment(&flow, rcv, snd, 16, &options);
-                    packet[32] = ((20 + options.len() / 4 * 4) / 4 << 4) as u8;
+                    packet[32] = (((20 + options.len() / 4 * 4) / 4) << 4) as u8;
                     packet
                 }
                 Act::Read(len) => {
