@@ -36,6 +36,8 @@ use weir_netif::{Batch, Drop, IfIndex, Packet};
 
 impl Stack {
     /// Transmits frames that another CPU's stack made ready for `interface`, and leaves `batch` empty.
+    // Never inlined: `lab` looks for the path's beginnings by name.
+    #[inline(never)]
     pub fn transmit(&mut self, turn: &mut Turn<'_>, interface: IfIndex, batch: &mut Batch) {
         self.lanes.carry(turn, interface, batch);
     }

@@ -29,13 +29,13 @@ pub(super) fn tests() -> Vec<Test> {
 /// Too little memory for packets is fatal: its backtrace leads to the function that said so.
 fn names_functions(cx: &Context) -> Result<()> {
     let mut setup = Setup::new(cx.image, Config::two_ports(), Vec::new());
-    setup.memory_mib = 4;
+    setup.memory_mib = 6;
     let router = setup.start()?;
     router.machine.wait("weir: fatal", cx.image.patience())?;
     router.machine.wait("rebooting", PATIENCE)?;
     let text = router.machine.console.text();
     ensure!(
-        text.contains("4 MiB of memory are too little") && text.contains("start.rs:"),
+        text.contains("6 MiB of memory are too little") && text.contains("start.rs:"),
         "cause and place are missing:\n{text}"
     );
     ensure!(crate::symbolize::has_backtrace(&text), "no backtrace:\n{text}");
