@@ -83,7 +83,7 @@ pub(super) fn bench(options: &Options) -> Result<()> {
     report_instructions(&mut report, &host, cores)?;
     let text = success(&mut Command::new(&cpus), Duration::from_secs(300))?;
     report.output(
-        "Packets that change CPUs (app/benches/cpus): medians, which two busy cores make useless",
+        "Packets that change CPUs (app/benches/cpus): medians, which other work on the cores disturbs",
         &text,
     );
     let introduction = format!(
