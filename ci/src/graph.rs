@@ -10,6 +10,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "weir-app",
         &[
+            "weir-bpf",
+            "weir-clients",
             "weir-manage",
             "weir-netstack",
             "weir-transport",
@@ -20,10 +22,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "weir-sync",
         ],
     ),
+    ("weir-bpf", &[]),
+    ("weir-clients", &[]),
     ("weir-manage", &[]),
     ("weir-xennet", &["weir-netif", "weir-machine", "weir-sync"]),
     ("weir-virtio", &["weir-netif", "weir-machine", "weir-sync"]),
-    ("weir-netstack", &["weir-netif", "weir-sync"]),
+    ("weir-netstack", &["weir-bpf", "weir-netif", "weir-sync"]),
     ("weir-transport", &["weir-netif"]),
     ("weir-netif", &["weir-sync"]),
     ("weir-machine", &["weir-sync"]),
