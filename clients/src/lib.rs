@@ -11,6 +11,10 @@ extern crate alloc;
 extern crate std;
 
 pub mod dhcp4;
+pub mod dns;
+pub mod ntp;
+pub mod slaac;
+pub mod syslog;
 mod read;
 #[cfg(test)]
 mod random;
