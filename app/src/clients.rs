@@ -4,15 +4,20 @@
 //! publishes it with the configuration in force, in one snapshot. The configuration's text knows nothing of it.
 
 mod dhcp;
+mod names;
 mod run;
+mod slaac;
+mod syslog;
+mod time;
 
+pub use names::resolve;
 pub use run::services;
 
 use crate::config::{Config, Interface, Learn};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_manage::model::{AddressOrigin, LearntAddress};
 
@@ -70,10 +75,26 @@ pub struct LearntRoute {
 
 /// What the clients tell management.
 pub struct News {
-    /// All that is known now.
-    pub learnt: Learnt,
-    /// What happened: the interface, and what it was.
-    pub events: Vec<(String, String)>,
+    /// All that is known now; `None`: what was known.
+    pub learnt: Option<Learnt>,
+    /// What happened.
+    pub tales: Vec<Tale>,
+}
+
+/// Something that happened.
+pub struct Tale {
+    /// As an event's.
+    pub kind: &'static str,
+    /// The interface, or the server.
+    pub subject: String,
+    /// What.
+    pub text: String,
+}
+
+impl Tale {
+    fn of_interface(name: &str, text: String) -> Self {
+        Self { kind: "interface", subject: name.into(), text }
+    }
 }
 
 impl Learnt {
@@ -99,13 +120,12 @@ impl Learnt {
                 }
                 let contradicts = |(name, net): &&(&str, IpNet)| {
                     net.addr() == address.net.addr()
-                        || *name != interface.name && (net.contains(&address.net) || address.net.contains(net))
+                        || *name != interface.name
+                            && (net.contains(&address.net) || address.net.contains(net))
                 };
                 if let Some((name, net)) = taken.iter().find(contradicts) {
-                    refused.push(format!(
-                        "{}: {} is not used: {name} has {net}",
-                        interface.name, address.net
-                    ));
+                    refused
+                        .push(format!("{}: {} is not used: {name} has {net}", interface.name, address.net));
                     return false;
                 }
                 taken.push((&interface.name, address.net));
@@ -116,9 +136,8 @@ impl Learnt {
                 matches!(via, IpAddr::V6(via) if via.is_unicast_link_local())
                     || on.addresses.iter().any(|address| address.net.addr().is_ipv4() == via.is_ipv4())
             };
-            on.routes.retain(|route| {
-                wanted(interface.learn, route.origin) && route.via.as_ref().is_none_or(near)
-            });
+            on.routes
+                .retain(|route| wanted(interface.learn, route.origin) && route.via.as_ref().is_none_or(near));
             usable.interfaces.push(on);
         }
         (usable, refused)
@@ -128,7 +147,11 @@ impl Learnt {
     pub fn is_as_good_as(&self, other: &Learnt) -> bool {
         let parts = |learnt: &Learnt| -> Vec<_> {
             let nets = |on: &OnInterface| on.addresses.iter().map(|address| address.net).collect::<Vec<_>>();
-            learnt.interfaces.iter().map(|on| (on.name.clone(), nets(on), on.routes.clone(), on.mtu)).collect()
+            learnt
+                .interfaces
+                .iter()
+                .map(|on| (on.name.clone(), nets(on), on.routes.clone(), on.mtu))
+                .collect()
         };
         parts(self) == parts(other)
     }
@@ -166,6 +189,7 @@ struct Wish {
     learn: Learn,
     index: weir_netif::IfIndex,
     mac: [u8; 6],
+    link_local: Option<Ipv6Addr>,
     up: bool,
 }
 
