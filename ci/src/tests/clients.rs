@@ -49,6 +49,7 @@ fn config(addresses: &str, more: &str) -> String {
 fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
     let base = [
         "--no-daemon",
+        "--no-ping",
         "--conf-file=/dev/null",
         "--no-resolv",
         "--no-hosts",
