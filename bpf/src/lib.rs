@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod compile;
 mod decode;
 pub mod expression;
 mod instruction;
@@ -18,6 +19,7 @@ pub mod opcode;
 mod packet;
 mod program;
 
+pub use compile::{Compiled, compile};
 pub use instruction::Instruction;
 pub use packet::{Chain, Packet, PacketType};
 pub use program::{Cause, Filter, Program, Rejected};
