@@ -286,6 +286,7 @@ pub fn snapshot(
         interfaces: interfaces.collect(),
         routes: lost.flat_map(absent).chain(config.routes.iter().flat_map(|r| routes(r, &indices))).collect(),
         unconfigured: unconfigured.clone(),
+        ..Plan::default()
     })
 }
 

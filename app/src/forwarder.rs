@@ -247,6 +247,7 @@ impl Forwarder {
                     running.snapshot.counters(owner).received(cx.cpu(), 1, packet.len() as u64);
                 }
                 running.snapshot.counters(owner).dropped(cx.cpu(), Drop::HandoffFull);
+                running.snapshot.taps().lost(cx, &packet, Drop::HandoffFull);
                 self.pool.free(packet);
             }
         }
@@ -272,6 +273,7 @@ impl Forwarder {
     fn messages(&mut self, cx: &Softint, now: Instant) -> More {
         self.tell_neighbors(cx);
         let running = self.enter(cx, now);
+        self.stack.listen(&running.snapshot);
         let mut more = self.speak(cx, running, now);
         for from in 0..self.exchange.cpus() {
             for _ in 0..BATCH {

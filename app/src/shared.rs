@@ -4,13 +4,15 @@
 use crate::manage::Known;
 use crate::port::Port;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_machine::task::Signal;
-use weir_machine::trace;
+use weir_machine::{clock, trace};
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
+use weir_netstack::capture::Taps;
 use weir_sync::{Counter, CpuId, PerCpu, Published};
 
 /// What packet work tells management.
@@ -27,6 +29,8 @@ pub enum Notice {
 
 /// Notices that may wait; a port breaks once, so there are never more than ports.
 const NOTICES: usize = 256;
+/// Entries of each CPU's flight recorder.
+const RECORDED: usize = 256;
 /// Ports that may wait for one CPU to take them over: twice the interfaces there can be.
 pub const INBOX: usize = 128;
 
@@ -137,6 +141,8 @@ pub struct Shared {
     pub returned: ArrayQueue<Port>,
     /// `[A]` Questions after each CPU's neighbours.
     pub census: PerCpu<Census>,
+    /// `[A]` What watches packets: captures and the flight recorder, the same in each snapshot.
+    pub taps: Arc<Taps>,
     /// `[A]` Wakes management: a notice, a key, a change of a device, a port that came back.
     pub news: Signal,
     /// `[A]` Written by softints of any CPU, read by management.
@@ -150,9 +156,10 @@ pub struct Shared {
 impl Shared {
     /// Without interfaces, for `cpus` CPUs.
     pub fn new(arena: &'static Arena, cpus: usize) -> Self {
+        let taps = Arc::new(Taps::new(clock::tsc, RECORDED));
         let running = Running {
             generation: 0,
-            snapshot: Snapshot::empty(),
+            snapshot: Snapshot::empty().with_taps(taps.clone()),
             places: Box::default(),
             sent: Box::default(),
             cpus,
@@ -165,6 +172,7 @@ impl Shared {
             inbox: PerCpu::new(|_| ArrayQueue::new(INBOX)),
             returned: ArrayQueue::new(INBOX * cpus.max(1)),
             census: PerCpu::new(|_| Census { question: ArrayQueue::new(1), answer: ArrayQueue::new(1) }),
+            taps,
             news: Signal::new(),
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),

@@ -156,3 +156,30 @@ impl<S: Source> Stream<S> {
         }
     }
 }
+
+/// What a router that captures nothing has.
+impl Source for core::convert::Infallible {
+    fn interfaces(&self) -> &[String] {
+        match *self {}
+    }
+
+    fn read(&mut self, _: &mut dyn FnMut(&Packet<'_>) -> bool) {
+        match *self {}
+    }
+
+    fn stop(&mut self) {
+        match *self {}
+    }
+
+    fn counts(&self, _: usize) -> Counts {
+        match *self {}
+    }
+
+    fn now_ns(&self) -> u64 {
+        match *self {}
+    }
+
+    fn is_over(&self) -> bool {
+        match *self {}
+    }
+}

@@ -157,6 +157,21 @@ impl Router for Simulated {
         vec![InterfaceLoss { interface: Some("wan".into()), reason: "ttl-expired".into(), packets: 3 }]
     }
 
+    fn recorded(&self, most: usize) -> Vec<Recorded> {
+        let (what, packet) = ("no-route".into(), "10.0.0.9 > 192.0.2.1 protocol 1".into());
+        let entry = Recorded { at_us: 7, what, packet, bytes: 60, ..Recorded::default() };
+        vec![entry; most.min(3)]
+    }
+
+    type Capture = Script;
+
+    fn capture(&self, wish: &Wish) -> Result<Script, Refused> {
+        if wish.filter == "port" {
+            return Err(refuse(400, "The filter cannot be", "column 5: nothing follows", "name a port"));
+        }
+        Ok(Script::new(wish.interface.as_deref().unwrap_or("wan"), wish.directions))
+    }
+
     fn cpus(&self) -> Cpus {
         let cpu = Cpu { name: "cpu0".into(), busy_permille: 125, ..Cpu::default() };
         let task =

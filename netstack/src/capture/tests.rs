@@ -73,7 +73,7 @@ fn a_forwarded_frame_is_seen_as_it_came_and_as_it_leaves() {
     rig.introduce4(1, "192.0.2.20", host_mac(1));
     let mut capture = attach(&mut rig, wish(&[IfIndex(0), IfIndex(1)]));
     let came = v4("10.0.1.10", "192.0.2.20").frame(0, &[7; 30]);
-    rig.receive(0, &[came.clone()]);
+    rig.receive(0, std::slice::from_ref(&came));
     let left = rig.one(1);
     let len = came.len() as u32;
     assert_eq!(
@@ -88,10 +88,10 @@ fn a_forwarded_frame_is_seen_as_it_came_and_as_it_leaves() {
 fn a_lost_frame_is_seen_with_its_reason_and_remembered_without_a_capture() {
     let mut rig = two();
     let dead = crate::sim::V4 { ttl: 1, ..v4("10.0.1.10", "192.0.2.20") }.frame(0, &[7; 100]);
-    rig.receive(0, &[dead.clone()]);
+    rig.receive(0, std::slice::from_ref(&dead));
     let mut capture =
         attach(&mut rig, Wish { directions: Direction::Drop.bit(), snaplen: 40, ..wish(&[IfIndex(0)]) });
-    rig.receive(0, &[dead.clone()]);
+    rig.receive(0, std::slice::from_ref(&dead));
     let expected = (0, Direction::Drop, Some(Drop::TtlExpired), dead.len() as u32, dead[..40].to_vec());
     assert_eq!(capture.take(), [expected]);
     let remembered = rig.snapshot.taps().recorder.newest(9);
