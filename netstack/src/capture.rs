@@ -19,7 +19,7 @@ use weir_sync::records::{self, Consumer, Producer};
 use weir_sync::{Control, Counter, CpuId, Owned, PerCpu, Published, Softint};
 
 /// Captures at a time.
-pub const CAPTURES: usize = 8;
+pub const CAPTURES: usize = 4;
 /// Bytes of a record before those of the frame.
 const HEADER: usize = 24;
 /// Longest frame that is kept: a super-packet with a tag.

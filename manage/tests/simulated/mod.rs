@@ -1,5 +1,6 @@
 //! A router that is none, on TCP of this machine: what the plane is tried with.
 
+mod script;
 mod tcp;
 
 use std::collections::BTreeSet;
@@ -8,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use script::Script;
 use weir_manage::access::{Access, Token};
+use weir_manage::capture::Wish;
 use weir_manage::configurations::{Configurations, Effect, Engine, View};
 use weir_manage::model::*;
-use weir_manage::problem::Refused;
+use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
 use weir_manage::token::Hash;
 

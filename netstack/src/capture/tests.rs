@@ -269,7 +269,7 @@ fn places_are_few_and_come_back() {
     let (another, _) = Capture::new(wish(&[IfIndex(0)])).unwrap();
     let mut cpu = claim_any().unwrap();
     assert!(cpu.control(|cx| rig.snapshot.taps().attach(cx, &another)).is_none());
-    let Attachment { capture, attached, .. } = all.swap_remove(3);
+    let Attachment { capture, attached, .. } = all.swap_remove(2);
     cpu.control(|cx| rig.snapshot.taps().detach(cx, attached));
     assert_eq!(Arc::strong_count(&capture), 1, "nobody else has it any more");
     let attached = cpu.control(|cx| rig.snapshot.taps().attach(cx, &another)).unwrap();
