@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod attach;
 pub mod capture;
+pub mod clients;
 pub mod config;
 pub mod disk;
 pub mod forwarder;

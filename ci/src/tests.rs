@@ -1,6 +1,7 @@
 //! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
 
 mod capture;
+mod clients;
 mod configuration;
 mod disks;
 mod errors;
@@ -112,6 +113,7 @@ fn table() -> Vec<Test> {
     all.extend(management::tests());
     all.extend(capture::tests());
     all.extend(sockets::tests());
+    all.extend(clients::tests());
     all
 }
 

@@ -16,12 +16,13 @@ use weir_sync::Softint;
 
 /// The application's side: where batches go.
 pub trait Egress {
-    /// Transmits the packets of `batch` from the front, or passes them on. Those it leaves are dropped.
-    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool);
+    /// Transmits the packets of `batch` from the front, or passes them on, and says who transmits those of `interface`. What
+    /// it leaves is dropped.
+    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier;
 
-    /// Who would transmit the frames of `interface` now: asked before each [`flush`](Self::flush).
-    fn carrier(&self, _interface: IfIndex) -> Carrier {
-        Carrier::ThisCpu
+    /// Whether a queue of this CPU would transmit the frames of `interface` now. Asked while something captures.
+    fn transmits(&self, _interface: IfIndex) -> bool {
+        true
     }
 
     /// Takes a packet whose flow's state is another CPU's there, to go on in [`Stack::resume`](crate::Stack::resume).
@@ -78,7 +79,7 @@ pub enum Carrier {
     ThisCpu,
     /// Another CPU, which counts; what finds no room on the way to it is a [`Drop::HandoffFull`].
     AnotherCpu,
-    /// Nobody: all frames are dropped for this reason.
+    /// Nobody: all frames are left, and dropped for this reason.
     Nobody(Drop),
 }
 
@@ -341,22 +342,13 @@ impl Ports<'_> {
             return;
         }
         let packets = batch.len();
-        let carrier = self.egress.carrier(interface);
-        let reason = match carrier {
-            Carrier::ThisCpu => Drop::TxRingFull,
-            Carrier::AnotherCpu => Drop::HandoffFull,
-            Carrier::Nobody(reason) => reason,
-        };
-        if tapped && carrier == Carrier::ThisCpu {
+        if tapped {
             self.tap(interface, batch);
         }
-        if !matches!(carrier, Carrier::Nobody(_)) {
-            self.egress.flush(interface, batch, pool);
-        }
+        let carrier = self.egress.flush(interface, batch, pool);
         let left = batch.len();
-        for packet in batch.drain(..) {
-            bytes = bytes.saturating_sub(packet.len() as u64);
-            self.discard(pool, packet, reason);
+        if left != 0 {
+            bytes = bytes.saturating_sub(self.refuse(pool, batch, carrier));
         }
         if carrier == Carrier::ThisCpu {
             let sent = packets.saturating_sub(left) as u64;
@@ -368,7 +360,10 @@ impl Ports<'_> {
     #[cold]
     #[inline(never)]
     fn tap(&self, interface: IfIndex, batch: &Batch) {
-        self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, interface, batch);
+        // What goes to another CPU is shown there.
+        if self.egress.transmits(interface) {
+            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, interface, batch);
+        }
     }
 
     /// Counts a packet of which nothing is left.
@@ -376,6 +371,22 @@ impl Ports<'_> {
     fn lost(&self, received: IfIndex, reason: Drop) {
         self.snapshot.counters(received).dropped(self.cx.cpu(), reason);
         self.snapshot.taps().vanished(self.cx, received, reason);
+    }
+
+    /// Ends the way of what was left, and counts its bytes.
+    #[cold]
+    fn refuse(&mut self, pool: &mut Pool, batch: &mut Batch, carrier: Carrier) -> u64 {
+        let reason = match carrier {
+            Carrier::ThisCpu => Drop::TxRingFull,
+            Carrier::AnotherCpu => Drop::HandoffFull,
+            Carrier::Nobody(reason) => reason,
+        };
+        let mut bytes = 0;
+        for packet in batch.drain(..) {
+            bytes += packet.len() as u64;
+            self.discard(pool, packet, reason);
+        }
+        bytes
     }
 
     fn discard(&mut self, pool: &mut Pool, packet: Packet, reason: Drop) {
