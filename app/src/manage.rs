@@ -12,6 +12,7 @@ pub use lists::Known;
 pub(crate) use lists::routes;
 pub use server::services;
 
+use crate::clients::{Learnt, News};
 use crate::config::{Config, longest};
 use crate::guest::Holdings;
 use crate::observe::{self, InterfaceStatus};
@@ -33,6 +34,8 @@ use weir_sync::{Control, Lock, Published, rank};
 
 /// Commands that may wait for management.
 const ORDERS: usize = 32;
+/// Reports of the clients that may wait; each says all that is known.
+const REPORTS: usize = 8;
 /// Events that are remembered.
 pub(crate) const EVENTS: usize = 128;
 
@@ -40,6 +43,8 @@ pub(crate) const EVENTS: usize = 128;
 pub struct View {
     /// The configuration in force.
     pub config: Arc<Config>,
+    /// What is in force beside it.
+    pub learnt: Arc<Learnt>,
     /// Its interfaces; their counters go on.
     pub interfaces: Vec<InterfaceStatus>,
     /// Counts packets whose interface is not in service.
@@ -85,6 +90,10 @@ pub struct Plane {
     view: Published<Arc<View>>,
     /// `[A]` Pushed by tasks of any CPU, popped by management.
     orders: ArrayQueue<Order>,
+    /// `[A]` Pushed by the clients' task, popped by management.
+    news: ArrayQueue<News>,
+    /// `[A]` Set by management when something else is published; the clients' task waits for it.
+    pub(crate) changed: Signal,
     /// `[L:Access]` Tokens, and who failed.
     access: Lock<rank::Access, Access>,
 }
@@ -104,6 +113,8 @@ impl Plane {
             cpus,
             view: Published::new(Box::new(Arc::new(view))),
             orders: ArrayQueue::new(ORDERS),
+            news: ArrayQueue::new(REPORTS),
+            changed: Signal::new(),
             access: Lock::new(access),
         }
     }
@@ -131,11 +142,28 @@ impl Plane {
     /// Publishes what has changed. Management's.
     pub(crate) fn publish(&self, cx: &Control, view: View) {
         drop(self.view.publish(cx, Box::new(Arc::new(view))));
+        self.changed.set();
     }
 
     /// The oldest command. Management's.
     pub(crate) fn next_order(&self) -> Option<Order> {
         self.orders.pop()
+    }
+
+    /// Tells management what was learnt; of too many reports the oldest goes.
+    pub(crate) fn learn(&self, news: News) {
+        self.news.force_push(news);
+        self.shared.news.set();
+    }
+
+    /// The oldest report of the clients. Management's.
+    pub(crate) fn next_news(&self) -> Option<News> {
+        self.news.pop()
+    }
+
+    /// What all CPUs see.
+    pub(crate) fn shared(&self) -> &'static Shared {
+        self.shared
     }
 
     /// Who may enter, for a task that holds `cx` already.
@@ -148,6 +176,11 @@ impl Plane {
         let (hostname, place) = (&view.config.hostname, view.place.as_deref());
         observe::status(self.shared, &self.platform, hostname, place, self.cpus, view.holdings)
     }
+}
+
+/// What tasks share with management, once there is management.
+pub(crate) fn plane() -> Option<&'static Plane> {
+    server::PLANE.get().copied()
 }
 
 /// Counters of all interfaces in service.
@@ -176,7 +209,8 @@ impl Router for &'static Plane {
     }
 
     fn routes(&self, offset: usize, limit: usize) -> model::Routes {
-        lists::routes(&self.view().config, offset, limit)
+        let view = self.view();
+        lists::routes(&view.config, &view.learnt, offset, limit)
     }
 
     async fn neighbors(&self) -> Vec<model::Neighbor> {

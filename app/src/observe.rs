@@ -22,6 +22,8 @@ pub struct InterfaceStatus {
     pub state: State,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+    /// Of these, those that were learnt.
+    pub learnt: Vec<model::LearntAddress>,
     /// On a VLAN: whose device it shares, and the VLAN's number.
     pub vlan: Option<(String, u16)>,
     /// What serves it, if that is there.
@@ -89,6 +91,7 @@ impl InterfaceStatus {
                 _ => None,
             },
             addresses: self.addresses.iter().map(IpNet::to_string).collect(),
+            learnt: self.learnt.clone(),
             mac: device.map(|device| mac(device.mac)),
             mtu: device.map(|device| device.mtu),
             device: device.map(|device| device.name.clone()),
@@ -257,6 +260,7 @@ mod tests {
             name: "wan".into(),
             state: State::Link(Link::Up),
             addresses: ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()].into(),
+            learnt: Vec::new(),
             vlan: None,
             device: Some(DeviceStatus {
                 name: "virtio-net pci 00:02.0".into(),

@@ -55,6 +55,8 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "virt-xml-validate" => "libvirt-clients",
         "xmllint" => "libxml2-utils",
         "dash" => "dash",
+        "dnsmasq" => "dnsmasq-base",
+        "chronyd" => "chrony",
         "chromium" => "chromium",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",

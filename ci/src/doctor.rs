@@ -33,6 +33,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("chromedriver", "drives it"),
     ("curl", "speaks with the router's API"),
     ("promtool", "checks the router's metrics"),
+    ("dnsmasq", "gives the router addresses and names"),
+    ("chronyd", "gives it the time"),
     ("mkfs.fat", "makes file systems that the router must read"),
 ];
 

@@ -1,5 +1,6 @@
 //! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
 
+mod clients;
 mod configuration;
 mod disks;
 mod errors;
@@ -110,6 +111,7 @@ fn table() -> Vec<Test> {
     all.extend(multicore::tests());
     all.extend(management::tests());
     all.extend(sockets::tests());
+    all.extend(clients::tests());
     all
 }
 

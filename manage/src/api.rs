@@ -26,6 +26,8 @@ pub struct Request<'r> {
     pub authorization: Option<&'r str>,
     /// The header `Accept`.
     pub accept: Option<&'r str>,
+    /// The header `Accept-Encoding`.
+    pub accept_encoding: Option<&'r str>,
     /// The header `If-Match`.
     pub if_match: Option<&'r str>,
     /// The header `If-None-Match`.

@@ -166,6 +166,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             query: request.parts.query().map_or("", |query| query.0),
             authorization: header("authorization"),
             accept: header("accept"),
+            accept_encoding: header("accept-encoding"),
             if_match: header("if-match"),
             if_none_match: header("if-none-match"),
             peer: self.peer,

@@ -420,3 +420,18 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{said}\n{}", got.body);
 }
+
+#[test]
+fn page_comes_compressed_or_with_the_reason_why_not() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let source = include_str!("../web/index.html");
+    for accepted in ["gzip", "br;q=1.0, *;q=0.1"] {
+        let header = format!("Accept-Encoding: {accepted}");
+        let got = curl(&["--compressed", "--header", &header, &client.url("/")], "");
+        assert_eq!((got.status, &*got.body), (200, source));
+        assert_eq!((got.header("content-encoding"), got.header("vary")), ("gzip", "Accept-Encoding"));
+    }
+    let refused = curl(&["--header", "Accept-Encoding: gzip;q=0, identity", &client.url("/app.js")], "");
+    refused.refused(406, "The page comes compressed");
+    assert_eq!(refused.header("vary"), "Accept-Encoding");
+}

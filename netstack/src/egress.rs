@@ -15,13 +15,9 @@ use weir_sync::Softint;
 
 /// The application's side: where batches go.
 pub trait Egress {
-    /// Transmits the packets of `batch` from the front, or passes them on. Those it leaves are dropped.
-    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool);
-
-    /// Who would transmit the frames of `interface` now: asked before each [`flush`](Self::flush).
-    fn carrier(&self, _interface: IfIndex) -> Carrier {
-        Carrier::ThisCpu
-    }
+    /// Transmits the packets of `batch` from the front, or passes them on, and says who transmits those of `interface`. What
+    /// it leaves is dropped.
+    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier;
 
     /// Takes a packet whose flow's state is another CPU's there, to go on in [`Stack::resume`](crate::Stack::resume).
     /// It comes back where it is this CPU's to go on with. `hash` is its flow's ([`flow::hash`](crate::flow::hash)).
@@ -77,7 +73,7 @@ pub enum Carrier {
     ThisCpu,
     /// Another CPU, which counts; what finds no room on the way to it is a [`Drop::HandoffFull`].
     AnotherCpu,
-    /// Nobody: all frames are dropped for this reason.
+    /// Nobody: all frames are left, and dropped for this reason.
     Nobody(Drop),
 }
 
@@ -331,24 +327,31 @@ impl Ports<'_> {
             return;
         }
         let packets = batch.len();
-        let carrier = self.egress.carrier(interface);
-        let reason = match carrier {
-            Carrier::ThisCpu => Drop::TxRingFull,
-            Carrier::AnotherCpu => Drop::HandoffFull,
-            Carrier::Nobody(reason) => reason,
-        };
-        if !matches!(carrier, Carrier::Nobody(_)) {
-            self.egress.flush(interface, batch, pool);
-        }
+        let carrier = self.egress.flush(interface, batch, pool);
         let left = batch.len();
-        for packet in batch.drain(..) {
-            bytes = bytes.saturating_sub(packet.len() as u64);
-            self.discard(pool, packet, reason);
+        if left != 0 {
+            bytes = bytes.saturating_sub(self.refuse(pool, batch, carrier));
         }
         if carrier == Carrier::ThisCpu {
             let sent = packets.saturating_sub(left) as u64;
             self.snapshot.counters(interface).sent(self.cx.cpu(), sent, bytes);
         }
+    }
+
+    /// Ends the way of what was left, and counts its bytes.
+    #[cold]
+    fn refuse(&mut self, pool: &mut Pool, batch: &mut Batch, carrier: Carrier) -> u64 {
+        let reason = match carrier {
+            Carrier::ThisCpu => Drop::TxRingFull,
+            Carrier::AnotherCpu => Drop::HandoffFull,
+            Carrier::Nobody(reason) => reason,
+        };
+        let mut bytes = 0;
+        for packet in batch.drain(..) {
+            bytes += packet.len() as u64;
+            self.discard(pool, packet, reason);
+        }
+        bytes
     }
 
     fn discard(&mut self, pool: &mut Pool, packet: Packet, reason: Drop) {

@@ -40,6 +40,18 @@ choices! {
         Connected = "connected",
         /// The configuration's `[[route]]`.
         Static = "static",
+        /// Others: a DHCP server, or a router's advertisement.
+        Learnt = "learnt",
+    }
+
+    /// Who gave an interface an address that it learnt.
+    pub enum AddressOrigin {
+        /// A DHCP server.
+        Dhcp = "dhcp",
+        /// Routers on the link: the interface formed it of their prefix.
+        Auto = "auto",
+        /// A DHCPv6 server.
+        Dhcpv6 = "dhcpv6",
     }
 
     /// How sure the router is of a neighbour (RFC 4861 §7.3.2).
@@ -142,6 +154,8 @@ model! {
         fault: Option<String>,
         /// Its addresses with their prefix lengths.
         addresses: Vec<String>,
+        /// Of these, those that it learnt; the others are the configuration's.
+        learnt: Vec<LearntAddress>,
         /// Its Ethernet address.
         mac: Option<String>,
         /// Octets of an IP packet.
@@ -172,6 +186,16 @@ model! {
         notifications: u64,
         /// Packets lost, by reason; those that occurred.
         drops: Vec<Loss>,
+    }
+
+    /// An address that an interface learnt.
+    pub struct LearntAddress {
+        /// With its prefix length.
+        address: String,
+        /// Who gave it.
+        origin: AddressOrigin,
+        /// Milliseconds since entry, when it ends unless it is renewed; none if it stays.
+        until_ms: Option<u64>,
     }
 
     /// Packets lost for one reason.

@@ -11,6 +11,9 @@ use core::net::IpAddr;
 
 /// The flow of packets to broadcasts and groups: those of the first CPU.
 const GROUP_FLOW: u32 = 0;
+/// Ports of the router's own DHCP clients (RFC 2131 §4.1, RFC 8415 §7.2), which are on the first CPU: their servers answer to
+/// broadcasts or to addresses, as they like.
+const CLIENTS: [u16; 2] = [68, 546];
 
 impl Stack {
     /// Sends a packet of a socket's, which begins with its IP header and has headroom. Link-local destinations, groups and
@@ -234,6 +237,7 @@ fn deliver(
             flow::quoted(quoted.get(..len)?).unwrap_or_default()
         }
         (_, Cast::Group) => GROUP_FLOW,
+        (Upper::Udp, _) if CLIENTS.contains(&socket.port) => GROUP_FLOW,
         (_, Cast::Unicast) => hashed(&mut packet),
     };
     let packet = turn.egress.bring_home(packet, flow)?;
