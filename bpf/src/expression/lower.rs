@@ -10,8 +10,6 @@ use core::ops::Range;
 
 /// Conditions before they are shortened: far more than any program of 4096 instructions has.
 const MAX_CONDITIONS: usize = 65_536;
-/// No packet is so long.
-const MAX_OFFSET: u32 = 0xffff;
 
 /// `SKF_AD_OFF` of Linux, and what lies there.
 pub(super) const PACKET_TYPE: u32 = 0xffff_f000 + 4;
@@ -252,7 +250,7 @@ impl Lower {
                     None => index_value,
                 };
                 let value = self.values.load_at(*size, start, base.at);
-                if self.values.beyond(value, MAX_OFFSET) {
+                if self.values.is_beyond(value) {
                     return Err(Wrong::new(index.span.clone(), &["no packet is so long"]));
                 }
                 Ok((value, self.all(index_needs, needs)))
