@@ -325,6 +325,7 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
             true => Advertise::On(Advertisement::default()),
             false => Advertise::Off,
         },
+        heeds_routers: wish.learn.auto,
         management: wish.management,
         state: if is_up { Taking::Up } else { Taking::Down },
         counters: by.counters().clone(),

@@ -4,15 +4,20 @@
 //! publishes it with the configuration in force, in one snapshot. The configuration's text knows nothing of it.
 
 mod dhcp;
+mod names;
 mod run;
+mod slaac;
+mod syslog;
+mod time;
 
+pub use names::resolve;
 pub use run::services;
 
 use crate::config::{Config, Interface, Learn};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_manage::model::{AddressOrigin, LearntAddress};
 
@@ -70,10 +75,26 @@ pub struct LearntRoute {
 
 /// What the clients tell management.
 pub struct News {
-    /// All that is known now.
-    pub learnt: Learnt,
-    /// What happened: the interface, and what it was.
-    pub events: Vec<(String, String)>,
+    /// All that is known now; `None`: what was known.
+    pub learnt: Option<Learnt>,
+    /// What happened.
+    pub tales: Vec<Tale>,
+}
+
+/// Something that happened.
+pub struct Tale {
+    /// As an event's.
+    pub kind: &'static str,
+    /// The interface, or the server.
+    pub subject: String,
+    /// What.
+    pub text: String,
+}
+
+impl Tale {
+    fn of_interface(name: &str, text: String) -> Self {
+        Self { kind: "interface", subject: name.into(), text }
+    }
 }
 
 impl Learnt {
@@ -168,6 +189,7 @@ struct Wish {
     learn: Learn,
     index: weir_netif::IfIndex,
     mac: [u8; 6],
+    link_local: Option<Ipv6Addr>,
     up: bool,
 }
 

@@ -285,11 +285,13 @@ impl Management {
     /// Does what tasks ask for, and what is due of itself.
     fn serve(&mut self, cx: &mut Control, now: Instant) {
         while let Some(news) = self.plane.next_news() {
-            self.interfaces.learn(cx, news.learnt);
             self.changed = true;
-            for (interface, text) in news.events {
-                info!("{interface}: {text}");
-                self.note("interface", &interface, &text, now);
+            if let Some(learnt) = news.learnt {
+                self.interfaces.learn(cx, learnt);
+            }
+            for tale in news.tales {
+                info!("{}: {}", tale.subject, tale.text);
+                self.note(tale.kind, &tale.subject, &tale.text, now);
             }
         }
         while let Some(order) = self.plane.next_order() {

@@ -116,6 +116,8 @@ pub struct Interface {
     pub link_local: Box<[Ipv6Addr]>,
     /// Router advertisements.
     pub advertise: Advertise,
+    /// Whether what other routers advertise is handed on.
+    pub heeds_routers: bool,
     /// Whether sockets for management answer what comes in here.
     pub management: bool,
     /// For people.
