@@ -57,6 +57,7 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "dash" => "dash",
         "dnsmasq" => "dnsmasq-base",
         "chronyd" => "chrony",
+        "rsyslogd" => "rsyslog",
         "chromium" => "chromium",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",

@@ -36,6 +36,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("promtool", "checks the router's metrics"),
     ("dnsmasq", "gives the router addresses and names"),
     ("chronyd", "gives it the time"),
+    ("rsyslogd", "takes its log"),
     ("mkfs.fat", "makes file systems that the router must read"),
 ];
 
