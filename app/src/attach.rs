@@ -1,5 +1,6 @@
 //! Devices meet configuration: which device is which interface, and the snapshot that follows.
 
+use crate::clients::{Learnt, METRIC, OnInterface};
 use crate::config::{Attachment, Config, Match, NextHop, ReversePathFilter, Route, Target};
 use crate::config::{Interface as Wish, Reject};
 use crate::observe::{DeviceStatus, InterfaceStatus, State};
@@ -10,6 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::net::IpAddr;
 use ipnet::IpNet;
 use weir_machine::{hermit, info, warn};
 use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
@@ -273,34 +275,47 @@ impl<'a> Serving<'a> {
 /// What contradicts; the configuration's own rules leave little.
 pub fn snapshot(
     config: &Config,
+    learnt: &Learnt,
     attached: &[Attached],
     vlans: &[Vlan],
     unconfigured: &Arc<IfCounters>,
 ) -> Result<Snapshot, Conflict> {
     let find = |wish| Serving::find(config, wish, attached, vlans);
     let serving: Vec<_> = config.interfaces.iter().map(|wish| (wish, find(wish))).collect();
-    let interfaces = serving.iter().filter_map(|&(wish, by)| Some(interface(config, wish, by?)));
+    let interfaces = serving.iter().filter_map(|&(wish, by)| Some(interface(config, learnt, wish, by?)));
     let indices: Vec<_> = serving.iter().map(|(_, by)| by.as_ref().map(Serving::index)).collect();
     let lost = serving.iter().filter(|(_, by)| by.is_none()).map(|(wish, _)| *wish);
+    let heard = (0..).zip(&config.interfaces).zip(&indices).flat_map(|((place, wish), index)| {
+        index.zip(learnt.on(&wish.name)).into_iter().flat_map(move |(index, on)| heard(on, index, place))
+    });
+    let statics = config.routes.iter().flat_map(|r| routes(r, &indices));
     Snapshot::build(&Plan {
         interfaces: interfaces.collect(),
-        routes: lost.flat_map(absent).chain(config.routes.iter().flat_map(|r| routes(r, &indices))).collect(),
+        routes: lost.flat_map(absent).chain(statics).chain(heard).collect(),
         unconfigured: unconfigured.clone(),
+        ..Plan::default()
     })
 }
 
-fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
+fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
+    let on = learnt.on(&wish.name);
+    let heard = on.map_or(&[][..], |on| &on.addresses).iter().map(|address| address.net);
+    let nets: Vec<IpNet> = wish.addresses.iter().copied().chain(heard).collect();
     let info = by.attached.device.info();
     // A device's may become less while it is attached: too little takes its interface down, not the configuration.
     let mtu = by.mtu(config, wish);
-    let least = if wish.addresses.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
+    // What the link's others take, unless the configuration knows better.
+    let told = on.and_then(|on| on.mtu).filter(|_| wish.mtu.is_none());
+    let mtu = told.map_or(mtu, |told| told.min(mtu));
+    let least =
+        if wish.learn.auto || nets.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
     let is_up = mtu >= least && by.state(wish) == State::Link(Link::Up);
     InterfacePlan {
         index: Some(by.index()),
         vlan: by.vlan.map(|vlan| VlanPlan { parent: vlan.port, id: vlan.id }),
         mtu: mtu.max(least),
         offloads: info.offloads,
-        addresses: wish.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
+        addresses: nets.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
         reverse_path: match wish.reverse_path_filter {
             ReversePathFilter::Off => ReversePath::Off,
             ReversePathFilter::Strict => ReversePath::Strict,
@@ -310,6 +325,7 @@ fn interface(config: &Config, wish: &Wish, by: Serving<'_>) -> InterfacePlan {
             true => Advertise::On(Advertisement::default()),
             false => Advertise::Off,
         },
+        heeds_routers: wish.learn.auto,
         management: wish.management,
         state: if is_up { Taking::Up } else { Taking::Down },
         counters: by.counters().clone(),
@@ -322,6 +338,33 @@ fn absent(wish: &Wish) -> impl Iterator<Item = RoutePlan> {
     let net = |net: &IpNet| (net.network(), net.prefix_len());
     let plan = |to| RoutePlan { to, target: RouteTarget::Absent, metric: 0 };
     wish.addresses.iter().map(net).map(plan)
+}
+
+/// Routes that were learnt on the interface at `index`, the `place`th of the configuration.
+fn heard(on: &OnInterface, index: IfIndex, place: u32) -> Vec<RoutePlan> {
+    let mut plans = Vec::new();
+    for route in &on.routes {
+        let mut add = |to: IpNet, target| {
+            let to = (to.network(), to.prefix_len());
+            plans.push(RoutePlan { to, target, metric: METRIC + route.metric + place });
+        };
+        let target = match route.via {
+            None => RouteTarget::OnLink { interface: index },
+            Some(gateway) => {
+                let near = matches!(gateway, IpAddr::V6(via) if via.is_unicast_link_local())
+                    || on.addresses.iter().any(|address| address.net.contains(&gateway));
+                if near {
+                    RouteTarget::Via { gateway, interface: index }
+                } else {
+                    // A router beyond our network, as for addresses with /32: it is on the link all the same.
+                    add(gateway.into(), RouteTarget::OnLink { interface: index });
+                    RouteTarget::Through { gateway }
+                }
+            }
+        };
+        add(route.to, target);
+    }
+    plans
 }
 
 /// `indices` are those of the interfaces, in configuration order; `None`: there is no device.
@@ -362,14 +405,23 @@ fn forward(hops: &[NextHop], indices: &[Option<IfIndex>]) -> RouteTarget {
 }
 
 /// The interfaces as an operator sees them.
-pub fn status(config: &Config, attached: &[Attached], vlans: &[Vlan]) -> Vec<InterfaceStatus> {
+pub fn status(
+    config: &Config,
+    learnt: &Learnt,
+    attached: &[Attached],
+    vlans: &[Vlan],
+) -> Vec<InterfaceStatus> {
     let row = |wish: &Wish| {
         let by = Serving::find(config, wish, attached, vlans);
         let parent = |parent: usize| config.interfaces.get(parent).map(|parent| parent.name.clone());
         InterfaceStatus {
             name: wish.name.clone(),
             state: by.map_or(State::Absent, |by| by.state(wish)),
-            addresses: wish.addresses.clone(),
+            addresses: {
+                let heard = learnt.on(&wish.name).map_or(&[][..], |on| &on.addresses).iter();
+                wish.addresses.iter().copied().chain(heard.map(|address| address.net)).collect()
+            },
+            learnt: learnt.on(&wish.name).map(OnInterface::model).unwrap_or_default(),
             vlan: match wish.attachment {
                 Attachment::Device(_) => None,
                 Attachment::Vlan { parent: of, id } => parent(of).map(|parent| (parent, id)),
@@ -440,7 +492,12 @@ mod tests {
             Config::parse(text.as_bytes()).unwrap()
         };
         let mtu = |config: &Config, attached: &[Attached]| {
-            snapshot(config, attached, &[], &Arc::default()).unwrap().interfaces().next().unwrap().mtu
+            snapshot(config, &Learnt::default(), attached, &[], &Arc::default())
+                .unwrap()
+                .interfaces()
+                .next()
+                .unwrap()
+                .mtu
         };
         let (plain, limited) = (config(""), config("mtu = 1450"));
         assert_eq!((mtu(&plain, &attached), mtu(&limited, &attached)), (1400, 1400));
@@ -454,7 +511,7 @@ mod tests {
         let six = Config::parse(text.as_bytes()).unwrap();
         let small = DeviceInfo { mtu: 1000, ..attached[0].device.info().clone() };
         attached[0].device = Box::new(Restless(small));
-        let built = snapshot(&six, &attached, &[], &Arc::default()).unwrap();
+        let built = snapshot(&six, &Learnt::default(), &attached, &[], &Arc::default()).unwrap();
         assert_eq!(built.interfaces().next().unwrap().state, Taking::Down);
         assert_eq!(mtu(&plain, &attached), 1000);
     }

@@ -11,6 +11,7 @@ mod gateways;
 mod keys;
 mod read;
 mod routes;
+mod services;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -28,8 +29,8 @@ use toml_parser::lexer::TokenKind;
 
 pub use errors::{Error, Errors, InFile, Note};
 pub use types::{
-    Attachment, Config, Interface, Match, NextHop, Reject, ReversePathFilter, Route, SourceText, Steering,
-    Target, Token,
+    Attachment, Config, Host, Interface, Learn, Match, NextHop, Reject, ReversePathFilter, Route, SourceText,
+    Steering, Syslog, Target, Token,
 };
 
 use errors::{Finding, Report};
@@ -48,6 +49,10 @@ pub const MAX_ADDRESSES: usize = 32;
 pub const MAX_ROUTES: usize = 2_000_000;
 /// Most next hops of one route.
 pub const MAX_NEXT_HOPS: usize = weir_netstack::snapshot::MAX_MEMBERS;
+/// Most servers of `[dns]`, and of `[ntp]`.
+pub const MAX_SERVERS: usize = 8;
+/// Most servers that the log goes to.
+pub const MAX_SYSLOG: usize = 4;
 /// Most errors one parse reports; the rest is counted.
 pub const MAX_ERRORS: usize = 20;
 /// Bytes of memory that each byte of a text takes, at the least, while it is read and put in force.

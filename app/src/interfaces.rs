@@ -3,6 +3,7 @@
 //! Task level, one owner: management. A change is one store of a [`Running`]; see [`Interfaces::replace`].
 
 use crate::attach::{self, Absent, Attached, Bay};
+use crate::clients::Learnt;
 use crate::config::{Config, MAX_DEVICES, Steering as Wish};
 use crate::observe::{InterfaceStatus, State};
 use crate::port::Port;
@@ -13,7 +14,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use weir_machine::interrupt::MESSAGE;
-use weir_machine::{dispatch, error, info, trace};
+use weir_machine::{dispatch, error, info, trace, warn};
 use weir_netif::{IfCounters, IfIndex, Link, Queue};
 use weir_netstack::Conflict;
 use weir_sync::{Control, CpuId, Event};
@@ -31,6 +32,10 @@ pub struct Interfaces {
     /// What each queue pair goes through on its way to its CPU.
     dress: fn(Box<dyn Queue>) -> Box<dyn Queue>,
     config: Arc<Config>,
+    /// All that was learnt.
+    heard: Learnt,
+    /// Of it, what is in force beside the configuration.
+    learnt: Arc<Learnt>,
     /// In the configuration's order.
     attached: Vec<Attached>,
     /// Interfaces in service on VLANs of these.
@@ -108,6 +113,8 @@ impl Interfaces {
             again: false,
             dress: |queue| queue,
             config: Arc::new(config),
+            heard: Learnt::default(),
+            learnt: Arc::default(),
             attached: Vec::new(),
             vlans: Vec::new(),
             indices: Indices::default(),
@@ -137,6 +144,30 @@ impl Interfaces {
     /// The same, to keep.
     pub fn shared_config(&self) -> Arc<Config> {
         self.config.clone()
+    }
+
+    /// What was learnt and is in force beside it.
+    pub fn learnt(&self) -> &Learnt {
+        &self.learnt
+    }
+
+    /// The same, to keep.
+    pub fn shared_learnt(&self) -> Arc<Learnt> {
+        self.learnt.clone()
+    }
+
+    /// Puts what was learnt in force beside the configuration, as far as they do not contradict: one publication, and none
+    /// if packets are treated as before.
+    pub fn learn(&mut self, cx: &Control, heard: Learnt) {
+        let (learnt, refused) = heard.beside(&self.config);
+        refused.iter().for_each(|why| warn!("{why}"));
+        if !learnt.is_as_good_as(&self.learnt) {
+            match running(&self.config, &learnt, &self.attached, &self.vlans, self.cpus, &self.unconfigured) {
+                Ok(running) => self.publish(cx, running),
+                Err(conflict) => return error!("what was learnt is not used: {conflict}"),
+            }
+        }
+        (self.heard, self.learnt) = (heard, Arc::new(learnt));
     }
 
     /// Another one whenever what [`status`](Self::status) says has changed, its counters excepted.
@@ -232,7 +263,7 @@ impl Interfaces {
 
     /// What the interfaces look like to an operator.
     pub fn status(&self) -> Vec<InterfaceStatus> {
-        attach::status(&self.config, &self.attached, &self.vlans)
+        attach::status(&self.config, &self.learnt, &self.attached, &self.vlans)
     }
 
     /// Packets received by the interfaces in service.
@@ -310,8 +341,9 @@ impl Interfaces {
             let inbox = self.shared.inbox.of(cpu);
             inbox.len() + ports.iter().filter(|(to, _)| *to == cpu).count() <= INBOX
         };
+        let (learnt, refused) = self.heard.beside(&config);
         let outcome = match (0..self.cpus).filter_map(CpuId::new).all(|cpu| room(cpu, &ports)) {
-            true => running(&config, &next, &vlans, self.cpus, &self.unconfigured)
+            true => running(&config, &learnt, &next, &vlans, self.cpus, &self.unconfigured)
                 .map_err(|conflict| conflict.to_string()),
             false => Err("a CPU is busy with the last change, try again".into()),
         };
@@ -338,7 +370,9 @@ impl Interfaces {
                 *sent += 1;
             }
         }
+        refused.iter().for_each(|why| warn!("{why}"));
         self.config = Arc::new(config);
+        self.learnt = Arc::new(learnt);
         self.attached = next;
         self.vlans = vlans;
         self.leaving.extend(gone.into_iter().map(|attached| Leaving { attached, ports: Vec::new() }));
@@ -398,7 +432,8 @@ impl Interfaces {
 
     /// Publishes the configuration with the devices as they are now.
     fn refresh(&mut self, cx: &Control) {
-        match running(&self.config, &self.attached, &self.vlans, self.cpus, &self.unconfigured) {
+        match running(&self.config, &self.learnt, &self.attached, &self.vlans, self.cpus, &self.unconfigured)
+        {
             Ok(running) => self.publish(cx, running),
             Err(conflict) => error!("the running configuration stays as it was: {conflict}"),
         }
@@ -407,7 +442,8 @@ impl Interfaces {
     /// Puts a configuration in force, waits until no CPU uses the old one, and has every CPU look at it.
     fn publish(&mut self, cx: &Control, running: Running) {
         self.generation += 1;
-        let running = Running { generation: self.generation, sent: self.sent.clone(), ..running };
+        let snapshot = running.snapshot.with_taps(self.shared.taps.clone());
+        let running = Running { generation: self.generation, sent: self.sent.clone(), snapshot, ..running };
         let retired = self.shared.running.publish(cx, Box::new(running));
         trace::note(Event::Publish, || [self.generation, 0, 0]);
         // The grace period: one turn of the slowest CPU.
@@ -460,12 +496,13 @@ impl Interfaces {
 /// What CPUs are to read for `config` with the devices as they are now. Its generation and what was sent are not set.
 fn running(
     config: &Config,
+    learnt: &Learnt,
     attached: &[Attached],
     vlans: &[Vlan],
     cpus: usize,
     unconfigured: &Arc<IfCounters>,
 ) -> Result<Running, Conflict> {
-    let snapshot = attach::snapshot(config, attached, vlans, unconfigured)?;
+    let snapshot = attach::snapshot(config, learnt, attached, vlans, unconfigured)?;
     let mut places: Vec<Option<Place>> = Vec::new();
     for attached in attached {
         let port = attached.interface;

@@ -12,18 +12,23 @@ pub use lists::Known;
 pub(crate) use lists::routes;
 pub use server::services;
 
+use crate::capture;
+use crate::clients::{Learnt, News};
 use crate::config::{Config, longest};
 use crate::guest::Holdings;
 use crate::observe::{self, InterfaceStatus};
 use crate::shared::Shared;
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
+use weir_clients::syslog::Time;
+use weir_machine::clock::wall::unix_us;
 use weir_machine::task::{self, Signal};
 use weir_machine::{clock, frames, log, mask, random};
 use weir_manage::access::Access;
+use weir_manage::capture::Wish;
 use weir_manage::configurations::View as Configurations;
 use weir_manage::model;
 use weir_manage::problem::{Refused, refuse};
@@ -33,6 +38,8 @@ use weir_sync::{Control, Lock, Published, rank};
 
 /// Commands that may wait for management.
 const ORDERS: usize = 32;
+/// Reports of the clients that may wait; each says all that is known.
+const REPORTS: usize = 8;
 /// Events that are remembered.
 pub(crate) const EVENTS: usize = 128;
 
@@ -40,6 +47,8 @@ pub(crate) const EVENTS: usize = 128;
 pub struct View {
     /// The configuration in force.
     pub config: Arc<Config>,
+    /// What is in force beside it.
+    pub learnt: Arc<Learnt>,
     /// Its interfaces; their counters go on.
     pub interfaces: Vec<InterfaceStatus>,
     /// Counts packets whose interface is not in service.
@@ -85,6 +94,8 @@ pub struct Plane {
     view: Published<Arc<View>>,
     /// `[A]` Pushed by tasks of any CPU, popped by management.
     orders: ArrayQueue<Order>,
+    /// `[A]` Pushed by the clients' task, popped by management.
+    news: ArrayQueue<News>,
     /// `[L:Access]` Tokens, and who failed.
     access: Lock<rank::Access, Access>,
 }
@@ -104,6 +115,7 @@ impl Plane {
             cpus,
             view: Published::new(Box::new(Arc::new(view))),
             orders: ArrayQueue::new(ORDERS),
+            news: ArrayQueue::new(REPORTS),
             access: Lock::new(access),
         }
     }
@@ -131,11 +143,29 @@ impl Plane {
     /// Publishes what has changed. Management's.
     pub(crate) fn publish(&self, cx: &Control, view: View) {
         drop(self.view.publish(cx, Box::new(Arc::new(view))));
+        let learners = &self.shared.learners;
+        [&learners.addresses, &learners.ntp, &learners.syslog].into_iter().for_each(Signal::set);
     }
 
     /// The oldest command. Management's.
     pub(crate) fn next_order(&self) -> Option<Order> {
         self.orders.pop()
+    }
+
+    /// Tells management what was learnt; of too many reports the oldest goes.
+    pub(crate) fn learn(&self, news: News) {
+        self.news.force_push(news);
+        self.shared.news.set();
+    }
+
+    /// The oldest report of the clients. Management's.
+    pub(crate) fn next_news(&self) -> Option<News> {
+        self.news.pop()
+    }
+
+    /// What all CPUs see.
+    pub(crate) fn shared(&self) -> &'static Shared {
+        self.shared
     }
 
     /// Who may enter, for a task that holds `cx` already.
@@ -148,6 +178,11 @@ impl Plane {
         let (hostname, place) = (&view.config.hostname, view.place.as_deref());
         observe::status(self.shared, &self.platform, hostname, place, self.cpus, view.holdings)
     }
+}
+
+/// What tasks share with management, once there is management.
+pub(crate) fn plane() -> Option<&'static Plane> {
+    server::PLANE.get().copied()
 }
 
 /// Counters of all interfaces in service.
@@ -176,7 +211,8 @@ impl Router for &'static Plane {
     }
 
     fn routes(&self, offset: usize, limit: usize) -> model::Routes {
-        lists::routes(&self.view().config, offset, limit)
+        let view = self.view();
+        lists::routes(&view.config, &view.learnt, offset, limit)
     }
 
     async fn neighbors(&self) -> Vec<model::Neighbor> {
@@ -185,6 +221,16 @@ impl Router for &'static Plane {
 
     fn drops(&self) -> Vec<model::InterfaceLoss> {
         lists::drops(&self.view())
+    }
+
+    fn recorded(&self, most: usize) -> Vec<model::Recorded> {
+        capture::recorded(self.shared, most)
+    }
+
+    type Capture = capture::Session;
+
+    fn capture(&self, wish: &Wish) -> Result<capture::Session, Refused> {
+        capture::begin(self.shared, &self.view(), wish)
     }
 
     fn cpus(&self) -> model::Cpus {
@@ -208,6 +254,7 @@ impl Router for &'static Plane {
                 log::Level::Debug => model::LogLevel::Debug,
             },
             text: line.text,
+            time: unix_us(line.at_ns).map(|us| Time(us).to_string()),
         };
         log::kept(from).into_iter().map(line).collect()
     }

@@ -87,6 +87,7 @@ impl Management {
         let configurations = Configurations::new(text, by, now.as_nanos() / 1_000_000);
         let view = View {
             config: interfaces.shared_config(),
+            learnt: interfaces.shared_learnt(),
             interfaces: interfaces.status(),
             unconfigured: interfaces.unconfigured().clone(),
             place: place.clone(),
@@ -283,6 +284,16 @@ impl Management {
 
     /// Does what tasks ask for, and what is due of itself.
     fn serve(&mut self, cx: &mut Control, now: Instant) {
+        while let Some(news) = self.plane.next_news() {
+            self.changed = true;
+            if let Some(learnt) = news.learnt {
+                self.interfaces.learn(cx, learnt);
+            }
+            for tale in news.tales {
+                info!("{}: {}", tale.subject, tale.text);
+                self.note(tale.kind, &tale.subject, &tale.text, now);
+            }
+        }
         while let Some(order) = self.plane.next_order() {
             let outcome = self.obey(cx, order.command.clone(), now);
             // Who asked sees the effect of it.
@@ -385,6 +396,7 @@ impl Management {
         }
         let view = View {
             config: self.interfaces.shared_config(),
+            learnt: self.interfaces.shared_learnt(),
             interfaces: self.interfaces.status(),
             unconfigured: self.interfaces.unconfigured().clone(),
             place: self.place.clone(),

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use ipnet::IpNet;
+use weir_clients::syslog::Time;
 use weir_machine::{clock, dispatch, frames, task};
 use weir_manage::model::{self, InterfaceState, Loss};
 use weir_netif::{Drop, IfCounters, Link, Totals};
@@ -22,6 +23,8 @@ pub struct InterfaceStatus {
     pub state: State,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+    /// Of these, those that were learnt.
+    pub learnt: Vec<model::LearntAddress>,
     /// On a VLAN: whose device it shares, and the VLAN's number.
     pub vlan: Option<(String, u16)>,
     /// What serves it, if that is there.
@@ -89,6 +92,7 @@ impl InterfaceStatus {
                 _ => None,
             },
             addresses: self.addresses.iter().map(IpNet::to_string).collect(),
+            learnt: self.learnt.clone(),
             mac: device.map(|device| mac(device.mac)),
             mtu: device.map(|device| device.mtu),
             device: device.map(|device| device.name.clone()),
@@ -132,6 +136,7 @@ pub fn status(
         version: env!("CARGO_PKG_VERSION").into(),
         platform: platform.into(),
         uptime_ms: clock::now() / 1_000_000,
+        time: clock::wall::unix_us(clock::now()).map(|us| Time(us).to_string()),
         cpus: cpus as u64,
         memory_bytes: frames::total_bytes(),
         memory_free_bytes: frames::free_bytes(),
@@ -257,6 +262,7 @@ mod tests {
             name: "wan".into(),
             state: State::Link(Link::Up),
             addresses: ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()].into(),
+            learnt: Vec::new(),
             vlan: None,
             device: Some(DeviceStatus {
                 name: "virtio-net pci 00:02.0".into(),

@@ -11,7 +11,7 @@ use crate::time_wait::{self, Ended, Verdict};
 use crate::udp::Socket as Udp;
 use crate::wire::{self, Flow, ICMP, ICMPV6, Ip, Segment, TCP, UDP, header_len, scoped, write_ip};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,6 +24,8 @@ use weir_netif::IfIndex;
 
 /// A connection whose task has left it may take this long to end.
 const ORPHAN_NS: u64 = 30_000_000_000;
+/// Whole packets that wait for the way out.
+const PACKETS: usize = 16;
 /// With the way out full, it is tried again after this long.
 const BLOCKED_NS: u64 = 1_000_000;
 /// Resets a second to segments of no connection.
@@ -144,6 +146,8 @@ pub(crate) struct Inner {
     ended: time_wait::Table,
     pub(crate) listeners: Vec<Listening>,
     pub(crate) udp: Vec<Option<Udp>>,
+    /// Whole packets, and their links.
+    packets: VecDeque<(Vec<u8>, IfIndex)>,
     scratch: Scratch,
     driver: Option<Waker>,
     pub(crate) counters: Counters,
@@ -155,7 +159,7 @@ pub(crate) struct Inner {
     turn: usize,
     /// Resets left of this second.
     resets: (u64, u32),
-    next_port: u16,
+    pub(crate) next_port: u16,
 }
 
 #[derive(Default)]
@@ -194,6 +198,7 @@ impl Transport {
             ended: time_wait::Table::new(settings.connections),
             listeners: Vec::new(),
             udp: Vec::new(),
+            packets: VecDeque::new(),
             scratch: Scratch::new(),
             driver: None,
             counters: Counters::default(),
@@ -208,6 +213,17 @@ impl Transport {
     /// Takes a packet; what it asks for in answer goes to `sink`.
     pub fn input(&self, arrival: &Arrival<'_>, sink: &mut dyn Sink) {
         self.0.borrow_mut().input(arrival, sink);
+    }
+
+    /// Sends a whole IP packet as it is: a message of ICMPv6's, for which there are no sockets. Of too many that wait the
+    /// oldest is lost.
+    pub fn send_packet(&self, packet: Vec<u8>, link: IfIndex) {
+        let inner = &mut *self.0.borrow_mut();
+        if inner.packets.len() >= PACKETS {
+            inner.packets.pop_front();
+        }
+        inner.packets.push_back((packet, link));
+        inner.want();
     }
 
     /// Sends what is due.
@@ -546,6 +562,14 @@ impl Inner {
         self.turn = self.turn.wrapping_add(1);
         for socket in self.udp.iter_mut().flatten() {
             self.blocked |= !socket.output(&mut self.scratch.output, now_ns, sink);
+        }
+        while let Some((packet, link)) = self.packets.pop_front() {
+            if sink.room() < packet.len() {
+                self.packets.push_front((packet, link));
+                self.blocked = true;
+                break;
+            }
+            sink.send(&packet, link);
         }
         for place in self.udp.iter_mut().filter(|place| place.as_ref().is_some_and(Udp::is_over)) {
             *place = None;

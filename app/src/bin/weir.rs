@@ -5,11 +5,12 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
-use weir_app::{manage, start};
+use weir_app::{clients, manage, start};
 use weir_machine::boot::Boot;
 use weir_machine::{dispatch, println};
 use weir_sync::CpuId;
 use weir_sync::cpu::claim;
+use weir_transport::Transport;
 
 weir_machine::entry!(main);
 
@@ -22,6 +23,11 @@ fn main(boot: &'static Boot) -> ! {
         boot.memory.div_ceil(1 << 20)
     );
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
-    let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| queue, manage::services));
+    let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| queue, services));
     dispatch::run(cpu, Box::new(router), |_| tasks())
+}
+
+fn services(transport: &Transport) {
+    manage::services(transport);
+    clients::services(transport);
 }

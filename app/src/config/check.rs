@@ -52,6 +52,9 @@ pub(super) fn check(draft: Draft, report: &mut Report) -> Option<Config> {
     Some(Config {
         hostname: draft.hostname.unwrap_or_else(|| "weir".to_string()),
         steering: draft.steering,
+        dns: draft.dns,
+        ntp: draft.ntp,
+        syslog: draft.syslog,
         tokens: draft.tokens,
         text: SourceText::default(),
         interfaces: interfaces?,
@@ -68,6 +71,7 @@ fn finish_interface(draft: InterfaceDraft, parent: Option<usize>) -> Option<Inte
         name: draft.name,
         attachment,
         addresses: draft.addresses.into_iter().map(|address| address.net).collect(),
+        learn: draft.learn,
         mtu: draft.mtu.map(Spanned::into_inner),
         router_advertisement: draft.router_advertisement.is_some_and(Spanned::into_inner),
         reverse_path_filter: draft.reverse_path_filter,
@@ -165,6 +169,16 @@ fn check_mtu(interface: &InterfaceDraft, parent: Option<&InterfaceDraft>, report
         let finding = Finding::at(mtu.span(), path.key("mtu"), message);
         report.add(finding.related(most.span(), "the parent's MTU").help("raise the parent's MTU too"));
     }
+    if let Some(mtu) =
+        interface.mtu.as_ref().filter(|mtu| interface.learn.auto && *mtu.get_ref() < IPV6_MIN_MTU)
+    {
+        let message = format!(
+            "found {}, expected at least {IPV6_MIN_MTU} with \"auto\" in addresses (RFC 8200 5)",
+            mtu.get_ref()
+        );
+        report.add(Finding::at(mtu.span(), path.key("mtu"), message));
+        return;
+    }
     let ipv6 = interface.addresses.iter().find(|address| address.net.addr().is_ipv6());
     let Some((ipv6, mtu)) = ipv6.zip(interface.mtu.as_ref().or(limit.map(|(_, mtu)| mtu))) else { return };
     if *mtu.get_ref() >= IPV6_MIN_MTU {
@@ -190,6 +204,12 @@ fn check_advertisement(interface: &InterfaceDraft, report: &mut Report) {
     else {
         return;
     };
+    if interface.learn.auto {
+        let path = INTERFACES.key(&interface.name);
+        let message = "found true beside \"auto\" in addresses: a router does not advertise what it learns on the same link";
+        let finding = Finding::at(advertise.span(), path.key("router-advertisement"), message);
+        report.add(finding.help("leave one of them out"));
+    }
     let usable = |address: &AddressDraft| {
         matches!(address.net, IpNet::V6(net) if net.prefix_len() == 64) && !is_link_local(address.net.addr())
     };

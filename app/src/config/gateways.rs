@@ -218,6 +218,13 @@ impl Gateways<'_> {
             return;
         }
         let (mut ways4, mut ways6) = (Ways::<Ipv4Addr>::new(), Ways::<Ipv6Addr>::new());
+        // What will be learnt may lead anywhere.
+        if self.interfaces.iter().any(|interface| interface.learn.dhcp) {
+            way(&mut ways4, Ipv4Addr::UNSPECIFIED, 0, None);
+        }
+        if self.interfaces.iter().any(|interface| interface.learn.auto) {
+            way(&mut ways6, Ipv6Addr::UNSPECIFIED, 0, None);
+        }
         let mut add = |net: IpNet, via: Option<IpAddr>| match (net, via) {
             (IpNet::V4(net), Some(IpAddr::V4(via))) => {
                 way(&mut ways4, net.addr(), net.prefix_len(), Some(via))

@@ -17,6 +17,9 @@ pub(super) const ROOT: &[Key] = &[
     key("hostname", &["name", "host"]),
     key("steering", &["rps", "rss", "spread"]),
     key("interface", &["if"]),
+    key("dns", &["nameserver", "nameservers", "resolver", "name-servers"]),
+    key("ntp", &["time", "clock", "timeserver", "time-servers"]),
+    key("syslog", &["log", "logging"]),
     key("management", &["api", "users", "user", "token"]),
     key("route", &["static-route"]),
 ];
@@ -25,7 +28,7 @@ pub(super) const INTERFACE: &[Key] = &[
     key("match", &["device", "dev", "driver"]),
     key("parent", &["link", "lower", "master", "raw-device", "vlan-raw-device"]),
     key("vlan", &["vid", "vlan-id", "tag", "id"]),
-    key("addresses", &["ip", "ips", "ipv4", "ipv6"]),
+    key("addresses", &["ip", "ips", "ipv4", "ipv6", "dhcp", "dhcp4", "slaac"]),
     key("mtu", &[]),
     key("router-advertisement", &["ra", "radvd", "send-ra"]),
     key("reverse-path-filter", &["rp-filter", "rpf", "urpf"]),
@@ -43,6 +46,13 @@ pub(super) const ROUTE: &[Key] = &[
     key("reject", &["type", "blackhole", "unreachable", "prohibit"]),
     key("metric", &["preference", "distance", "priority"]),
 ];
+
+pub(super) const DNS: &[Key] = &[key("servers", &["server", "address", "addresses", "nameserver"])];
+
+pub(super) const NTP: &[Key] = &[key("servers", &["server", "pool", "pools", "address", "addresses"])];
+
+pub(super) const SYSLOG: &[Key] =
+    &[key("server", &["host", "address", "servers", "target"]), key("port", &["udp-port"])];
 
 pub(super) const MANAGEMENT: &[Key] = &[key("token", &["tokens", "user", "users", "key"])];
 

@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::ops::Range;
 
 use ipnet::IpNet;
@@ -13,8 +14,9 @@ use toml::de::{DeTable, DeValue};
 use super::errors::{Finding, Path, Report, quoted};
 use super::keys::{self, Key};
 use super::routes::{self, RouteDraft};
+use super::services;
 use super::tokens;
-use super::types::{Match, ReversePathFilter, Steering, Token};
+use super::types::{Host, Learn, Match, ReversePathFilter, Steering, Syslog, Token};
 use super::value::{self, Parsed, Problem};
 use super::{MAX_ADDRESSES, MAX_INTERFACES};
 
@@ -23,6 +25,9 @@ pub(super) struct Draft {
     pub(super) hostname: Option<String>,
     pub(super) steering: Steering,
     pub(super) interfaces: Vec<InterfaceDraft>,
+    pub(super) dns: Vec<IpAddr>,
+    pub(super) ntp: Vec<Host>,
+    pub(super) syslog: Vec<Syslog>,
     pub(super) tokens: Vec<Token>,
     pub(super) routes: Vec<RouteDraft>,
 }
@@ -31,6 +36,7 @@ pub(super) struct InterfaceDraft {
     pub(super) name: String,
     pub(super) attachment: AttachmentDraft,
     pub(super) addresses: Vec<AddressDraft>,
+    pub(super) learn: Learn,
     /// Whether all addresses could be read.
     pub(super) addresses_complete: bool,
     pub(super) mtu: Option<Spanned<u16>>,
@@ -62,6 +68,9 @@ pub(super) fn read(root: &DeTable, report: &mut Report) -> Draft {
         hostname: root.read("hostname", report, value::hostname).map(Spanned::into_inner),
         steering: root.read("steering", report, value::steering).map(Spanned::into_inner).unwrap_or_default(),
         interfaces: read_interfaces(&root, report),
+        dns: services::dns(&root, report),
+        ntp: services::ntp(&root, report),
+        syslog: services::syslog(&root, report),
         tokens: tokens::read(&root, report),
         routes: routes::read(&root, report),
     }
@@ -117,11 +126,13 @@ fn read_interface(
     }
     let section = Section { path: &path, span: value.span(), table };
     section.report_unknown(keys::INTERFACE, report);
-    let (addresses, addresses_complete) = read_addresses(&section, report);
+    let mut learn = Learn::default();
+    let (addresses, addresses_complete) = read_addresses(&section, &mut learn, report);
     Some(InterfaceDraft {
         name: key.to_string(),
         attachment: read_attachment(&section, report),
         addresses,
+        learn,
         addresses_complete,
         mtu: section.read("mtu", report, value::mtu),
         router_advertisement: section.read("router-advertisement", report, value::boolean),
@@ -207,7 +218,7 @@ fn read_match(interface: &Section, report: &mut Report) -> Option<Spanned<Match>
 }
 
 /// The addresses that could be read, and whether these are all.
-fn read_addresses(interface: &Section, report: &mut Report) -> (Vec<AddressDraft>, bool) {
+fn read_addresses(interface: &Section, learn: &mut Learn, report: &mut Report) -> (Vec<AddressDraft>, bool) {
     let path = interface.path.key("addresses");
     let Some(value) = interface.table.get("addresses") else {
         return (Vec::new(), !interface.intends("addresses", keys::INTERFACE));
@@ -230,6 +241,17 @@ fn read_addresses(interface: &Section, report: &mut Report) -> (Vec<AddressDraft
     let mut complete = array.len() <= MAX_ADDRESSES;
     let mut addresses = Vec::new();
     for (index, value) in array.iter().enumerate().take(MAX_ADDRESSES) {
+        let word = match value.get_ref().as_str() {
+            Some("dhcp") => Some(&mut learn.dhcp),
+            Some("auto") => Some(&mut learn.auto),
+            _ => None,
+        };
+        if let Some(word) = word {
+            if core::mem::replace(word, true) {
+                report.add(Finding::at(value.span(), Path::Index(&path, index), "this is given twice"));
+            }
+            continue;
+        }
         match value::interface_address(value.get_ref()) {
             Ok(net) => addresses.push(AddressDraft { index, net, span: value.span() }),
             Err(problem) => {

@@ -21,6 +21,12 @@ pub struct Config {
     pub interfaces: Vec<Interface>,
     /// Who may use the API; in the order of the text, at most [`MAX_TOKENS`](super::MAX_TOKENS), their names unique.
     pub tokens: Vec<Token>,
+    /// Name servers; at most [`MAX_SERVERS`](super::MAX_SERVERS). Empty: those that were learnt.
+    pub dns: Vec<IpAddr>,
+    /// Time servers; at most [`MAX_SERVERS`](super::MAX_SERVERS). Empty: those that were learnt.
+    pub ntp: Vec<Host>,
+    /// Where the log goes; at most [`MAX_SYSLOG`](super::MAX_SYSLOG).
+    pub syslog: Vec<Syslog>,
     /// What it was read from.
     pub text: SourceText,
     /// In the order of the text, with at most [`MAX_ROUTES`](super::MAX_ROUTES) destinations; prefix and metric together are
@@ -66,6 +72,8 @@ pub struct Interface {
     /// Host address and prefix length together; the connected network is `.trunc()`. Unique over all
     /// interfaces, link-local IPv6 addresses excepted; networks of different interfaces never overlap.
     pub addresses: Vec<IpNet>,
+    /// Further addresses that others give it.
+    pub learn: Learn,
     /// Octets of an IP packet, 68 to 9216; from 1280 on with an IPv6 address; on a VLAN not more than its parent's. `None`:
     /// the parent's, or what the device says.
     pub mtu: Option<u16>,
@@ -77,6 +85,49 @@ pub struct Interface {
     pub management: bool,
     /// Whether the interface is up; `true` unless given. All other rules hold for a disabled interface too.
     pub enabled: bool,
+}
+
+/// Where an interface's addresses come from, beside those that the configuration gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learn {
+    /// From a DHCPv4 server (`"dhcp"`).
+    pub dhcp: bool,
+    /// From IPv6 routers on the link, and from a DHCPv6 server if they say so (`"auto"`).
+    pub auto: bool,
+}
+
+impl Learn {
+    /// Whether anything is to be learnt.
+    pub fn any(self) -> bool {
+        self.dhcp || self.auto
+    }
+}
+
+/// Another host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// By address.
+    Address(IpAddr),
+    /// By a name that name servers know.
+    Name(String),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Address(address) => address.fmt(f),
+            Host::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Where the log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// The server.
+    pub host: Host,
+    /// Its UDP port.
+    pub port: u16,
 }
 
 /// What an interface is attached to.

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::errors::quoted;
 use super::keys;
-use super::types::{Reject, ReversePathFilter, Steering};
+use super::types::{Host, Reject, ReversePathFilter, Steering};
 
 /// What is wrong with a value, and its cure if there is an obvious one.
 pub(super) struct Problem {
@@ -98,6 +98,35 @@ pub(super) fn mtu(value: &DeValue) -> Parsed<u16> {
 
 pub(super) fn port(value: &DeValue) -> Parsed<u16> {
     number(value, 0, u16::MAX.into(), "a place in the order of discovery").map(|port| port as u16)
+}
+
+pub(super) fn udp_port(value: &DeValue) -> Parsed<u16> {
+    number(value, 1, u16::MAX.into(), "a UDP port").map(|port| port as u16)
+}
+
+/// A server's address.
+pub(super) fn server(value: &DeValue) -> Parsed<IpAddr> {
+    const EXPECTED: &str = "a server's address, such as \"192.0.2.53\"";
+    let text = string(value, EXPECTED)?;
+    let Ok(address) = text.parse::<IpAddr>() else { return Err(Problem::expected(value, EXPECTED)) };
+    match no_host(address) {
+        Some(kind) => Err(Problem::new(format!("{address} is {kind}, expected {EXPECTED}"))),
+        None if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) => {
+            Err(Problem::new(format!("{address} is link-local, expected an address that routes lead to")))
+        }
+        None => Ok(address),
+    }
+}
+
+/// A server's address or name.
+pub(super) fn host(value: &DeValue) -> Parsed<Host> {
+    const EXPECTED: &str = "a server's name or address, such as \"ntp.example.net\" or \"192.0.2.123\"";
+    let text = string(value, EXPECTED)?;
+    // What has only digits and dots, or a colon, was meant as an address.
+    if text.contains(':') || text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return server(value).map(Host::Address);
+    }
+    hostname(value).map(|name| Host::Name(name.to_ascii_lowercase()))
 }
 
 pub(super) fn vlan(value: &DeValue) -> Parsed<u16> {
@@ -241,6 +270,11 @@ pub(super) fn is_address(text: &str) -> bool {
 
 /// An interface's address with its prefix length.
 pub(super) fn interface_address(value: &DeValue) -> Parsed<IpNet> {
+    let word = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    if let Some(meant) = word.and_then(|word| keys::nearest(word, ["dhcp", "auto"].into_iter())) {
+        let problem = Problem::expected(value, "an address with its prefix length, \"dhcp\" or \"auto\"");
+        return Err(problem.help(did_you_mean(&quoted(meant))));
+    }
     let net = address_and_length(value, "an address with its prefix length, such as \"192.0.2.1/24\"")?;
     if net.prefix_len() == 0 {
         return Err(Problem::new(format!(

@@ -1,6 +1,7 @@
 //! Routes, losses and neighbours, as lists of the model.
 
 use super::View;
+use crate::clients::{Learnt, METRIC};
 use crate::config::{Config, NextHop, Reject, Target};
 use crate::observe::losses;
 use crate::shared::Shared;
@@ -26,8 +27,10 @@ const LOOK: Duration = Duration::from_millis(1);
 const LOOKS: usize = 200;
 
 /// Connected and static routes, in the configuration's order; `limit` from `offset` on.
-pub(crate) fn routes(config: &Config, offset: usize, limit: usize) -> model::Routes {
+pub(crate) fn routes(config: &Config, learnt: &Learnt, offset: usize, limit: usize) -> model::Routes {
     let connected: usize = config.interfaces.iter().map(|interface| 2 * interface.addresses.len()).sum();
+    let heard = heard(config, learnt);
+    let connected = connected + heard.len();
     let total = connected + config.routes.iter().map(|route| route.to.len()).sum::<usize>();
     let local = |net: &IpNet| IpNet::from(net.addr());
     let own = config.interfaces.iter().flat_map(move |interface| {
@@ -43,7 +46,7 @@ pub(crate) fn routes(config: &Config, offset: usize, limit: usize) -> model::Rou
             [route(local(net), RouteAction::Local), route(net.trunc(), RouteAction::Forward)]
         })
     });
-    let mut list: Vec<model::Route> = own.skip(offset).take(limit).collect();
+    let mut list: Vec<model::Route> = own.chain(heard).skip(offset).take(limit).collect();
     let mut skip = offset.saturating_sub(connected);
     for route in &config.routes {
         let here = route.to.iter().skip(skip).take(limit - list.len());
@@ -61,6 +64,28 @@ pub(crate) fn routes(config: &Config, offset: usize, limit: usize) -> model::Rou
         }
     }
     model::Routes { total: total as u64, offset: offset as u64, routes: list }
+}
+
+/// The routes that came with what was learnt.
+fn heard(config: &Config, learnt: &Learnt) -> Vec<model::Route> {
+    let mut all = Vec::new();
+    for (place, interface) in (0..).zip(&config.interfaces) {
+        let Some(on) = learnt.on(&interface.name) else { continue };
+        let mut add = |to: IpNet, action, origin, metric, via: Option<IpAddr>| {
+            let via = via.map(|via| via.to_string());
+            let hop = model::NextHop { via, interface: Some(interface.name.clone()), weight: 1 };
+            all.push(model::Route { to: to.to_string(), action, origin, metric, next_hops: [hop].into() });
+        };
+        for address in &on.addresses {
+            add(IpNet::from(address.net.addr()), RouteAction::Local, RouteOrigin::Connected, 0, None);
+            add(address.net.trunc(), RouteAction::Forward, RouteOrigin::Connected, 0, None);
+        }
+        for route in &on.routes {
+            let metric = METRIC + route.metric + place;
+            add(route.to, RouteAction::Forward, RouteOrigin::Learnt, metric, route.via);
+        }
+    }
+    all
 }
 
 fn target(config: &Config, target: &Target) -> (RouteAction, Vec<model::NextHop>) {
@@ -159,7 +184,7 @@ mod tests {
                     [[route]]\nto = [\"10.0.0.0/8\", \"10.1.0.0/16\", \"10.2.0.0/16\"]\nvia = \"192.0.2.2\"\n\
                     [[route]]\nto = \"0.0.0.0/0\"\nreject = \"prohibit\"\n";
         let config = Config::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"));
-        let whole = routes(&config, 0, 100);
+        let whole = routes(&config, &Learnt::default(), 0, 100);
         let all: Vec<_> = whole.routes.iter().map(|route| route.to.as_str()).collect();
         assert_eq!(
             all,
@@ -170,10 +195,13 @@ mod tests {
         for size in 1..8 {
             let mut pieces = Vec::new();
             for offset in (0..6).step_by(size) {
-                pieces.extend(routes(&config, offset, size).routes);
+                pieces.extend(routes(&config, &Learnt::default(), offset, size).routes);
             }
             assert_eq!(pieces, whole.routes, "{size} at a time");
         }
-        assert!(routes(&config, 6, 5).routes.is_empty() && routes(&config, 0, 0).routes.is_empty());
+        assert!(
+            routes(&config, &Learnt::default(), 6, 5).routes.is_empty()
+                && routes(&config, &Learnt::default(), 0, 0).routes.is_empty()
+        );
     }
 }

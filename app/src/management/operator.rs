@@ -1,6 +1,7 @@
 //! The router as the console knows it. Task level, management's.
 
 use super::{ENDING, Management, milliseconds, stop};
+use crate::clients::Learnt;
 use crate::config::{self, Config};
 use crate::guest::Guest;
 use crate::interfaces::Interfaces;
@@ -81,8 +82,8 @@ impl Router for Operator<'_> {
     fn routes(&self, wanted: Option<&str>, most: usize) -> Routes {
         let config = self.interfaces_in_service().config();
         match wanted {
-            None => manage::routes(config, 0, most),
-            Some(wanted) => wanted_routes(config, wanted, most),
+            None => manage::routes(config, self.interfaces_in_service().learnt(), 0, most),
+            Some(wanted) => wanted_routes(config, self.interfaces_in_service().learnt(), wanted, most),
         }
     }
 
@@ -112,9 +113,14 @@ impl Router for Operator<'_> {
     }
 
     fn pages(&self) -> Vec<String> {
-        let config = self.interfaces_in_service().config();
+        let service = self.interfaces_in_service();
+        let (config, learnt) = (service.config(), service.learnt());
         let open = config.interfaces.iter().filter(|interface| interface.management && interface.enabled);
-        let addresses = open.flat_map(|interface| &interface.addresses).map(IpNet::addr);
+        let addresses = open.flat_map(|interface| {
+            let heard = learnt.on(&interface.name).map_or(&[][..], |on| &on.addresses);
+            let heard = heard.iter().map(|address| address.net.addr());
+            interface.addresses.iter().map(IpNet::addr).chain(heard)
+        });
         let page = |address| match address {
             IpAddr::V4(address) => Some(format!("http://{address}/")),
             IpAddr::V6(address) if address.is_unicast_link_local() => None,
@@ -225,7 +231,7 @@ impl Router for Operator<'_> {
 }
 
 /// Routes to a prefix, or those that packets to an address take: of the longest prefix with it.
-fn wanted_routes(config: &Config, wanted: &str, most: usize) -> Routes {
+fn wanted_routes(config: &Config, learnt: &Learnt, wanted: &str, most: usize) -> Routes {
     let connected = config
         .interfaces
         .iter()
@@ -233,7 +239,11 @@ fn wanted_routes(config: &Config, wanted: &str, most: usize) -> Routes {
         .map(|address| IpNet::from(address.addr()));
     let networks = config.interfaces.iter().flat_map(|interface| &interface.addresses).map(IpNet::trunc);
     let statics = config.routes.iter().flat_map(|route| &route.to).copied();
-    let all = connected.chain(networks).chain(statics);
+    let heard = learnt.interfaces.iter().flat_map(|on| {
+        let own = on.addresses.iter().flat_map(|own| [IpNet::from(own.net.addr()), own.net.trunc()]);
+        own.chain(on.routes.iter().map(|route| route.to))
+    });
+    let all = connected.chain(networks).chain(heard).chain(statics);
     let prefix = match (wanted.parse::<IpNet>(), wanted.parse::<IpAddr>()) {
         (Ok(prefix), _) => Some(prefix.trunc()),
         (_, Ok(address)) => all.filter(|to| to.contains(&address)).max_by_key(IpNet::prefix_len),
@@ -252,7 +262,7 @@ fn wanted_routes(config: &Config, wanted: &str, most: usize) -> Routes {
         routes: matching.map(one).collect(),
         ..Config::default()
     };
-    let mut routes = manage::routes(&only, 0, usize::MAX);
+    let mut routes = manage::routes(&only, learnt, 0, usize::MAX);
     let name = prefix.to_string();
     routes.routes.retain(|route| route.to == name);
     routes.total = routes.routes.len() as u64;

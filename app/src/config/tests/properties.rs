@@ -98,6 +98,7 @@ fn config() -> impl Strategy<Value = Config> {
                         None if by_mac => Attachment::Device(Match::Mac([2, 0, 0, 0, 0, place])),
                         None => Attachment::Device(Match::Port(index as u16)),
                     },
+                    learn: Learn::default(),
                     router_advertisement: advertise && !addresses.is_empty(),
                     addresses,
                     mtu,

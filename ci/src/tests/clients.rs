@@ -1,0 +1,129 @@
+//! The router as a client of Linux hosts: dnsmasq gives it addresses and names, chrony the time.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::linux_hosts::ping;
+use super::{Context, Needs, Test};
+use crate::netns::Daemon;
+use crate::rig::{LinuxPlan, LinuxRig, identity};
+
+const ADDRESSES: Needs = Needs { root: true, programs: &["ip", "ping", "dnsmasq"], weir: true, alone: false };
+
+/// How long a lease may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("clients-dhcp", ADDRESSES, |cx| dhcp(cx, 1)),
+        Test::new("clients-dhcp-4-cpus", ADDRESSES, |cx| dhcp(cx, 4)),
+    ]
+}
+
+/// A router whose first interface says `addresses`, and what else `more` has.
+fn start(cx: &Context, cpus: usize, addresses: &str, more: &str) -> Result<LinuxRig> {
+    let plan = LinuxPlan { cpus, ..LinuxPlan::new() };
+    let text = config(addresses, more);
+    let rig = LinuxRig::power_on(cx.image, &plan, |setup| setup.module = Some(text.clone().into_bytes()))?;
+    rig.router.ready()?;
+    Ok(rig)
+}
+
+fn config(addresses: &str, more: &str) -> String {
+    format!(
+        "hostname = \"edge1\"\n{more}\n[interface.wan]\nmatch = {{ port = 0 }}\naddresses = {addresses}\n\n\
+         [interface.lan]\nmatch = {{ port = 1 }}\naddresses = [\"10.0.1.1/24\", \"2001:db8:2::1/64\"]\n"
+    )
+}
+
+/// dnsmasq in the first host, with `list` for what it serves.
+fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
+    let base = [
+        "--no-daemon",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--interface=eth0",
+        "--bind-interfaces",
+        "--log-dhcp",
+        "--log-queries",
+        "--leasefile-ro",
+        "--user=root",
+        "--group=root",
+    ];
+    let daemon = rig.host(0).start("dnsmasq", &[&base[..], list].concat())?;
+    daemon.errors.wait("started", Duration::from_secs(10))?;
+    Ok(daemon)
+}
+
+/// Waits for a line on the router's console.
+fn says(rig: &LinuxRig, text: &str) -> Result<()> {
+    rig.router.machine.console.wait(text, PATIENCE).map(drop)
+}
+
+/// The second host reaches the first, by way of the router.
+fn passes(rig: &LinuxRig, to: &str) -> Result<()> {
+    ping(rig.host(1), to, 56, "dont").or_else(|_| ping(rig.host(1), to, 56, "dont"))
+}
+
+/// An address of a pool, a default route, renewal, another address after the server forgot, and none when the key goes.
+fn dhcp(cx: &Context, cpus: usize) -> Result<()> {
+    let own = identity(0)?;
+    start(cx, cpus, "[\"dhcp\"]", "")?.check(&cx.name, |rig| {
+        // A host behind the first, which only the default route leads to.
+        rig.host(0).shell("ip addr add 198.51.100.9/32 dev lo", Duration::from_secs(5))?;
+        rig.host(0).shell("ip route add 10.0.1.0/24 via 192.0.2.77", Duration::from_secs(5))?;
+        let list = [
+            "--port=0",
+            "--dhcp-range=192.0.2.77,192.0.2.77,255.255.255.0,120",
+            "--dhcp-option=option:T1,8",
+            "--dhcp-option=option:T2,60",
+            "--dhcp-option=option:router,192.0.2.2",
+            "--dhcp-option=option:mtu,1400",
+        ];
+        let server = dnsmasq(rig, &list)?;
+        says(rig, "wan: dhcp: 192.0.2.77/24 from 192.0.2.2, for 120 s")?;
+        passes(rig, &own.v4.to_string())?;
+        passes(rig, "198.51.100.9")?;
+        // Asked again at its address, and answered there, whichever CPU that comes to.
+        server.errors.wait("DHCPACK(eth0) 192.0.2.77", PATIENCE)?;
+        let position = server.errors.position();
+        server.errors.wait_after(position, "DHCPREQUEST(eth0) 192.0.2.77", PATIENCE)?;
+        server.errors.wait_after(position, "DHCPACK(eth0) 192.0.2.77", PATIENCE)?;
+        drop(server);
+        // Another server that knows nothing of it says no; what it offers is taken, and the old address is gone at once.
+        let list = [
+            "--port=0",
+            "--dhcp-authoritative",
+            "--dhcp-range=192.0.2.88,192.0.2.88,255.255.255.0,120",
+            "--dhcp-option=option:router",
+            "--dhcp-option=121,0.0.0.0/0,192.0.2.2",
+        ];
+        let server = dnsmasq(rig, &list)?;
+        says(rig, "wan: dhcp: the address is lost: the server took it back")?;
+        says(rig, "wan: dhcp: 192.0.2.88/24 from 192.0.2.2")?;
+        rig.host(0).shell("ip route replace 10.0.1.0/24 via 192.0.2.88", Duration::from_secs(5))?;
+        passes(rig, "198.51.100.9")?;
+        // An unrelated commit leaves it as it is.
+        let show = |rig: &mut LinuxRig, wanted: &str| -> Result<()> {
+            let position = rig.router.machine.console.position();
+            rig.router.machine.type_keys(b"show routes\n")?;
+            rig.router.machine.console.wait_after(position, wanted, PATIENCE).map(drop)
+        };
+        show(rig, "192.0.2.88/32")?;
+        let commit = |rig: &mut LinuxRig, text: &str| -> Result<()> {
+            rig.router.machine.type_keys(format!("config\n{text}\n.\n").as_bytes())?;
+            says(rig, "configuration replaced")
+        };
+        commit(rig, &config("[\"dhcp\"]", "steering = \"flows\""))?;
+        passes(rig, "198.51.100.9")?;
+        // Without the key the address goes, and the server hears of it.
+        commit(rig, &config("[\"192.0.2.1/24\"]", ""))?;
+        says(rig, "wan: dhcp: 192.0.2.88 is given back")?;
+        server.errors.wait("DHCPRELEASE(eth0) 192.0.2.88", PATIENCE)?;
+        ensure!(passes(rig, "198.51.100.9").is_err(), "a route is still there");
+        rig.host(0).shell("ip route replace 10.0.1.0/24 via 192.0.2.1", Duration::from_secs(5))?;
+        passes(rig, &own.v4.to_string()).context("by the configured address")
+    })
+}
