@@ -293,6 +293,7 @@ pub fn snapshot(
         interfaces: interfaces.collect(),
         routes: lost.flat_map(absent).chain(statics).chain(heard).chain(awaited(config)).collect(),
         unconfigured: unconfigured.clone(),
+        ..Plan::default()
     })
 }
 

@@ -247,6 +247,7 @@ impl Forwarder {
                     running.snapshot.counters(owner).received(cx.cpu(), 1, packet.len() as u64);
                 }
                 running.snapshot.counters(owner).dropped(cx.cpu(), Drop::HandoffFull);
+                running.snapshot.taps().lost(cx, &packet, Drop::HandoffFull);
                 self.pool.free(packet);
             }
         }
@@ -272,6 +273,7 @@ impl Forwarder {
     fn messages(&mut self, cx: &Softint, now: Instant) -> More {
         self.tell_neighbors(cx);
         let running = self.enter(cx, now);
+        self.stack.listen(&running.snapshot);
         let mut more = self.speak(cx, running, now);
         for from in 0..self.exchange.cpus() {
             for _ in 0..BATCH {
@@ -421,35 +423,35 @@ impl Out<'_> {
     }
 
     /// Sends frames to the CPU that transmits them; what finds no room stays.
-    fn hand_over(&mut self, interface: IfIndex, batch: &mut Batch) {
-        let Some(owner) = self.running.owner(interface, self.cx.cpu()) else { return };
+    fn hand_over(&mut self, interface: IfIndex, batch: &mut Batch) -> Carrier {
+        let owner = self.running.owner(interface, self.cx.cpu()).filter(|&owner| owner != self.cx.cpu());
+        let Some(owner) = owner else { return Carrier::Nobody(Drop::InterfaceDown) };
         let errand = Errand::Transmit(interface);
         let mut parcels: Parcels = batch.drain(..).map(|packet| Parcel { packet, errand }).collect();
         let sent = self.exchange.send(owner, &mut parcels);
         self.shared.counters.of(self.cx.cpu()).handed_over.add(sent as u64);
         batch.extend(parcels.into_iter().map(|parcel| parcel.packet));
+        Carrier::AnotherCpu
     }
 }
 
 impl Egress for Out<'_> {
-    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) {
+    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier {
         let Some(port) = self.port(interface).and_then(|number| self.ports.get_mut(number)) else {
             return self.hand_over(interface, batch);
         };
+        if port.fault.is_some() {
+            return Carrier::Nobody(Drop::DeviceFault);
+        }
         if let Err(fault) = port.transmit(self.cx, &self.running.snapshot, pool, batch) {
             port.fail(self.shared, fault);
         }
+        Carrier::ThisCpu
     }
 
-    fn carrier(&self, interface: IfIndex) -> Carrier {
-        match self.port(interface).and_then(|number| self.ports.get(number)) {
-            Some(port) if port.fault.is_none() => Carrier::ThisCpu,
-            Some(_) => Carrier::Nobody(Drop::DeviceFault),
-            None => match self.running.owner(interface, self.cx.cpu()) {
-                Some(owner) if owner != self.cx.cpu() => Carrier::AnotherCpu,
-                _ => Carrier::Nobody(Drop::InterfaceDown),
-            },
-        }
+    fn transmits(&self, interface: IfIndex) -> bool {
+        let port = self.port(interface).and_then(|number| self.ports.get(number));
+        port.is_some_and(|port| port.fault.is_none())
     }
 
     fn deliver(&mut self, packet: Packet, local: &Local<'_>) -> Delivery {

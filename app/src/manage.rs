@@ -12,6 +12,7 @@ pub use lists::Known;
 pub(crate) use lists::routes;
 pub use server::services;
 
+use crate::capture;
 use crate::clients::{Learnt, News};
 use crate::config::{Config, longest};
 use crate::guest::Holdings;
@@ -27,6 +28,7 @@ use weir_machine::clock::wall::unix_us;
 use weir_machine::task::{self, Signal};
 use weir_machine::{clock, frames, log, mask, random};
 use weir_manage::access::Access;
+use weir_manage::capture::Wish;
 use weir_manage::configurations::View as Configurations;
 use weir_manage::model;
 use weir_manage::problem::{Refused, refuse};
@@ -219,6 +221,16 @@ impl Router for &'static Plane {
 
     fn drops(&self) -> Vec<model::InterfaceLoss> {
         lists::drops(&self.view())
+    }
+
+    fn recorded(&self, most: usize) -> Vec<model::Recorded> {
+        task::control(|cx| capture::recorded(cx, self.shared, most))
+    }
+
+    type Capture = capture::Session;
+
+    fn capture(&self, wish: &Wish) -> Result<capture::Session, Refused> {
+        capture::begin(self.shared, &self.view(), wish)
     }
 
     fn cpus(&self) -> model::Cpus {

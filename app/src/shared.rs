@@ -4,14 +4,16 @@
 use crate::manage::Known;
 use crate::port::Port;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_machine::task::Signal;
-use weir_machine::trace;
+use weir_machine::{clock, trace};
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
+use weir_netstack::capture::Taps;
 use weir_sync::{Counter, CpuId, PerCpu, Published};
 
 /// What packet work tells management.
@@ -62,6 +64,8 @@ pub struct Learners {
 
 /// Notices that may wait; a port breaks once, so there are never more than ports.
 const NOTICES: usize = 256;
+/// Entries of each CPU's flight recorder.
+const RECORDED: usize = 256;
 /// Ports that may wait for one CPU to take them over: twice the interfaces there can be.
 pub const INBOX: usize = 128;
 
@@ -172,6 +176,8 @@ pub struct Shared {
     pub returned: ArrayQueue<Port>,
     /// `[A]` Questions after each CPU's neighbours.
     pub census: PerCpu<Census>,
+    /// `[A]` What watches packets: captures and the flight recorder, the same in each snapshot.
+    pub taps: Arc<Taps>,
     /// `[A]` Wakes management: a notice, a key, a change of a device, a port that came back.
     pub news: Signal,
     /// `[A]` Wakes the tasks that learn.
@@ -189,9 +195,10 @@ pub struct Shared {
 impl Shared {
     /// Without interfaces, for `cpus` CPUs.
     pub fn new(arena: &'static Arena, cpus: usize) -> Self {
+        let taps = Arc::new(Taps::new(clock::tsc, RECORDED));
         let running = Running {
             generation: 0,
-            snapshot: Snapshot::empty(),
+            snapshot: Snapshot::empty().with_taps(taps.clone()),
             places: Box::default(),
             sent: Box::default(),
             cpus,
@@ -204,6 +211,7 @@ impl Shared {
             inbox: PerCpu::new(|_| ArrayQueue::new(INBOX)),
             returned: ArrayQueue::new(INBOX * cpus.max(1)),
             census: PerCpu::new(|_| Census { question: ArrayQueue::new(1), answer: ArrayQueue::new(1) }),
+            taps,
             news: Signal::new(),
             learners: Learners::default(),
             advertisements: ArrayQueue::new(ADVERTISEMENTS),

@@ -1,6 +1,7 @@
 //! From a booted machine to a router: devices, configuration, snapshot, the other CPUs. Boot CPU, once.
 
 use crate::attach::{self, Bay};
+use crate::capture;
 use crate::forwarder::Forwarder;
 use crate::guest::Guest;
 use crate::interfaces::Interfaces;
@@ -23,7 +24,8 @@ use spin::Once;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
-    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, task, xen,
+    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, report, smp, task,
+    xen,
 };
 use weir_netif::{Arena, BUFFER, Device, DeviceInfo, PAGE_BUFFER, Queue};
 use weir_netstack::reassembly;
@@ -101,6 +103,11 @@ pub fn start(
         // An eighth of all buffers, however small the machine.
         let share = shared.arena.slots() * shared.arena.slot_size() / 8 / boot.cpus.max(1);
         Crew { shared, exchanges, reassembly: share.min(reassembly::BYTES), memory: boot.memory, services }
+    });
+    report::add(|say| {
+        if let Some(crew) = CREW.get() {
+            capture::last_words(crew.shared, say);
+        }
     });
     let cpus = smp::start_others(other);
     let bays = bays(cpus, shared.arena.slots());

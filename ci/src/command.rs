@@ -41,7 +41,7 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "ip" | "ss" | "bridge" => "iproute2",
         "ping" => "iputils-ping",
         "tcpdump" => "tcpdump",
-        "tshark" => "tshark",
+        "tshark" | "capinfos" => "tshark",
         "iperf3" => "iperf3",
         "traceroute" => "traceroute",
         "ethtool" => "ethtool",

@@ -11,6 +11,7 @@ mod cpio;
 mod disk;
 mod doctor;
 mod echo;
+mod filters;
 mod flows;
 mod frame;
 mod gdb;
@@ -119,6 +120,19 @@ Sums the symbols of images/out/weir.debug by crate. Exits with 1 if the stripped
         run: |arguments| {
             arguments.end("size")?;
             size::run(&router::weir_elf()?, &router::weir_debug()?)
+        },
+    },
+    Subcommand {
+        name: "filters",
+        summary: "compare tcpdump's programs with those recorded for the tests of filters",
+        help: "lab filters [--record]
+
+Has tcpdump compile every filter of bpf/tests/expression/filters.txt and compares with tcpdump.txt beside it, which the tests of
+bpf run against. --record writes it. Exits with 1 if they differ, as they may with another version of tcpdump.",
+        run: |mut arguments| {
+            let purpose = if arguments.flag("--record") { filters::Purpose::Record } else { filters::Purpose::Check };
+            arguments.end("filters")?;
+            filters::run(purpose)
         },
     },
     Subcommand {

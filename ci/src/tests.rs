@@ -1,5 +1,6 @@
 //! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
 
+mod capture;
 mod clients;
 mod configuration;
 mod disks;
@@ -110,6 +111,7 @@ fn table() -> Vec<Test> {
     all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
     all.extend(management::tests());
+    all.extend(capture::tests());
     all.extend(sockets::tests());
     all.extend(clients::tests());
     all

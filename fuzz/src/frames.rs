@@ -11,7 +11,7 @@ use weir_netstack::snapshot::{
     Advertise, Advertisement, InterfacePlan, ReversePath, RoutePlan, RouteTarget, Snapshot, State, VlanPlan,
 };
 use weir_netstack::stack::{Duty, Event, Settings, Stack, Turn};
-use weir_netstack::{Egress, Instant, Plan, checksum, ethernet};
+use weir_netstack::{Carrier, Egress, Instant, Plan, checksum, ethernet};
 use weir_sync::cpu;
 
 const INTERFACES: u8 = 3;
@@ -279,12 +279,13 @@ struct Wire {
 }
 
 impl Egress for Wire {
-    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) {
+    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier {
         let take = self.room.min(batch.len());
         for packet in batch.drain(..take) {
             self.check(interface, &packet);
             pool.free(packet);
         }
+        Carrier::ThisCpu
     }
 }
 

@@ -1,6 +1,7 @@
-//! What the fuzz targets run. The tests of `app`, `manage` and `netstack` run the same over `regressions/`.
+//! What the fuzz targets run. The tests of `app`, `bpf`, `manage` and `netstack` run the same over `regressions/`.
 #![forbid(unsafe_code)]
 
+pub mod bpf;
 pub mod config;
 pub mod console;
 pub mod frames;

@@ -8,7 +8,7 @@ use weir_netif::{Arena, BUFFER, Batch, IfIndex, Packet, Pool};
 use weir_netstack::neighbor::{self, Evidence};
 use weir_netstack::snapshot::InterfacePlan;
 use weir_netstack::stack::{Event, Settings, Stack, Turn};
-use weir_netstack::{Egress, Instant, Plan, Snapshot, ethernet};
+use weir_netstack::{Carrier, Egress, Instant, Plan, Snapshot, ethernet};
 use weir_sync::cpu;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0];
@@ -32,7 +32,7 @@ thread_local! {
 struct Wire;
 
 impl Egress for Wire {
-    fn flush(&mut self, _: IfIndex, batch: &mut Batch, pool: &mut Pool) {
+    fn flush(&mut self, _: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier {
         for packet in batch.drain(..) {
             let frame: Vec<u8> = packet.segments().flatten().copied().collect();
             pool.free(packet);
@@ -47,6 +47,7 @@ impl Egress for Wire {
                 assert_eq!(message[4..], request[4..], "the answer to request {number}");
             }
         }
+        Carrier::ThisCpu
     }
 }
 

@@ -77,6 +77,8 @@ pub(crate) struct Block {
     pub(crate) slept: Slept,
     /// `[C]` Ranks of the locks of the machine layer that it holds, a bit each. Touched with softints masked.
     pub(crate) held_ranks: AtomicU32,
+    /// `[C]` Which changes of the map it has caught up with, see `paging::catch_up`.
+    pub(crate) map: AtomicU64,
     /// `[A]` Tasks it has preempted. Written by itself, read by anyone.
     pub(crate) preemptions: Counter,
     /// `[A]` The CPU runs; set by itself (Release), read by whoever sends to it or waits for it (Acquire).
@@ -118,6 +120,7 @@ impl Block {
             run_top: AtomicU64::new(0),
             slept: Slept::new(),
             held_ranks: AtomicU32::new(0),
+            map: AtomicU64::new(0),
             preemptions: Counter::new(),
             running: AtomicBool::new(false),
         }

@@ -210,6 +210,7 @@ impl Dispatcher {
     /// place. So no source starves another.
     fn round(&mut self) -> More {
         let pending = self.pending();
+        body::catch_up();
         let mut waiting = core::mem::take(&mut self.carried) | pending.take();
         let mut served = 0_u64;
         let mut again = 0_u64;
@@ -319,7 +320,7 @@ pub(crate) use image::preempted;
 mod image {
     use super::{Dispatcher, ROUNDS, Slice, with};
     pub(super) use crate::cpu::Context;
-    use crate::{apic, clock, cpu, interrupt, log, trace, xen};
+    use crate::{apic, clock, cpu, interrupt, log, paging, trace, xen};
     use core::sync::atomic::Ordering;
     use weir_sync::{CpuId, Event, More, Pending};
     use x86_64::instructions::interrupts;
@@ -384,6 +385,12 @@ mod image {
 
     pub(super) fn wake(cpu: CpuId) {
         apic::wake(cpu::block(cpu).apic.load(Ordering::Relaxed));
+    }
+
+    /// Forgets what is no longer true of the page tables.
+    #[inline]
+    pub(super) fn catch_up() {
+        paging::catch_up(&cpu::this().map);
     }
 
     /// Serves [`EVENTS`](crate::interrupt::EVENTS).

@@ -14,6 +14,7 @@ mod backtrace;
 #[cfg(feature = "image")]
 pub mod boot;
 pub mod clock;
+pub mod code;
 pub mod console;
 #[cfg(feature = "image")]
 pub mod cpu;
@@ -47,7 +48,7 @@ pub mod power;
 pub mod pvh;
 pub mod random;
 #[cfg(feature = "image")]
-mod report;
+pub mod report;
 pub mod smbios;
 #[cfg(feature = "image")]
 pub mod smp;
@@ -63,6 +64,7 @@ pub mod xen;
 #[cfg(not(feature = "image"))]
 mod host {
     pub(crate) mod clock;
+    pub(crate) mod code;
     pub(crate) mod console;
     pub(crate) mod dispatch;
     pub(crate) mod lock;

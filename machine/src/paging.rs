@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes in the smallest page.
 pub const PAGE: u64 = 4096;
+/// Where frames that hold code are mapped: so far above their physical addresses, where no identity map reaches.
+const CODE: u64 = 0xffff_8000_0000_0000;
 /// Bytes under one entry of each level, from level 1 (page table) to level 4.
 const SPAN: [u64; 5] = [0, PAGE, PAGE << 9, PAGE << 18, PAGE << 27];
 /// End of the addresses four levels reach without sign extension.
@@ -132,6 +134,32 @@ impl Map {
         Ok(())
     }
 
+    /// Maps the frames of `range` executable, [`CODE`] above their addresses, and takes them out at these; returns where they
+    /// are now, or nothing, with nothing changed, if memory does not suffice for tables. The caller flushes.
+    ///
+    /// A frame's code is always at the same address: what a CPU may remember of an earlier time is either right or about
+    /// code that nobody runs any more.
+    pub fn make_executable(&mut self, range: Range<u64>, tables: NewTable) -> Option<u64> {
+        let pages = || range.clone().step_by(PAGE as usize);
+        // All tables first, so that nothing fails half-way.
+        for page in pages() {
+            self.entry(CODE + page, 1, tables).ok()?;
+            self.entry(page, 1, tables).ok()?;
+        }
+        for page in pages() {
+            self.entry(page, 1, tables).ok()?.store(TAKEN_OUT, Ordering::Release);
+            let executable = self.allowed(Access::Execute.bits());
+            self.entry(CODE + page, 1, tables).ok()?.store(page | executable, Ordering::Release);
+        }
+        Some(CODE + range.start)
+    }
+
+    /// Undoes [`make_executable`](Self::make_executable): the frames are data again. The caller flushes.
+    pub fn make_writable(&mut self, range: Range<u64>, tables: NewTable) -> Result<(), Refused> {
+        self.unmap(CODE + range.start..CODE + range.end, tables)?;
+        self.map(range, Access::Write, tables)
+    }
+
     /// How the page of `address` is mapped: its access and its size in bytes.
     pub fn find(&self, address: u64) -> Option<(Access, u64)> {
         let (entry, level) = self.leaf(address);
@@ -220,7 +248,9 @@ fn table_at(entry: u64) -> &'static Table {
 #[cfg(feature = "image")]
 pub use image::firmware;
 #[cfg(feature = "image")]
-pub(crate) use image::{ROOT, Segments, device, guard, load, shared, start};
+pub(crate) use image::{
+    ROOT, Segments, catch_up, device, guard, load, make_executable, make_writable, shared, start,
+};
 
 #[cfg(feature = "image")]
 mod image {
@@ -229,6 +259,7 @@ mod image {
     use crate::lock::Lock;
     use core::ops::Range;
     use core::ptr::NonNull;
+    use core::sync::atomic::{AtomicU64, Ordering};
     use weir_sync::rank::PageTables;
     use x86_64::instructions::tlb;
     use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -238,6 +269,8 @@ mod image {
     /// The top table, below 4 GiB with the image: what CR3 holds on every CPU.
     pub(crate) static ROOT: Table = Table::new();
     static MAP: Lock<PageTables, Option<Map>> = Lock::new(None);
+    /// `[A]` How often rights to present pages were taken away. Release, after the entries; pairs with `catch_up`'s Acquire.
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
 
     /// The image's parts, as the linker script laid them out on page borders.
     #[derive(Debug)]
@@ -285,6 +318,40 @@ mod image {
             map.unmap(page..page + PAGE, &mut new_table).expect("no memory for a guard page");
         }
         tlb::flush(VirtAddr::new(page));
+    }
+
+    /// Frames that were written are code from now on: the address to run it at. `None` if tables ran out.
+    ///
+    /// No CPU needs to flush before it runs the code, since none remembers what was absent; what others remember of the frames
+    /// as data they forget at their next turn.
+    pub(crate) fn make_executable(frames: Range<u64>) -> Option<u64> {
+        let at = MAP.lock().as_mut()?.make_executable(frames, &mut new_table)?;
+        take_away();
+        Some(at)
+    }
+
+    /// Frames that no CPU runs any more are data from now on.
+    pub(crate) fn make_writable(frames: Range<u64>) {
+        if let Some(map) = MAP.lock().as_mut() {
+            map.make_writable(frames, &mut new_table).expect("the tables are there");
+        }
+        take_away();
+    }
+
+    /// Makes all CPUs forget what they remember of the map: this one at once, the others before their next turn.
+    fn take_away() {
+        TAKEN.fetch_add(1, Ordering::Release);
+        tlb::flush_all();
+    }
+
+    /// Forgets what is no longer true of the map. `seen`: what this CPU has caught up with, its own.
+    #[inline]
+    pub(crate) fn catch_up(seen: &AtomicU64) {
+        let taken = TAKEN.load(Ordering::Acquire);
+        if seen.load(Ordering::Relaxed) != taken {
+            seen.store(taken, Ordering::Relaxed);
+            tlb::flush_all();
+        }
     }
 
     /// Maps device registers, uncached. `false` if any page of them is mapped as something else (RAM, say),
@@ -409,6 +476,44 @@ mod tests {
             assert_eq!(map.add(guard..guard + 1, access, &mut on_heap), Err(Refused::Taken));
         }
         assert_eq!(map.find(guard), None);
+    }
+
+    #[test]
+    fn code_is_executable_at_one_address_and_gone_from_the_other() {
+        let mut map = map();
+        map.map(2 * MIB..6 * MIB, Access::Write, &mut on_heap).unwrap();
+        let frames = 4 * MIB + 7 * PAGE..4 * MIB + 9 * PAGE;
+        for _ in 0..2 {
+            assert_eq!(map.make_executable(frames.clone(), &mut on_heap), Some(CODE + frames.start));
+            for page in [frames.start, frames.end - 1] {
+                assert_eq!(map.find(page), None);
+                assert_eq!(map.find(CODE + page), Some((Access::Execute, PAGE)));
+                assert_eq!(map.leaf(CODE + page).0 & ADDRESS, page / PAGE * PAGE);
+            }
+            assert_eq!(map.find(frames.end), Some((Access::Write, PAGE)));
+            assert_eq!(map.find(CODE + frames.end), None);
+            map.make_writable(frames.clone(), &mut on_heap).unwrap();
+            assert_eq!(map.find(CODE + frames.start), None);
+            assert_eq!(map.find(frames.start), Some((Access::Write, PAGE)));
+        }
+    }
+
+    #[test]
+    fn code_that_finds_no_tables_changes_nothing() {
+        for enough in 0..4 {
+            let mut map = map();
+            map.map(2 * MIB..4 * MIB, Access::Write, &mut on_heap).unwrap();
+            let mut left = enough;
+            let mut few = || {
+                left -= 1;
+                if left < 0 { None } else { on_heap() }
+            };
+            let frames = 3 * MIB..3 * MIB + PAGE;
+            // Three tables lead to the code, one splits the large page.
+            assert_eq!(map.make_executable(frames.clone(), &mut few), None, "{enough} tables");
+            assert_eq!(map.find(frames.start).map(|found| found.0), Some(Access::Write));
+            assert_eq!(map.find(CODE + frames.start), None);
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The API over any stream of bytes, by `picoserve`: it speaks HTTP/1.1, `api.rs` answers.
 
 use crate::api::{self, Admitted, Request, Response};
+use crate::capture;
 use crate::model::{Field, json};
 use crate::problem::Refused;
 use crate::router::Router;
+use crate::routes::Operation;
 use crate::web;
 use alloc::format;
 use alloc::vec;
@@ -13,6 +15,7 @@ use picoserve::io::embedded_io_async::{ErrorType, Read, Write};
 use picoserve::io::{self, Socket};
 use picoserve::mem::{BorrowedBuffer, BorrowedCursor};
 use picoserve::request::Path;
+use picoserve::response::chunked::{ChunkWriter, ChunkedResponse, Chunks, ChunksWritten};
 use picoserve::response::sse::{EventSource, EventStream, EventWriter};
 use picoserve::response::{Content, IntoResponse, ResponseWriter, StatusCode};
 use picoserve::routing::PathRouterService;
@@ -166,6 +169,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             query: request.parts.query().map_or("", |query| query.0),
             authorization: header("authorization"),
             accept: header("accept"),
+            accept_encoding: header("accept-encoding"),
             if_match: header("if-match"),
             if_none_match: header("if-none-match"),
             peer: self.peer,
@@ -206,6 +210,16 @@ impl<R: Router> PathRouterService for Service<'_, R> {
                 let events = Events { router: self.router, admitted, from };
                 let connection = request.body_connection.finalize().await?;
                 return EventStream(events).write_to(connection, writer).await;
+            }
+            (None, None) if admitted.route.operation == Operation::Capture => {
+                let connection = request.body_connection.finalize().await?;
+                return match api::capture(self.router, &admitted) {
+                    Ok((source, wish)) => {
+                        let capture = Captured { router: self.router, admitted, source, wish };
+                        ChunkedResponse::new(capture).write_to(connection, writer).await
+                    }
+                    Err(refused) => send(connection, writer, refused).await,
+                };
             }
             // Half a configuration is none: nothing is done with it, and nobody hears of it.
             (None, None) if body.len() < expected => Response::from(cut_short(body.len(), expected)),
@@ -249,6 +263,49 @@ async fn send<B: Read, W: ResponseWriter<Error = B::Error>>(
     let (status, typed) = (StatusCode::new(response.status), Typed(response));
     let response = picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
     writer.write_response(connection, response).await
+}
+
+/// How often a capture looks for packets while there are none.
+const CAPTURE_LOOK_MS: u64 = 5;
+
+/// Packets as they pass, until the connection or the capture ends, or its bearer's token is not what it was.
+struct Captured<'r, R: Router> {
+    router: &'r R,
+    admitted: Admitted,
+    source: R::Capture,
+    wish: capture::Wish,
+}
+
+impl<R: Router> Chunks for Captured<'_, R> {
+    fn content_type(&self) -> &'static str {
+        api::content::PCAPNG
+    }
+
+    async fn write_chunks<W: io::Write>(self, mut writer: ChunkWriter<W>) -> Result<ChunksWritten, W::Error> {
+        let Self { router, admitted, source, wish } = self;
+        let mut piece = Vec::new();
+        let mut stream = capture::Stream::begin(source, wish, &mut piece);
+        let mut goes_on = true;
+        while goes_on {
+            if router.access(|access| access.generation()) == admitted.bearer.generation {
+                goes_on = stream.next(&mut piece);
+            } else {
+                stream.end(&mut piece);
+                goes_on = false;
+            }
+            if piece.is_empty() {
+                router.sleep_ms(CAPTURE_LOOK_MS).await;
+                continue;
+            }
+            writer.write_chunk(&piece).await?;
+            writer.flush().await?;
+            piece.clear();
+            // Others have their turn, however many packets there are.
+            router.sleep_ms(0).await;
+        }
+        drop(stream);
+        writer.finalize().await
+    }
 }
 
 /// Events as they happen, until the connection ends or its bearer's token is not what it was.

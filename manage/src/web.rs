@@ -1,7 +1,10 @@
-//! The web page: files of `manage/web`, embedded. The HTTP server hands them out to everybody; the page then asks for a
-//! token, and speaks to the API alone.
+//! The web page: files of `manage/web`, embedded as `build.rs` compresses them. The HTTP server hands them out to
+//! everybody, with gzip's coding and no other; the page then asks for a token, and speaks to the API alone.
 
 use crate::api::{Request, Response};
+use crate::problem::refuse;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// A file of the page.
@@ -11,9 +14,9 @@ pub struct File {
     pub path: &'static str,
     /// Its media type.
     pub content_type: &'static str,
-    /// Its contents.
+    /// Its contents, compressed (gzip, RFC 1952).
     pub bytes: &'static [u8],
-    /// The contents' fingerprint (FNV-1a, 64 bits), as an entity tag: 16 hexadecimal digits in quotes.
+    /// These bytes' fingerprint (FNV-1a, 64 bits), as an entity tag: 16 hexadecimal digits in quotes.
     pub etag: &'static str,
 }
 
@@ -29,12 +32,27 @@ pub const HEADERS: &[(&str, &str)] = &[
          require-trusted-types-for 'script'",
     ),
     ("Referrer-Policy", "no-referrer"),
+    VARY,
     ("X-Content-Type-Options", "nosniff"),
 ];
+
+/// Who accepts no gzip is answered otherwise.
+const VARY: (&str, &str) = ("Vary", "Accept-Encoding");
 
 /// The answer to a request for a file of the page; none if it is for something else.
 pub fn answer(request: &Request<'_>) -> Option<Response> {
     let file = find(request.path).filter(|_| request.method == "GET")?;
+    if let Some(accepted) = request.accept_encoding.filter(|accepted| !accepts_gzip(accepted)) {
+        let accepted: String = accepted.chars().take(80).collect();
+        let mut refused = Response::from(refuse(
+            406,
+            "The page comes compressed",
+            format!("Accept-Encoding says {accepted:?}, and the router has the page in gzip alone"),
+            "send Accept-Encoding: gzip, as browsers and curl --compressed do, or leave the header out",
+        ));
+        refused.headers.push((VARY.0, VARY.1.into()));
+        return Some(refused);
+    }
     let has = |value: &str| value.split(',').any(|one| one.trim().trim_start_matches("W/") == file.etag);
     let (status, body) = match request.if_none_match.is_some_and(has) {
         true => (304, Vec::new()),
@@ -42,7 +60,24 @@ pub fn answer(request: &Request<'_>) -> Option<Response> {
     };
     let mut headers: Vec<_> = HEADERS.iter().map(|&(name, value)| (name, value.into())).collect();
     headers.push(("ETag", file.etag.into()));
+    if status == 200 {
+        headers.push(("Content-Encoding", "gzip".into()));
+    }
     Some(Response { status, content_type: file.content_type, headers, body })
+}
+
+/// Whether a value of `Accept-Encoding` lets gzip through: by its name or its old one, else by the asterisk, with a
+/// weight above zero (RFC 9110, 12.5.3).
+fn accepts_gzip(value: &str) -> bool {
+    let weight = |names: &[&str]| {
+        value.split(',').find_map(|one| {
+            let (coding, parameters) = one.split_once(';').unwrap_or((one, ""));
+            let named = names.iter().any(|name| coding.trim().eq_ignore_ascii_case(name));
+            let weight = parameters.trim().strip_prefix(['q', 'Q']).unwrap_or("=1");
+            named.then(|| weight.bytes().any(|digit| matches!(digit, b'1'..=b'9')))
+        })
+    };
+    weight(&["gzip", "x-gzip"]).or_else(|| weight(&["*"])).unwrap_or(false)
 }
 
 /// The file at `path`, which begins with a slash and has no query.
@@ -54,7 +89,7 @@ macro_rules! files {
     ($($path:literal $name:literal $type:expr;)+) => {
         /// All files; the first is the page itself.
         pub const FILES: &[File] = &[$({
-            const BYTES: &[u8] = include_bytes!(concat!("../web/", $name));
+            const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz"));
             const TAG: [u8; 18] = etag(BYTES);
             const ETAG: &str = match core::str::from_utf8(&TAG) {
                 Ok(text) => text,
@@ -110,14 +145,18 @@ const fn etag(bytes: &[u8]) -> [u8; 18] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::read::GzDecoder;
     use std::collections::BTreeSet;
-    use std::string::{String, ToString};
+    use std::io::Read;
+    use std::string::ToString;
 
     /// What the specification allows the page.
     const MOST_BYTES: usize = 150 * 1024;
 
-    fn text(file: &File) -> &'static str {
-        core::str::from_utf8(file.bytes).unwrap()
+    fn text(file: &File) -> String {
+        let mut text = String::new();
+        GzDecoder::new(file.bytes).read_to_string(&mut text).unwrap();
+        text
     }
 
     /// What stands between `before` and `after` in `text`, each time.
@@ -127,7 +166,7 @@ mod tests {
 
     #[test]
     fn is_small() {
-        let total: usize = FILES.iter().map(|file| file.bytes.len()).sum();
+        let total: usize = FILES.iter().map(|file| text(file).len()).sum();
         assert!(total < MOST_BYTES, "{total} bytes, at most {MOST_BYTES}");
     }
 
@@ -139,6 +178,7 @@ mod tests {
             query: "",
             authorization: None,
             accept: None,
+            accept_encoding: None,
             if_match: None,
             if_none_match,
             peer: core::net::IpAddr::from([192, 0, 2, 1]),
@@ -156,6 +196,18 @@ mod tests {
     }
 
     #[test]
+    fn goes_to_whoever_accepts_gzip() {
+        for yes in
+            ["gzip", "br, GZIP;q=0.5", "x-gzip", "*", "deflate, *;q=0.001", "gzip;q=1.000", "gzip ; q=1"]
+        {
+            assert!(accepts_gzip(yes), "{yes}");
+        }
+        for no in ["", "identity", "br, deflate", "gzip;q=0", "gzip; q=0.000, *", "*;q=0", "gzipped"] {
+            assert!(!accepts_gzip(no), "{no}");
+        }
+    }
+
+    #[test]
     fn tags_are_those_of_fnv() {
         // Test vectors of draft-eastlake-fnv, appendix C.
         assert_eq!(&etag(b""), b"\"cbf29ce484222325\"");
@@ -168,11 +220,12 @@ mod tests {
     fn has_every_file_it_refers_to() {
         let mut wanted = BTreeSet::new();
         for file in FILES {
-            let names = between(text(file), "from \"./", '"').into_iter();
+            let source = text(file);
+            let names = between(&source, "from \"./", '"').into_iter();
             wanted.extend(names.map(|name| std::format!("/{name}")));
         }
         let page = text(&FILES[0]);
-        let links = ["src=\"", "href=\""].into_iter().flat_map(|before| between(page, before, '"'));
+        let links = ["src=\"", "href=\""].into_iter().flat_map(|before| between(&page, before, '"'));
         wanted.extend(links.filter(|link| !link.starts_with('#')).map(String::from));
         for path in &wanted {
             assert!(find(path).is_some(), "{path} is missing");
@@ -185,12 +238,13 @@ mod tests {
     #[test]
     fn asks_nobody_else_and_makes_no_markup_of_text() {
         for file in FILES {
-            let elsewhere = between(text(file), "://", '"')
+            let source = text(file);
+            let elsewhere = between(&source, "://", '"')
                 .into_iter()
                 .filter(|rest| !rest.starts_with("www.w3.org/2000/svg"));
             assert_eq!(elsewhere.count(), 0, "{} names another site", file.path);
             for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "new Function"] {
-                assert!(!text(file).contains(word), "{}: {word}", file.path);
+                assert!(!source.contains(word), "{}: {word}", file.path);
             }
         }
         // Styles and scripts in the markup would need a weaker policy.
@@ -209,7 +263,7 @@ mod tests {
         let mut known = quoted(reasons, " = \"", "\",");
         // Counted among them, but not lost.
         assert!(known.remove("consumed"));
-        let explained = quoted(text(find("/reasons.js").unwrap()), "  \"", "\": \"");
+        let explained = quoted(&text(find("/reasons.js").unwrap()), "  \"", "\": \"");
         let differ: Vec<_> = explained.symmetric_difference(&known).collect();
         assert!(differ.is_empty(), "reasons.js and netif::Drop differ by {differ:?}");
     }

@@ -115,6 +115,10 @@ fn every_route_of_the_document_answers_as_it_says() {
                 assert!(operation["responses"]["200"]["content"]["text/event-stream"].is_object());
                 continue;
             }
+            if matches!(route.answer, Answer::Capture) {
+                assert!(operation["responses"]["200"]["content"]["application/x-pcapng"].is_object());
+                continue;
+            }
             let got = client.call(route.method.name(), &format!("{path}{needed}"), &[], body);
             let answer = &operation["responses"][got.status.to_string()];
             assert!(answer.is_object(), "{method} {path}: {} is not in the document", got.status);
@@ -132,6 +136,81 @@ fn every_route_of_the_document_answers_as_it_says() {
         }
     }
     assert_eq!(served, ROUTES.len());
+}
+
+/// The types of a stream's blocks, each whole, and what is left behind the last.
+fn blocks(mut bytes: &[u8]) -> (Vec<u32>, usize) {
+    let word = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four));
+    let mut types = Vec::new();
+    while let (Some(kind), Some(len)) = (word(bytes), bytes.get(4..).and_then(word)) {
+        let Some((block, rest)) = bytes.split_at_checked(len as usize) else { break };
+        assert_eq!(word(&block[block.len() - 4..]), Some(len), "both lengths are the same");
+        types.push(kind);
+        bytes = rest;
+    }
+    (types, bytes.len())
+}
+
+const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const STATISTICS: u32 = 5;
+const PACKET: u32 = 6;
+
+fn curl_bytes(url: &str, more: &[&str]) -> Vec<u8> {
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let output =
+        Command::new("curl").args(["--silent", "--header", &token]).args(more).arg(url).output().unwrap();
+    output.stdout
+}
+
+#[test]
+fn a_capture_with_a_limit_ends_with_what_was_counted() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let of = |path: &str| blocks(&curl_bytes(&client.url(path), &["--max-time", "10"]));
+    assert_eq!(
+        of("/api/v1/capture?interface=lan&limit=2"),
+        (vec![SECTION, INTERFACE, PACKET, PACKET, STATISTICS], 0)
+    );
+    assert_eq!(
+        of("/api/v1/capture?direction=drop&limit=1&filter=ip%20and+port%2053&snaplen=96&buffer=64"),
+        (vec![SECTION, INTERFACE, PACKET, STATISTICS], 0)
+    );
+}
+
+#[test]
+fn a_capture_without_a_limit_goes_on_until_its_reader_leaves() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let (types, _) = blocks(&curl_bytes(&client.url("/api/v1/capture"), &["--max-time", "7"]));
+    // After five silent seconds both sides know that the other is there.
+    assert_eq!(types, [SECTION, INTERFACE, PACKET, PACKET, PACKET, STATISTICS]);
+}
+
+#[test]
+fn a_capture_that_cannot_be_says_why() {
+    let (_, client) = Client::start(&[TOKEN]);
+    for (query, status, words) in [
+        ("filter=port", 400, "column 5"),
+        ("direction=up", 400, "give in, out, drop"),
+        ("filter=%zz", 400, "as %XX"),
+        ("filter=%ff", 400, "as %XX"),
+        ("interface=a&interface=b", 400, "one text"),
+        ("snaplen=0", 400, "from 1"),
+        ("buffer=1", 400, "from 64"),
+        ("limit=none", 400, "from 1"),
+        ("colour=red", 400, "takes interface, filter"),
+    ] {
+        let got = client.get(&format!("/api/v1/capture?{query}"));
+        assert_eq!(got.status, status, "{query}: {}", got.body);
+        assert!(got.body.contains(words), "{query}: {}", got.body);
+    }
+}
+
+#[test]
+fn the_flight_recorder_tells_as_many_as_are_wanted() {
+    let (_, client) = Client::start(&[TOKEN]);
+    assert_eq!(client.get("/api/v1/drops?last=2").json().as_array().unwrap().len(), 2);
+    assert_eq!(client.get("/api/v1/drops").json()[0]["reason"], "ttl-expired");
+    assert_eq!(client.get("/api/v1/drops?last=0").status, 400);
 }
 
 /// Enough of JSON Schema for what the document uses; what it does not know is an error.
@@ -419,4 +498,19 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     let said =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.is_empty(), "{said}\n{}", got.body);
+}
+
+#[test]
+fn page_comes_compressed_or_with_the_reason_why_not() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let source = include_str!("../web/index.html");
+    for accepted in ["gzip", "br;q=1.0, *;q=0.1"] {
+        let header = format!("Accept-Encoding: {accepted}");
+        let got = curl(&["--compressed", "--header", &header, &client.url("/")], "");
+        assert_eq!((got.status, &*got.body), (200, source));
+        assert_eq!((got.header("content-encoding"), got.header("vary")), ("gzip", "Accept-Encoding"));
+    }
+    let refused = curl(&["--header", "Accept-Encoding: gzip;q=0, identity", &client.url("/app.js")], "");
+    refused.refused(406, "The page comes compressed");
+    assert_eq!(refused.header("vary"), "Accept-Encoding");
 }

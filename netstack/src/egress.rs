@@ -3,6 +3,7 @@
 //! `[C]` Called by the path with whole frames, in softint context. What a device does itself (checksums,
 //! segmentation) is left to it; what it does not, is done here.
 
+use crate::capture::{Direction, Framing};
 use crate::checksum;
 use crate::ethernet;
 use crate::fragment::fragment4;
@@ -16,12 +17,13 @@ use weir_sync::Softint;
 
 /// The application's side: where batches go.
 pub trait Egress {
-    /// Transmits the packets of `batch` from the front, or passes them on. Those it leaves are dropped.
-    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool);
+    /// Transmits the packets of `batch` from the front, or passes them on, and says who transmits those of `interface`. What
+    /// it leaves is dropped.
+    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier;
 
-    /// Who would transmit the frames of `interface` now: asked before each [`flush`](Self::flush).
-    fn carrier(&self, _interface: IfIndex) -> Carrier {
-        Carrier::ThisCpu
+    /// Whether a queue of this CPU would transmit the frames of `interface` now. Asked while something captures.
+    fn transmits(&self, _interface: IfIndex) -> bool {
+        true
     }
 
     /// Takes a packet whose flow's state is another CPU's there, to go on in [`Stack::resume`](crate::Stack::resume).
@@ -81,7 +83,7 @@ pub enum Carrier {
     ThisCpu,
     /// Another CPU, which counts; what finds no room on the way to it is a [`Drop::HandoffFull`].
     AnotherCpu,
-    /// Nobody: all frames are dropped for this reason.
+    /// Nobody: all frames are left, and dropped for this reason.
     Nobody(Drop),
 }
 
@@ -122,12 +124,14 @@ pub(crate) struct Lanes {
     interfaces: usize,
     /// Frames that one packet became more than one of.
     split: u64,
+    /// Something captures, or did a moment ago: see [`Stack::listen`](crate::Stack::listen).
+    pub(crate) tapped: bool,
 }
 
 impl Lanes {
     pub(crate) fn new(interfaces: usize) -> Self {
         let lanes = Box::new(core::array::from_fn(|_| Lane::default()));
-        Self { lanes, taken: 0, interfaces, split: 0 }
+        Self { lanes, taken: 0, interfaces, split: 0, tapped: false }
     }
 
     /// Takes a frame for `out`: whole, with its addresses.
@@ -139,7 +143,7 @@ impl Lanes {
         if plain && len <= ethernet::HEADER + usize::from(out.mtu) {
             self.emit(&mut ports, pool, out, packet, len);
         } else if let Err((reason, received)) = self.adapt(&mut ports, pool, out, packet) {
-            turn.snapshot.counters(received).dropped(turn.cx.cpu(), reason);
+            ports.lost(received, reason);
         }
     }
 
@@ -164,7 +168,7 @@ impl Lanes {
         self.flush(turn);
         let (mut ports, pool) = split(turn);
         if to.index() < self.interfaces {
-            ports.flush(pool, to, batch, bytes);
+            ports.flush(pool, to, batch, bytes, self.tapped);
         } else {
             batch.drain(..).for_each(|packet| ports.discard(pool, packet, Drop::InterfaceUnconfigured));
         }
@@ -187,7 +191,7 @@ impl Lanes {
             let number = self.taken.trailing_zeros() as usize;
             self.taken &= self.taken - 1;
             if let Some(lane) = self.lanes.get_mut(number) {
-                lane.flush(&mut ports, pool);
+                lane.flush(&mut ports, pool, self.tapped);
             }
         }
     }
@@ -224,7 +228,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(number).filter(|_| to.index() < self.interfaces);
         let Some(lane) = lane else { return ports.discard(pool, packet, Drop::InterfaceUnconfigured) };
         if lane.interface != to {
-            lane.flush(ports, pool);
+            lane.flush(ports, pool, self.tapped);
             lane.interface = to;
         }
         lane.bytes += len as u64;
@@ -234,11 +238,11 @@ impl Lanes {
         }
         self.taken |= 1 << number;
         if lane.batch.is_full() {
-            lane.flush(ports, pool);
+            lane.flush(ports, pool, self.tapped);
         }
     }
 
-    /// Makes a frame fit `out`. An error is the reason it was freed for, and the interface it came in by.
+    /// Makes a frame fit `out`. An error is the reason it was freed for uncounted, and the interface it came in by.
     #[cold]
     fn adapt(
         &mut self,
@@ -248,16 +252,16 @@ impl Lanes {
         mut packet: Packet,
     ) -> Result<(), (Drop, IfIndex)> {
         let received = packet.meta().received;
-        let fail = |pool: &mut Pool, packet: Packet, reason| {
-            pool.free(packet);
-            Err((reason, received))
+        let fail = |ports: &mut Ports<'_>, pool: &mut Pool, packet: Packet, reason| {
+            ports.discard(pool, packet, reason);
+            Ok(())
         };
         let (mtu, len) = (usize::from(out.mtu), packet.len());
         let ipv4 = ethernet::kind(packet.data()) == Some(ethernet::IPV4);
         let can_checksum = out.offloads.contains(Offloads::TX_CHECKSUM);
         let pieces = if let Some(gso) = packet.meta().gso {
             let Some(largest) = segment::largest(&packet, ethernet::HEADER) else {
-                return fail(pool, packet, Drop::OffloadMalformed);
+                return fail(ports, pool, packet, Drop::OffloadMalformed);
             };
             if out.offloads.contains(needed(gso)) && largest <= mtu {
                 self.emit(ports, pool, out, packet, len);
@@ -279,7 +283,7 @@ impl Lanes {
             cut.map(|pieces| pieces as u64 + more)
         } else if len > ethernet::HEADER + mtu {
             if !ipv4 {
-                return fail(pool, packet, Drop::TooBig);
+                return fail(ports, pool, packet, Drop::TooBig);
             }
             Ok(1 + self.fragment(ports, pool, out, packet))
         } else {
@@ -289,7 +293,7 @@ impl Lanes {
                 checksum::finish(&mut packet).is_ok()
             };
             if !sound {
-                return fail(pool, packet, Drop::OffloadMalformed);
+                return fail(ports, pool, packet, Drop::OffloadMalformed);
             }
             self.emit(ports, pool, out, packet, len);
             return Ok(());
@@ -313,7 +317,7 @@ impl Lanes {
         match cut {
             Ok(pieces) => (pieces as u64).saturating_sub(1),
             Err(reason) => {
-                ports.snapshot.counters(received).dropped(ports.cx.cpu(), reason);
+                ports.lost(received, reason);
                 0
             }
         }
@@ -321,33 +325,34 @@ impl Lanes {
 }
 
 impl Lane {
-    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool) {
+    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, tapped: bool) {
         let bytes = core::mem::take(&mut self.bytes);
-        ports.flush(pool, self.interface, &mut self.batch, bytes);
+        ports.flush(pool, self.interface, &mut self.batch, bytes, tapped);
     }
 }
 
 impl Ports<'_> {
     /// Hands a batch of `bytes` bytes over, and leaves it empty.
     #[inline]
-    fn flush(&mut self, pool: &mut Pool, interface: IfIndex, batch: &mut Batch, mut bytes: u64) {
+    fn flush(
+        &mut self,
+        pool: &mut Pool,
+        interface: IfIndex,
+        batch: &mut Batch,
+        mut bytes: u64,
+        tapped: bool,
+    ) {
         if batch.is_empty() {
             return;
         }
         let packets = batch.len();
-        let carrier = self.egress.carrier(interface);
-        let reason = match carrier {
-            Carrier::ThisCpu => Drop::TxRingFull,
-            Carrier::AnotherCpu => Drop::HandoffFull,
-            Carrier::Nobody(reason) => reason,
-        };
-        if !matches!(carrier, Carrier::Nobody(_)) {
-            self.egress.flush(interface, batch, pool);
+        if tapped {
+            self.tap(interface, batch);
         }
+        let carrier = self.egress.flush(interface, batch, pool);
         let left = batch.len();
-        for packet in batch.drain(..) {
-            bytes = bytes.saturating_sub(packet.len() as u64);
-            self.discard(pool, packet, reason);
+        if left != 0 {
+            bytes = bytes.saturating_sub(self.refuse(pool, batch, carrier));
         }
         if carrier == Carrier::ThisCpu {
             let sent = packets.saturating_sub(left) as u64;
@@ -355,8 +360,42 @@ impl Ports<'_> {
         }
     }
 
+    /// Shows captures what is about to be sent.
+    #[cold]
+    #[inline(never)]
+    fn tap(&self, interface: IfIndex, batch: &Batch) {
+        // What goes to another CPU is shown there.
+        if self.egress.transmits(interface) {
+            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, interface, batch);
+        }
+    }
+
+    /// Counts a packet of which nothing is left.
+    #[cold]
+    fn lost(&self, received: IfIndex, reason: Drop) {
+        self.snapshot.counters(received).dropped(self.cx.cpu(), reason);
+        self.snapshot.taps().vanished(self.cx, received, reason);
+    }
+
+    /// Ends the way of what was left, and counts its bytes.
+    #[cold]
+    fn refuse(&mut self, pool: &mut Pool, batch: &mut Batch, carrier: Carrier) -> u64 {
+        let reason = match carrier {
+            Carrier::ThisCpu => Drop::TxRingFull,
+            Carrier::AnotherCpu => Drop::HandoffFull,
+            Carrier::Nobody(reason) => reason,
+        };
+        let mut bytes = 0;
+        for packet in batch.drain(..) {
+            bytes += packet.len() as u64;
+            self.discard(pool, packet, reason);
+        }
+        bytes
+    }
+
     fn discard(&mut self, pool: &mut Pool, packet: Packet, reason: Drop) {
         self.snapshot.counters(packet.meta().received).dropped(self.cx.cpu(), reason);
+        self.snapshot.taps().dropped(self.cx, &packet, Framing::Whole, reason);
         pool.free(packet);
     }
 }

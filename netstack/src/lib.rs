@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod address;
 pub mod arp;
+pub mod capture;
 pub mod checksum;
 mod datagram;
 pub mod egress;
@@ -33,6 +34,7 @@ pub mod neighbor;
 mod path;
 mod pieces;
 pub mod reassembly;
+pub mod recorder;
 pub mod segment;
 #[cfg(test)]
 mod sim;

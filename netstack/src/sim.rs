@@ -1,11 +1,11 @@
 //! A router in a test tube: a virtual clock, interfaces whose frames are caught, and the check that no packet is lost.
 
-use crate::Egress;
 use crate::ethernet;
 use crate::frames;
 use crate::snapshot::{InterfacePlan, Plan, Snapshot, State};
 use crate::stack::{Settings, Stack, Turn};
 use crate::time::Instant;
+use crate::{Carrier, Egress};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use std::boxed::Box;
@@ -31,13 +31,14 @@ struct Wire {
 }
 
 impl Egress for Wire {
-    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) {
+    fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier {
         let take = self.room.min(batch.len());
         for packet in batch.drain(..take) {
             let sent = Sent { out: interface.0, bytes: frames::bytes(&packet), meta: *packet.meta() };
             self.sent.push(sent);
             pool.free(packet);
         }
+        Carrier::ThisCpu
     }
 }
 

@@ -19,6 +19,7 @@ pub use plan::{
 };
 
 use crate::address::{Address, Filter, Prefix, Set, group_mac, solicited_node};
+use crate::capture::Taps;
 use crate::ethernet;
 use crate::fib::Fib;
 use alloc::boxed::Box;
@@ -134,6 +135,12 @@ impl Interface {
         *self.vlans.as_ref()?.0.get(usize::from(id))?
     }
 
+    /// Whether there are interfaces on VLANs of its link.
+    #[inline]
+    pub(crate) fn has_vlans(&self) -> bool {
+        self.vlans.is_some()
+    }
+
     /// Whether `address` is one of its IPv4 addresses.
     pub fn owns4(&self, address: Ipv4Addr) -> bool {
         self.addresses4.iter().any(|own| own.address == address)
@@ -202,6 +209,7 @@ pub struct Snapshot {
     /// Our own and subnet-router anycast addresses.
     own6: Set<Ipv6Addr>,
     unconfigured: Arc<IfCounters>,
+    taps: Arc<Taps>,
 }
 
 impl Snapshot {
@@ -216,7 +224,20 @@ impl Snapshot {
             own4: Set::new(Vec::new()),
             own6: Set::new(Vec::new()),
             unconfigured: Arc::default(),
+            taps: Arc::default(),
         }
+    }
+
+    /// The same with other taps.
+    #[must_use]
+    pub fn with_taps(self, taps: Arc<Taps>) -> Self {
+        Self { taps, ..self }
+    }
+
+    /// What watches packets.
+    #[inline]
+    pub fn taps(&self) -> &Taps {
+        &self.taps
     }
 
     /// The interface at `index`.

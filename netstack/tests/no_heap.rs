@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use weir_netif::{Arena, BUFFER, Batch, Checksum, Drop, Gso, GsoKind, IfIndex, Packet, Pool};
 use weir_netstack::snapshot::{Advertise, Advertisement, InterfacePlan};
 use weir_netstack::stack::{Settings, Turn};
-use weir_netstack::{Egress, Instant, Plan, Snapshot, Stack};
+use weir_netstack::{Carrier, Egress, Instant, Plan, Snapshot, Stack};
 use weir_sync::cpu;
 
 const LAN: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0];
@@ -18,9 +18,10 @@ struct Sink {
 }
 
 impl Egress for Sink {
-    fn flush(&mut self, _: IfIndex, batch: &mut Batch, pool: &mut Pool) {
+    fn flush(&mut self, _: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier {
         self.frames += batch.len();
         pool.free_all(batch);
+        Carrier::ThisCpu
     }
 }
 

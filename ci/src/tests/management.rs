@@ -13,8 +13,8 @@ use crate::rig::{LinuxPlan, LinuxRig, identity};
 const NETWORK: Needs = Needs { root: true, programs: &["ip", "curl", "promtool"], weir: true, alone: false };
 
 /// A token, and the section with its hash: echo TOKEN | weir-check --hash-token
-const TOKEN: &str = "correct-horse-battery";
-const SECTION: &str = r#"
+pub(super) const TOKEN: &str = "correct-horse-battery";
+pub(super) const SECTION: &str = r#"
 [[management.token]]
 name = "ann"
 hash = "$argon2id$v=19$m=1024,t=3,p=1$c2FsdHNhbHRzYWx0c2FsdA$Pv9Y76c+Jnos+z8GF2SC3HvHZN6DvIST0yHKRNKE8YE"
@@ -31,7 +31,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// The first interface alone offers management.
-fn start(cx: &Context, cpus: usize, section: &'static str) -> Result<LinuxRig> {
+pub(super) fn start(cx: &Context, cpus: usize, section: &'static str) -> Result<LinuxRig> {
     let rig = LinuxRig::power_on(cx.image, &LinuxPlan { cpus, ..LinuxPlan::new() }, |setup| {
         let text = setup.config.toml().replacen("addresses", "management = true\naddresses", 1);
         setup.module = Some(format!("{text}{section}").into_bytes());
@@ -41,7 +41,7 @@ fn start(cx: &Context, cpus: usize, section: &'static str) -> Result<LinuxRig> {
 }
 
 /// Status and body of a request from `host`; a `body` is sent if there is one.
-fn call(
+pub(super) fn call(
     rig: &LinuxRig,
     host: usize,
     token: &str,
@@ -69,7 +69,7 @@ fn post(rig: &LinuxRig, path: &str) -> Result<(u16, String)> {
     call(rig, 0, TOKEN, path, &["--request", "POST"], "")
 }
 
-fn get(rig: &LinuxRig, path: &str) -> Result<Value> {
+pub(super) fn get(rig: &LinuxRig, path: &str) -> Result<Value> {
     let (status, body) = call(rig, 0, TOKEN, path, &[], "")?;
     ensure!(status == 200, "{path}: {status}: {body}");
     serde_json::from_str(&body).with_context(|| format!("{path}: {body}"))

@@ -73,9 +73,12 @@ fn files(page: &mut Page) -> Result<String> {
     let etag = index.header("ETag").context("/ has no ETag")?;
     let again = page.server.file("/", &[("If-None-Match", etag)])?;
     ensure!(again.status == 304, "/ that did not change answers {}", again.status);
+    let plain = page.server.file("/", &[("Accept-Encoding", "identity")])?;
+    ensure!(plain.status == 406, "/ for a client that reads no gzip answers {}", plain.status);
     let other = page.server.file("/no-such-file.js", &[])?;
     ensure!(other.status == 404, "a file that is not there answers {}", other.status);
-    Ok(format!("{} bytes of markup, {policy}", index.body.len()))
+    let length = index.header("Content-Length").context("no Content-Length")?;
+    Ok(format!("{length} bytes of markup, compressed; {policy}"))
 }
 
 fn token(page: &mut Page) -> Result<String> {

@@ -267,6 +267,16 @@ impl Router for Simulated {
             .collect()
     }
 
+    fn recorded(&self, _: usize) -> Vec<Recorded> {
+        Vec::new()
+    }
+
+    type Capture = std::convert::Infallible;
+
+    fn capture(&self, _: &weir_manage::capture::Wish) -> Result<Self::Capture, Refused> {
+        Err(refuse(503, "Nothing is captured", "this router is simulated", "ask a real one"))
+    }
+
     fn cpus(&self) -> Cpus {
         let cpu = |number: usize, load: f64| {
             let busy_us = self.sum(load * 1e6, number);

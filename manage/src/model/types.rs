@@ -394,6 +394,24 @@ model! {
         plan: Plan,
     }
 
+    /// An entry of the flight recorder: a packet that was lost, or a change.
+    pub struct Recorded {
+        /// Microseconds since entry.
+        at_us: u64,
+        /// The CPU that noted it.
+        cpu: String,
+        /// The interface that the packet came in by, or that changed; none of a configuration.
+        interface: Option<String>,
+        /// Why it was lost; or `configuration` (the CPU went over to another), `interface-up`, `interface-is-down`.
+        what: String,
+        /// Bytes of the frame; 0 of a change.
+        bytes: u64,
+        /// The packet in words.
+        packet: String,
+        /// The frame's first bytes, in hexadecimal.
+        head: String,
+    }
+
     /// Something that happened.
     pub struct Event {
         /// Events are numbered from 1 on, since boot.

@@ -1,5 +1,6 @@
 //! A router that is none, on TCP of this machine: what the plane is tried with.
 
+mod script;
 mod tcp;
 
 use std::collections::BTreeSet;
@@ -8,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use script::Script;
 use weir_manage::access::{Access, Token};
+use weir_manage::capture::Wish;
 use weir_manage::configurations::{Configurations, Effect, Engine, View};
 use weir_manage::model::*;
-use weir_manage::problem::Refused;
+use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
 use weir_manage::token::Hash;
 
@@ -155,6 +158,21 @@ impl Router for Simulated {
 
     fn drops(&self) -> Vec<InterfaceLoss> {
         vec![InterfaceLoss { interface: Some("wan".into()), reason: "ttl-expired".into(), packets: 3 }]
+    }
+
+    fn recorded(&self, most: usize) -> Vec<Recorded> {
+        let (what, packet) = ("no-route".into(), "10.0.0.9 > 192.0.2.1 protocol 1".into());
+        let entry = Recorded { at_us: 7, what, packet, bytes: 60, ..Recorded::default() };
+        vec![entry; most.min(3)]
+    }
+
+    type Capture = Script;
+
+    fn capture(&self, wish: &Wish) -> Result<Script, Refused> {
+        if wish.filter == "port" {
+            return Err(refuse(400, "The filter cannot be", "column 5: nothing follows", "name a port"));
+        }
+        Ok(Script::new(wish.interface.as_deref().unwrap_or("wan"), wish.directions))
     }
 
     fn cpus(&self) -> Cpus {

@@ -8,7 +8,7 @@ use weir_netif::{Arena, BATCH, BUFFER, Batch, IfIndex, Packet, Pool};
 use weir_netstack::neighbor::{self, Evidence};
 use weir_netstack::snapshot::{InterfacePlan, RoutePlan, RouteTarget};
 use weir_netstack::stack::{Event, Settings, Turn};
-use weir_netstack::{Egress, Instant, Plan, Snapshot, Stack};
+use weir_netstack::{Carrier, Egress, Instant, Plan, Snapshot, Stack};
 use weir_sync::Cpu;
 use weir_sync::cpu;
 
@@ -49,12 +49,13 @@ struct Catch {
 
 impl Egress for Catch {
     #[inline]
-    fn flush(&mut self, _: IfIndex, batch: &mut Batch, _: &mut Pool) {
+    fn flush(&mut self, _: IfIndex, batch: &mut Batch, _: &mut Pool) -> Carrier {
         if batch.len() > BATCH / 2 {
             self.batches.push(std::mem::take(batch));
         } else {
             self.few.extend(batch.drain(..));
         }
+        Carrier::ThisCpu
     }
 }
 

@@ -190,12 +190,18 @@ impl Stack {
     /// before, [`reconfigured`](Self::reconfigured) comes first.
     #[inline(never)]
     pub fn input(&mut self, turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch) {
+        if self.lanes.tapped {
+            self.tap(turn, received, batch);
+        }
         let snapshot = turn.snapshot;
         let port = match snapshot.interface(received) {
             Some(port) if port.state == State::Up => port,
             Some(_) => return refuse(turn, received, batch, Drop::InterfaceDown),
             None => return refuse(turn, received, batch, Drop::InterfaceUnconfigured),
         };
+        if self.alone(turn, port, batch) {
+            return;
+        }
         // It is there: nobody else takes it.
         let Some(mut found) = self.found.take() else { return };
         let (plain, families) = self.classify(turn, port, batch, &mut found);
@@ -212,6 +218,38 @@ impl Stack {
         // There is none: nothing on a packet's way may so much as look like giving memory back.
         core::mem::forget(self.found.replace(found));
         self.lanes.flush(turn);
+    }
+
+    /// Sends a batch of one packet on its way, if its route alone decides on it: with one, there is nothing to gain from taking
+    /// every stage apart. Whether it did; else the packet is as it was.
+    #[inline(always)]
+    fn alone(&mut self, turn: &mut Turn<'_>, port: &Interface, batch: &mut Batch) -> bool {
+        let [packet] = batch.as_mut_slice() else { return false };
+        packet.prefetch_data();
+        packet.meta_mut().received = port.index;
+        if packet.is_chain() || !packet.meta().is_plain() || packet.meta().vlan != 0 {
+            return false;
+        }
+        let (snapshot, stations) = (turn.snapshot, Stations::of(port));
+        let frame = packet.data_mut();
+        let len = frame.len();
+        let out = if let Some(header) = frame.first_chunk()
+            && is_plain4(header, len, stations, snapshot.own4())
+        {
+            let to = Ipv4Addr::from_bits(u32::from_be(le32(header, 30)));
+            depart4(self.neighbors4.lines(), frame, snapshot.fib4().lookup_number(to), None)
+        } else if let Some(header) = frame.first_chunk()
+            && is_plain6(header, len, stations, snapshot.own6())
+        {
+            let to = address6(header, 38);
+            depart6(self.neighbors6.lines(), frame, snapshot.fib6().lookup_number(to), None)
+        } else {
+            None
+        };
+        let Some(out) = out else { return false };
+        port.counters.received(turn.cx.cpu(), 1, len as u64);
+        self.lanes.all(turn, out, batch, len as u64);
+        true
     }
 
     /// Reads all headers, and counts what `port` received.

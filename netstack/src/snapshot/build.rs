@@ -45,6 +45,7 @@ impl Snapshot {
             own4: Set::new(own4),
             own6: Set::new(own6),
             unconfigured: plan.unconfigured.clone(),
+            taps: plan.taps.clone(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What the control side wishes for, and what can be wrong with it.
 
 use super::{Flaw, MAX_DEPTH, MAX_GROUPS, MAX_MEMBERS};
+use crate::capture::Taps;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,6 +26,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// Counts packets whose interface is not in this plan.
     pub unconfigured: Arc<IfCounters>,
+    /// What watches packets; it outlives the snapshot.
+    pub taps: Arc<Taps>,
 }
 
 /// An interface of a [`Plan`].
