@@ -304,11 +304,11 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
     let info = by.attached.device.info();
     // A device's may become less while it is attached: too little takes its interface down, not the configuration.
     let mtu = by.mtu(config, wish);
-    // What the link's others take, unless the configuration knows better.
-    let told = on.and_then(|on| on.mtu).filter(|_| wish.mtu.is_none());
-    let mtu = told.map_or(mtu, |told| told.min(mtu));
     let least =
         if wish.learn.auto || nets.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
+    // What the link's others take, unless the configuration knows better. No server takes an interface down by it.
+    let told = on.and_then(|on| on.mtu).filter(|_| wish.mtu.is_none());
+    let mtu = told.map_or(mtu, |told| told.max(least).min(mtu));
     let is_up = mtu >= least && by.state(wish) == State::Link(Link::Up);
     InterfacePlan {
         index: Some(by.index()),

@@ -33,8 +33,11 @@ fn program(line: &str) -> Vec<Instruction> {
     let numbers: Vec<u32> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
     let (codes, rest) = numbers.as_chunks::<4>();
     assert!(!codes.is_empty() && rest.is_empty(), "{line}");
-    let instruction = |&[code, jt, jf, k]: &[u32; 4]| {
-        Instruction { code: code.try_into().unwrap(), jt: jt as u8, jf: jf as u8, k }
+    let instruction = |&[code, jt, jf, k]: &[u32; 4]| Instruction {
+        code: code.try_into().unwrap(),
+        jt: jt as u8,
+        jf: jf as u8,
+        k,
     };
     codes.iter().map(instruction).collect()
 }
@@ -62,7 +65,8 @@ fn verdicts_are_those_of_tcpdump() {
             }
         }
         if !differ.is_empty() {
-            wrong += &format!("{filter}: differs on {} frames, first {:02x?}\n", differ.len(), frames[differ[0]]);
+            wrong +=
+                &format!("{filter}: differs on {} frames, first {:02x?}\n", differ.len(), frames[differ[0]]);
         }
         // A filter that nothing passes, or everything, compares little.
         let all = ["1 = 1", "net 0.0.0.0/0", "len"];
@@ -96,7 +100,9 @@ fn verdicts_on_cut_frames_are_those_of_tcpdump() {
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
-    println!("{compared} verdicts; on {unclear} tcpdump's programs differ, on {apart} of these ours from the optimized");
+    println!(
+        "{compared} verdicts; on {unclear} tcpdump's programs differ, on {apart} of these ours from the optimized"
+    );
 }
 
 #[test]
@@ -110,6 +116,9 @@ fn programs_are_hardly_longer_than_those_of_tcpdump() {
     }
     worst.sort_by(|a, b| b.0.total_cmp(&a.0));
     worst.iter().take(12).for_each(|(_, ours, theirs, filter)| println!("{ours:4} {theirs:4} {filter}"));
-    println!("{ours} instructions, tcpdump {theirs}: {:.3}", f64::from(ours as u32) / f64::from(theirs as u32));
+    println!(
+        "{ours} instructions, tcpdump {theirs}: {:.3}",
+        f64::from(ours as u32) / f64::from(theirs as u32)
+    );
     assert!(ours * 100 <= theirs * 102);
 }

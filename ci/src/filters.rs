@@ -33,12 +33,17 @@ pub(crate) fn run(purpose: Purpose) -> Result<bool> {
         println!("{count} filters recorded in {}", record.display());
         return Ok(true);
     }
-    let recorded = std::fs::read_to_string(&record).with_context(|| format!("reading {}", record.display()))?;
+    let recorded =
+        std::fs::read_to_string(&record).with_context(|| format!("reading {}", record.display()))?;
     let differ = text.lines().zip(recorded.lines()).find(|(now, then)| now != then);
     match differ {
-        None if text.len() == recorded.len() => println!("{count} filters: tcpdump's programs are as recorded"),
+        None if text.len() == recorded.len() => {
+            println!("{count} filters: tcpdump's programs are as recorded")
+        }
         None => println!("FAIL    {} lacks filters; lab filters --record", record.display()),
-        Some((now, then)) => println!("FAIL    tcpdump now: {now}\n        recorded:    {then}\nlab filters --record"),
+        Some((now, then)) => {
+            println!("FAIL    tcpdump now: {now}\n        recorded:    {then}\nlab filters --record")
+        }
     }
     Ok(text == recorded)
 }

@@ -16,7 +16,9 @@ pub fn run(data: &[u8]) {
         answer[6..8].copy_from_slice(&head[2..]);
         answer.extend_from_slice(records);
         if let Some(Answer::Addresses(all, _)) = lookup.input(&answer) {
-            assert!((1..=16).contains(&all.len()) && all.iter().all(|one| one.is_ipv4() == (kind == Kind::A)));
+            assert!(
+                (1..=16).contains(&all.len()) && all.iter().all(|one| one.is_ipv4() == (kind == Kind::A))
+            );
         }
     }
 }
