@@ -171,6 +171,7 @@ pub async fn run(mut line: Line, shared: &'static Shared, memory: u64, services:
     };
     let transport = Transport::new(settings, line.ports.clone(), Host { shared, cpu: line.cpu });
     services(&transport);
+    shared.listens();
     // Of a chain; its buffers hold it in parts.
     let mut linear = vec![0; LONGEST];
     // The first buffers to send from.
