@@ -17,7 +17,7 @@ use alloc::vec::{self, Vec};
 use core::time::Duration;
 use operator::Operator;
 use weir_machine::xen::control::Request;
-use weir_machine::{clock, console, error, frames, info, power, print, println, task, trace, warn};
+use weir_machine::{clock, console, error, frames, info, log, power, print, println, task, trace, warn};
 use weir_manage::configurations::{Configurations, Reverted};
 use weir_manage::console::{Console, table};
 use weir_manage::model::Event;
@@ -168,6 +168,9 @@ impl Management {
         }
         self.end_if_due(now);
         self.serve(cx, now);
+        if log::take_cut() {
+            self.console.was_cut();
+        }
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
