@@ -22,8 +22,8 @@ use weir_sync::ring::{self, Consumer, Producer};
 use weir_sync::{CpuId, More};
 use weir_transport::{Access, Arrival, Path, Ports, Protocol, Router, Settings, Sink, Sum, Transport};
 
-/// Packets that may wait for a CPU's sockets: handshakes of a thousand peers at once.
-const ARRIVALS: usize = 1024;
+/// Packets that may wait for a CPU's sockets: an acknowledgement and a request of a thousand peers at once.
+const ARRIVALS: usize = 2048;
 /// Empty buffers that sockets have at hand.
 const BLANKS: usize = 64;
 /// Share of memory that the buffers of all connections may take.
@@ -77,7 +77,7 @@ pub struct Line {
 
 /// Both ends for `cpu`, of `cpus`. What waits for sockets holds an eighth of all buffers at most, however small the machine.
 pub fn line(cpu: CpuId, cpus: usize, arena: &Arena) -> (SocketPort, Line) {
-    let limit = (arena.slots() / 8 / cpus.max(1)).min(2 * ARRIVALS);
+    let limit = (arena.slots() / 8 / cpus.max(1)).min(ARRIVALS);
     let (arrivals, arrived) = ring::new(ARRIVALS.min(limit));
     let (blanks, blank) = ring::new(BLANKS.min(limit));
     // Room for all that the other two can hold: nothing is ever stuck.

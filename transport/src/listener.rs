@@ -13,7 +13,7 @@ use core::time::Duration;
 /// Connections that wait to be accepted.
 const BACKLOG: usize = 64;
 /// How long a new connection may take until there is something to accept it for.
-pub(crate) const FIRST: Duration = Duration::from_secs(10);
+pub(crate) const FIRST: Duration = Duration::from_secs(30);
 
 /// Whether the bytes that have come are something to accept a connection for.
 pub(crate) type Filter = fn(&[u8]) -> bool;

@@ -83,7 +83,7 @@ fn who_says_nothing_is_let_go() {
         half.write_all(b"half a line").await.unwrap();
         assert_eq!(half.read(&mut [0; 8]).await, Err(Error::Reset));
     }) as Task;
-    link.run(Vec::from([ask]), 40);
+    link.run(Vec::from([ask]), 100);
     link.idle(1000);
     assert_eq!(link.ends[1].load().1, 0);
     drop(listener);
