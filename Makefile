@@ -101,6 +101,7 @@ bench-record: image doctor ## write them to ci/instructions.txt
 .PHONY: bench
 bench: ## the stack alone, without a machine: packets a second, cycles and instructions a packet (2 idle cores, 3 minutes)
 	@$(lab) bench-host
+	@cargo bench --quiet --package weir-bpf --bench filter
 
 .PHONY: bench-peers
 bench-peers: ## the stack against DPDK and Linux, sample by sample on the same cores, and the design's bars (5 minutes)
