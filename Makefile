@@ -58,7 +58,7 @@ image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
 test-images: ## build the images that tests boot beside the router's, into images/out
 	@cargo build --quiet $(tests) $(flags)
 	@mkdir -p $(out)
-	@for name in preempt-stress preempt-delay ends echo; do \
+	@for name in preempt-stress preempt-delay code ends echo; do \
 		objcopy --strip-all target/image/release/$$name $(out)/$$name.elf; \
 	done
 
