@@ -90,6 +90,10 @@ doctor: ## install what the lab needs (as root on Debian), or name it
 bench-vm: image doctor ## the router in a VM against Linux in one: packets a second, boot time, instructions a packet
 	@$(lab) bench-vm
 
+.PHONY: bench-api
+bench-api: image doctor ## the API with a thousand requests in flight while the router forwards (root, 10 minutes)
+	@$(lab) bench-api
+
 .PHONY: bench-check
 bench-check: image doctor ## guest instructions a packet against ci/instructions.txt (20 seconds)
 	@$(lab) bench-vm --only weir --instructions --check

@@ -23,7 +23,7 @@ use weir_netstack::capture::{self as taps, Attached, CAPTURES, Capture, Directio
 use weir_netstack::recorder::{Entry, What};
 use weir_netstack::snapshot::LinkId;
 use weir_sync::records::Consumer;
-use weir_sync::{CpuId, cpu};
+use weir_sync::{Control, CpuId, cpu};
 
 /// Packets younger than this wait: another CPU may have an older one that it has not committed yet.
 const SETTLE_NS: u64 = 2_000_000;
@@ -258,12 +258,11 @@ impl core::ops::Drop for Session {
 }
 
 /// The flight recorder's newest entries, at most so many.
-pub(crate) fn recorded(shared: &Shared, most: usize) -> Vec<Recorded> {
+pub(crate) fn recorded(cx: &mut Control, shared: &Shared, most: usize) -> Vec<Recorded> {
     let scale = Scale::now();
     let entries = shared.taps.recorder.newest(most);
-    let name = |index| {
-        mask::masked(|cx| shared.running.read(cx).snapshot.interface(index).map(|own| own.name.clone()))
-    };
+    let mut name =
+        |index| cx.masked(|cx| shared.running.read(cx).snapshot.interface(index).map(|own| own.name.clone()));
     entries.iter().map(|entry| told(entry, &scale, name(entry.interface))).collect()
 }
 
@@ -285,7 +284,7 @@ fn digit(value: u8) -> char {
 }
 
 /// Says the newest losses and changes of each CPU. Allocates and waits for nothing: for a panic.
-pub fn last_words(shared: &Shared, mut say: impl FnMut(core::fmt::Arguments<'_>)) {
+pub fn last_words(shared: &Shared, say: &mut dyn FnMut(core::fmt::Arguments<'_>)) {
     /// Of each CPU.
     const MOST: usize = 8;
     let scale = Scale::now();
@@ -293,7 +292,7 @@ pub fn last_words(shared: &Shared, mut say: impl FnMut(core::fmt::Arguments<'_>)
         for entry in shared.taps.of(cpu, MOST) {
             let ms = scale.ns(entry.ticks) / 1_000_000;
             let (number, what) = (entry.interface.0, entry.what.name());
-            say(format_args!("{cpu} {ms} ms, interface {number}: {what} {}\n", Line(entry.head())));
+            say(format_args!("{cpu} {ms} ms, interface {number}: {what} {}", Line(entry.head())));
         }
     }
 }

@@ -224,7 +224,7 @@ impl Router for &'static Plane {
     }
 
     fn recorded(&self, most: usize) -> Vec<model::Recorded> {
-        capture::recorded(self.shared, most)
+        task::control(|cx| capture::recorded(cx, self.shared, most))
     }
 
     type Capture = capture::Session;
