@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_machine::task::Signal;
 use weir_machine::{clock, trace};
@@ -190,6 +190,8 @@ pub struct Shared {
     changed: AtomicBool,
     /// `[A]` The console has input. Set by softints, taken by management.
     typed: AtomicBool,
+    /// `[A]` CPUs whose services listen. Counted up (Release) by a task of each, read (Acquire) by management.
+    listening: AtomicUsize,
 }
 
 impl Shared {
@@ -218,6 +220,7 @@ impl Shared {
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),
             typed: AtomicBool::new(false),
+            listening: AtomicUsize::new(0),
         }
     }
 
@@ -265,6 +268,17 @@ impl Shared {
     pub fn console_typed(&self) {
         self.typed.store(true, Ordering::Release);
         self.news.set();
+    }
+
+    /// Says that the services of a CPU listen. Task level, once on each.
+    pub fn listens(&self) {
+        self.listening.fetch_add(1, Ordering::Release);
+        self.news.set();
+    }
+
+    /// CPUs whose services listen.
+    pub fn listening(&self) -> usize {
+        self.listening.load(Ordering::Acquire)
     }
 
     /// Whether the console had input since the last call. Task level.

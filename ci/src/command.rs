@@ -61,7 +61,8 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "chromium" => "chromium",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
-        "promtool" => "prometheus",
+        "promtool" | "prometheus" => "prometheus",
+        "openssl" => "openssl",
         "setpriv" => "util-linux",
         _ => "coreutils",
     }
