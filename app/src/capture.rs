@@ -261,9 +261,8 @@ impl core::ops::Drop for Session {
 pub(crate) fn recorded(cx: &mut Control, shared: &Shared, most: usize) -> Vec<Recorded> {
     let scale = Scale::now();
     let entries = shared.taps.recorder.newest(most);
-    let mut name = |index| {
-        cx.masked(|cx| shared.running.read(cx).snapshot.interface(index).map(|own| own.name.clone()))
-    };
+    let mut name =
+        |index| cx.masked(|cx| shared.running.read(cx).snapshot.interface(index).map(|own| own.name.clone()));
     entries.iter().map(|entry| told(entry, &scale, name(entry.interface))).collect()
 }
 

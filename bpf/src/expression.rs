@@ -78,7 +78,7 @@ impl core::error::Error for Error {}
 
 /// The program of a filter. An empty text accepts everything.
 pub fn compile(text: &str, options: Options) -> Result<Vec<Instruction>, Error> {
-    program(text, options).map_err(|wrong| {
+    program(text, options, graph::ROUNDS).map_err(|wrong| {
         let before = text.get(..wrong.span.start).unwrap_or(text);
         Error {
             column: before.chars().count() + 1,
@@ -89,9 +89,11 @@ pub fn compile(text: &str, options: Options) -> Result<Vec<Instruction>, Error> 
     })
 }
 
-fn program(text: &str, options: Options) -> Result<Vec<Instruction>, Wrong> {
+/// Shortened at most so many times.
+fn program(text: &str, options: Options, rounds: usize) -> Result<Vec<Instruction>, Wrong> {
     if text.len() > MAX_TEXT {
-        return Err(Wrong::new(MAX_TEXT..text.len(), &["the filter is longer than 8192 bytes"])
+        let span = text.floor_char_boundary(MAX_TEXT)..text.len();
+        return Err(Wrong::new(span, &["the filter is longer than 8192 bytes"])
             .help("name a net or a range of ports instead of each one"));
     }
     let tokens = lexer::tokens(text)?;
@@ -101,7 +103,7 @@ fn program(text: &str, options: Options) -> Result<Vec<Instruction>, Wrong> {
         None => code.conditions.constant(true),
     };
     let whole = 0..text.len();
-    let graph = graph::Graph::build(&code.conditions, root);
+    let graph = graph::Graph::build(&code.conditions, root, rounds);
     emit::program(&code.values, &graph, options.snap_length).map_err(|too| match too {
         emit::Excess::Instructions => Wrong::new(whole, &["the filter needs more than 4096 instructions"])
             .help("name a net or a range of ports instead of each one"),

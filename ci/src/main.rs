@@ -130,7 +130,8 @@ Sums the symbols of images/out/weir.debug by crate. Exits with 1 if the stripped
         help: "lab filters [--record]
 
 Has tcpdump compile every filter of bpf/tests/expression/filters.txt and compares with tcpdump.txt beside it, which the tests of
-bpf run against. --record writes it. Exits with 1 if they differ, as they may with another version of tcpdump.",
+bpf run against. --record writes it. Needs root, to ask for programs for an interface. Exits with 1 if they differ, as they may
+with another version of tcpdump.",
         run: |mut arguments| {
             let purpose = if arguments.flag("--record") { filters::Purpose::Record } else { filters::Purpose::Check };
             arguments.end("filters")?;

@@ -92,6 +92,7 @@ pub struct Stream<S> {
     wish: Wish,
     packets: u64,
     spoken_ns: u64,
+    ending: bool,
 }
 
 /// A piece is sent once it has so many bytes.
@@ -110,21 +111,24 @@ impl<S: Source> Stream<S> {
             pcapng::interface(out, &pcapng::Interface { name, snaplen, filter });
         }
         let spoken_ns = source.now_ns();
-        Self { source, wish, packets: 0, spoken_ns }
+        Self { source, wish, packets: 0, spoken_ns, ending: false }
     }
 
-    /// Adds what there is by now, a piece at most. `false`: nothing follows.
+    /// Adds what there is by now, about a piece. `false`: nothing follows.
     pub fn next(&mut self, out: &mut Vec<u8>) -> bool {
+        if !self.ending && self.source.is_over() {
+            self.end();
+        }
         let Self { source, packets, .. } = self;
         let limit = self.wish.limit.unwrap_or(u64::MAX);
-        let goes_on = !source.is_over();
         source.read(&mut |packet| {
             pcapng::packet(out, packet);
             *packets += 1;
             *packets < limit && out.len() < PIECE
         });
-        if !goes_on || *packets >= limit {
-            self.end(out);
+        if *packets >= limit || self.ending && out.is_empty() {
+            self.end();
+            self.statistics(out);
             return false;
         }
         let now_ns = self.source.now_ns();
@@ -137,16 +141,10 @@ impl<S: Source> Stream<S> {
         true
     }
 
-    /// Adds what comes last. Packets that wait still are counted, if there is a limit; without one they come first.
-    pub fn end(&mut self, out: &mut Vec<u8>) {
+    /// Has it end with the packets that wait.
+    pub fn end(&mut self) {
         self.source.stop();
-        if self.wish.limit.is_none() {
-            self.source.read(&mut |packet| {
-                pcapng::packet(out, packet);
-                true
-            });
-        }
-        self.statistics(out);
+        self.ending = true;
     }
 
     fn statistics(&self, out: &mut Vec<u8>) {

@@ -361,12 +361,10 @@ impl<R: Router> Chunks for Captured<'_, R> {
         let mut stream = capture::Stream::begin(source, wish, &mut piece);
         let mut goes_on = true;
         while goes_on {
-            if router.access(|access| access.generation()) == admitted.bearer.generation {
-                goes_on = stream.next(&mut piece);
-            } else {
-                stream.end(&mut piece);
-                goes_on = false;
+            if router.access(|access| access.generation()) != admitted.bearer.generation {
+                stream.end();
             }
+            goes_on = stream.next(&mut piece);
             if piece.is_empty() {
                 router.sleep_ms(CAPTURE_LOOK_MS).await;
                 continue;

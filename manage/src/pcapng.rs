@@ -188,7 +188,7 @@ fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
 
 fn padded(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
-    out.resize(out.len().next_multiple_of(4), 0);
+    out.resize(out.len() + bytes.len().next_multiple_of(4) - bytes.len(), 0);
 }
 
 #[cfg(test)]

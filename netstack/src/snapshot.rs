@@ -346,6 +346,17 @@ impl Snapshot {
         &self.unconfigured
     }
 
+    /// The same with counters of its own and no taps: what goes through it is seen nowhere else. The tables are shared.
+    #[must_use]
+    pub fn apart(&self) -> Snapshot {
+        let mut apart = self.clone();
+        (apart.unconfigured, apart.taps) = (Arc::default(), Arc::default());
+        for interface in apart.interfaces.iter_mut().flatten() {
+            interface.counters = Arc::default();
+        }
+        apart
+    }
+
     /// The interface that a frame at `port` belongs to, by its tag; `None` if its VLAN is nobody's.
     pub fn owner(&self, port: IfIndex, frame: &Packet) -> Option<IfIndex> {
         match ethernet::vlan(frame) {

@@ -38,13 +38,8 @@ impl Dhcp {
         tales: &mut Vec<Tale>,
     ) {
         let wanted = |one: &One| {
-            wishes.iter().find(|wish| {
-                let known = one.client.settings();
-                wish.learn.dhcp
-                    && wish.name == one.name
-                    && wish.mac == known.mac
-                    && hostname == known.hostname
-            })
+            let mac = one.client.settings().mac;
+            wishes.iter().find(|wish| wish.learn.dhcp && wish.name == one.name && wish.mac == mac)
         };
         let mut gone = Vec::new();
         let mut at = 0;
@@ -54,6 +49,9 @@ impl Dhcp {
                 continue;
             };
             one.index = wish.index;
+            if one.client.settings().hostname != hostname {
+                one.client.rename(hostname);
+            }
             if wish.up && !one.up {
                 one.client.link_is_back(now_ms);
             }

@@ -109,6 +109,11 @@ impl Peer {
         let address = match (&self.host, self.address) {
             (Host::Address(address), _) => *address,
             (_, Some(address)) => address,
+            // None is known yet: no reason to complain.
+            (Host::Name(_), None) if names::servers(view).is_empty() => {
+                self.again_ms = now_ms + SECOND_MS;
+                return;
+            }
             (Host::Name(name), None) => {
                 match names::resolve(transport, &names::servers(view), name)
                     .await

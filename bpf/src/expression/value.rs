@@ -3,7 +3,7 @@
 use super::table::{Id, Key, Table};
 
 /// No packet is longer.
-const MAX_OFFSET: u32 = 0xffff;
+pub(super) const MAX_OFFSET: u32 = 0xffff;
 
 /// How many bytes a load takes, in the order of the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,11 +125,6 @@ impl Values {
             Value::Constant(k) => Some(k),
             _ => None,
         }
-    }
-
-    /// Whether a load is from a place where no packet has anything.
-    pub(super) fn is_beyond(&self, id: Id) -> bool {
-        matches!(self.get(id), Value::Load(_, at) | Value::LoadAt(_, _, at) if at > MAX_OFFSET)
     }
 
     pub(super) fn constant(&mut self, k: u32) -> Id {

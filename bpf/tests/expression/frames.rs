@@ -1,28 +1,20 @@
 //! Frames of every kind that filters tell apart, the same every time.
 
+// The unit tests have no prelude of std.
+use std::{vec, vec::Vec};
+
 /// Ethernet, tags, labels or a session; addresses, IP with and without options and fragments; what that carries; cut ones.
-pub fn frames() -> Vec<Vec<u8>> {
+pub(crate) fn frames() -> Vec<Vec<u8>> {
     let mut random = Random(0x5eed);
     let mut frames = others();
-    for _ in 0..1200 {
+    for _ in 0..4000 {
         let frame = frame(&mut random);
         frames.push(frame);
     }
     frames
 }
 
-/// Each of them whole, then some cut at every place that a filter could look at.
-pub fn cut(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut random = Random(0xc07);
-    let mut cut = Vec::new();
-    for frame in frames {
-        for _ in 0..3 {
-            cut.push(frame[..random.below(frame.len().min(110) + 1)].to_vec());
-        }
-    }
-    cut
-}
-
+/// splitmix64
 struct Random(u64);
 
 impl Random {
@@ -75,9 +67,9 @@ const ADDRESSES6: [[u16; 8]; 9] = [
     [0, 0, 0, 0, 0, 0, 0, 1],
     [0x20ff, 1, 0, 0, 0, 0, 0, 1],
 ];
-const PORTS: [u16; 24] = [
-    80, 80, 443, 443, 22, 53, 53, 8080, 123, 67, 68, 179, 500, 514, 2049, 2905, 4500, 5353, 6000, 6005, 0, 65535, 1024,
-    40000,
+const PORTS: [u16; 29] = [
+    80, 80, 80, 443, 443, 22, 22, 53, 53, 53, 8080, 123, 67, 68, 68, 179, 500, 514, 2049, 2905, 2905, 4500,
+    5353, 6000, 6005, 0, 65535, 1024, 40000,
 ];
 /// 802.3, or a type that nothing here looks into.
 fn others() -> Vec<Vec<u8>> {
@@ -99,11 +91,13 @@ fn others() -> Vec<Vec<u8>> {
     add([0, 40], &[0xaa, 0xaa, 3, 8, 0, 7, 0x80, 0x9b]);
     add([0, 40], &[0xaa, 0xaa, 3, 0, 0, 0, 0x81, 0x37]);
     add([0, 40], &[0xaa, 0xaa, 3, 0, 0, 0, 0x80, 0xf3]);
+    add([0x81, 0], &[0, 5, 0, 38, 0x42, 0x42, 3]);
+    add([0x81, 0], &[0, 5, 0x88, 0xcc, 2, 7]);
     add([0x05, 0xdc], &[0x42, 0x42, 3]);
     add([0x05, 0xdd], &[0x42, 0x42, 3]);
     for kind in [
-        0x0600u16, 0x809b, 0x80f3, 0x8137, 0x6001, 0x6002, 0x6003, 0x6004, 0x6007, 0x88cc, 0x9000, 0x8863, 0x8864, 0x8847,
-        0x8848, 0x8100, 0x88a8, 0x9100, 0x0800, 0x86dd, 0x0806, 0x8035, 0xffff,
+        0x0600u16, 0x809b, 0x80f3, 0x8137, 0x6001, 0x6002, 0x6003, 0x6004, 0x6007, 0x88cc, 0x9000, 0x8863,
+        0x8864, 0x8847, 0x8848, 0x8100, 0x88a8, 0x9100, 0x0800, 0x86dd, 0x0806, 0x8035, 0xffff,
     ] {
         add(kind.to_be_bytes(), &[0x11, 0, 0, 3, 0, 4, 0, 0x21, 0x45, 0]);
         add(kind.to_be_bytes(), &[0; 46]);
@@ -119,7 +113,12 @@ fn frame(random: &mut Random) -> Vec<u8> {
         &[],
         &[],
         &[],
+        &[],
+        &[],
+        &[],
+        &[],
         &[(0x8100, 5)],
+        &[(0x8100, 4095)],
         &[(0x8100, 0xe005)],
         &[(0x8100, 100)],
         &[(0x8100, 0)],
@@ -218,10 +217,21 @@ fn ip6(random: &mut Random) -> Vec<u8> {
 fn payload(random: &mut Random, version: u8) -> (u8, Vec<u8>) {
     let ports = |random: &mut Random| {
         let from = random.pick(&PORTS);
-        let to = if random.below(6) == 0 { from } else { random.pick(&PORTS) };
+        let to = match random.below(6) {
+            0 => from,
+            1 => 135 - from.min(68),
+            _ => random.pick(&PORTS),
+        };
         [from.to_be_bytes(), to.to_be_bytes()].concat()
     };
-    let data = random.pick(&[&b""[..], b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", &[7; 60], &[0; 9]]);
+    let data = random.pick(&[
+        &b""[..],
+        b"GET / HTTP/1.1\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        &[7; 60],
+        &[0; 9],
+        &[0x80; 700],
+    ]);
     match random.below(16) {
         0..6 => {
             let mut segment = ports(random);

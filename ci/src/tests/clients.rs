@@ -49,6 +49,7 @@ fn config(addresses: &str, more: &str) -> String {
 fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
     let base = [
         "--no-daemon",
+        "--no-ping",
         "--conf-file=/dev/null",
         "--no-resolv",
         "--no-hosts",
@@ -81,6 +82,8 @@ fn dhcp(cx: &Context, cpus: usize) -> Result<()> {
     start(cx, cpus, "[\"dhcp\"]", "")?.check(&cx.name, |rig| {
         // A host behind the first, which only the default route leads to.
         rig.host(0).shell("ip addr add 198.51.100.9/32 dev lo", Duration::from_secs(5))?;
+        // It asks for stations from an address of the link.
+        rig.host(0).shell("echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce", Duration::from_secs(5))?;
         rig.host(0).shell("ip route add 10.0.1.0/24 via 192.0.2.77", Duration::from_secs(5))?;
         let list = [
             "--port=0",
@@ -200,9 +203,9 @@ fn syslog(cx: &Context) -> Result<()> {
     let file = folder.join("rsyslog.conf").display().to_string();
     std::fs::write(
         &file,
-        "module(load=\"imudp\")\ninput(type=\"imudp\" port=\"514\")\nmodule(load=\"omstdout\")\n\
+        "module(load=\"imudp\")\ninput(type=\"imudp\" port=\"514\")\n\
          template(name=\"parts\" type=\"string\" string=\"version %protocol-version% severity %syslogseverity-text% \
-         host %hostname% program %app-name%: %msg%\\n\")\n*.* action(type=\"omstdout\" template=\"parts\")\n",
+         host %hostname% program %app-name%: %msg%\\n\")\n*.* action(type=\"omfile\" file=\"/dev/stdout\" template=\"parts\")\n",
     )?;
     start(cx, 2, "[\"192.0.2.1/24\"]", more)?.check(&cx.name, |rig| {
         // Nobody listens at first: what was logged meanwhile is sent later.

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn shows_anything() {
         for kind in [[8, 0], [8, 6], [0x86, 0xdd], [0x81, 0], [1, 2]] {
-            let bytes: Vec<u8> = (0..80).map(|n| n * 7).collect();
+            let bytes: Vec<u8> = (0..80_u8).map(|n| n.wrapping_mul(7)).collect();
             let whole = frame(kind, &bytes);
             for len in 0..whole.len() {
                 assert!(!Line(&whole[..len]).to_string().is_empty());
