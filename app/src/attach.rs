@@ -306,7 +306,8 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
     // What the link's others take, unless the configuration knows better.
     let told = on.and_then(|on| on.mtu).filter(|_| wish.mtu.is_none());
     let mtu = told.map_or(mtu, |told| told.min(mtu));
-    let least = if wish.learn.auto || nets.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
+    let least =
+        if wish.learn.auto || nets.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
     let is_up = mtu >= least && by.state(wish) == State::Link(Link::Up);
     InterfacePlan {
         index: Some(by.index()),
@@ -402,7 +403,12 @@ fn forward(hops: &[NextHop], indices: &[Option<IfIndex>]) -> RouteTarget {
 }
 
 /// The interfaces as an operator sees them.
-pub fn status(config: &Config, learnt: &Learnt, attached: &[Attached], vlans: &[Vlan]) -> Vec<InterfaceStatus> {
+pub fn status(
+    config: &Config,
+    learnt: &Learnt,
+    attached: &[Attached],
+    vlans: &[Vlan],
+) -> Vec<InterfaceStatus> {
     let row = |wish: &Wish| {
         let by = Serving::find(config, wish, attached, vlans);
         let parent = |parent: usize| config.interfaces.get(parent).map(|parent| parent.name.clone());
@@ -484,7 +490,12 @@ mod tests {
             Config::parse(text.as_bytes()).unwrap()
         };
         let mtu = |config: &Config, attached: &[Attached]| {
-            snapshot(config, &Learnt::default(), attached, &[], &Arc::default()).unwrap().interfaces().next().unwrap().mtu
+            snapshot(config, &Learnt::default(), attached, &[], &Arc::default())
+                .unwrap()
+                .interfaces()
+                .next()
+                .unwrap()
+                .mtu
         };
         let (plain, limited) = (config(""), config("mtu = 1450"));
         assert_eq!((mtu(&plain, &attached), mtu(&limited, &attached)), (1400, 1400));

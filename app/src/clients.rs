@@ -99,13 +99,12 @@ impl Learnt {
                 }
                 let contradicts = |(name, net): &&(&str, IpNet)| {
                     net.addr() == address.net.addr()
-                        || *name != interface.name && (net.contains(&address.net) || address.net.contains(net))
+                        || *name != interface.name
+                            && (net.contains(&address.net) || address.net.contains(net))
                 };
                 if let Some((name, net)) = taken.iter().find(contradicts) {
-                    refused.push(format!(
-                        "{}: {} is not used: {name} has {net}",
-                        interface.name, address.net
-                    ));
+                    refused
+                        .push(format!("{}: {} is not used: {name} has {net}", interface.name, address.net));
                     return false;
                 }
                 taken.push((&interface.name, address.net));
@@ -116,9 +115,8 @@ impl Learnt {
                 matches!(via, IpAddr::V6(via) if via.is_unicast_link_local())
                     || on.addresses.iter().any(|address| address.net.addr().is_ipv4() == via.is_ipv4())
             };
-            on.routes.retain(|route| {
-                wanted(interface.learn, route.origin) && route.via.as_ref().is_none_or(near)
-            });
+            on.routes
+                .retain(|route| wanted(interface.learn, route.origin) && route.via.as_ref().is_none_or(near));
             usable.interfaces.push(on);
         }
         (usable, refused)
@@ -128,7 +126,11 @@ impl Learnt {
     pub fn is_as_good_as(&self, other: &Learnt) -> bool {
         let parts = |learnt: &Learnt| -> Vec<_> {
             let nets = |on: &OnInterface| on.addresses.iter().map(|address| address.net).collect::<Vec<_>>();
-            learnt.interfaces.iter().map(|on| (on.name.clone(), nets(on), on.routes.clone(), on.mtu)).collect()
+            learnt
+                .interfaces
+                .iter()
+                .map(|on| (on.name.clone(), nets(on), on.routes.clone(), on.mtu))
+                .collect()
         };
         parts(self) == parts(other)
     }

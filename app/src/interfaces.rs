@@ -432,7 +432,8 @@ impl Interfaces {
 
     /// Publishes the configuration with the devices as they are now.
     fn refresh(&mut self, cx: &Control) {
-        match running(&self.config, &self.learnt, &self.attached, &self.vlans, self.cpus, &self.unconfigured) {
+        match running(&self.config, &self.learnt, &self.attached, &self.vlans, self.cpus, &self.unconfigured)
+        {
             Ok(running) => self.publish(cx, running),
             Err(conflict) => error!("the running configuration stays as it was: {conflict}"),
         }

@@ -84,7 +84,10 @@ enum State {
     Init,
     Selecting,
     /// An offer was taken.
-    Requesting { address: Ipv4Addr, server: Ipv4Addr },
+    Requesting {
+        address: Ipv4Addr,
+        server: Ipv4Addr,
+    },
     Bound,
     Renewing,
     Rebinding,
@@ -197,7 +200,9 @@ impl Client {
                 let grant = reply.grant.filter(|grant| grant.address == lease.grant.address)?;
                 Some(self.bind(grant, server, now_ms))
             }
-            (State::Requesting { server, .. }, Kind::Nak) if reply.server.is_none_or(|other| other == server) => {
+            (State::Requesting { server, .. }, Kind::Nak)
+                if reply.server.is_none_or(|other| other == server) =>
+            {
                 self.pause(now_ms);
                 None
             }
@@ -223,7 +228,8 @@ impl Client {
         let lease = self.lease.take()?;
         self.xid = (self.random)() as u32;
         let address = lease.grant.address;
-        let payload = self.message(Kind::Decline, Ipv4Addr::UNSPECIFIED, Some(address), Some(lease.server), 0);
+        let payload =
+            self.message(Kind::Decline, Ipv4Addr::UNSPECIFIED, Some(address), Some(lease.server), 0);
         self.pause(now_ms);
         Some(Send { payload, from: Ipv4Addr::UNSPECIFIED, to: Ipv4Addr::BROADCAST })
     }
@@ -266,7 +272,9 @@ impl Client {
         let all = Ipv4Addr::BROADCAST;
         let none = Ipv4Addr::UNSPECIFIED;
         let (own, kind, requested, server, to) = match (self.state, &self.lease) {
-            (State::Requesting { address, server }, _) => (none, Kind::Request, Some(address), Some(server), all),
+            (State::Requesting { address, server }, _) => {
+                (none, Kind::Request, Some(address), Some(server), all)
+            }
             (State::Renewing, Some(lease)) => (lease.grant.address, Kind::Request, None, None, lease.server),
             (State::Rebinding, Some(lease)) => (lease.grant.address, Kind::Request, None, None, all),
             _ => (none, Kind::Discover, None, None, all),

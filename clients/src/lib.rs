@@ -13,11 +13,11 @@ extern crate std;
 pub mod dhcp4;
 pub mod dns;
 pub mod ntp;
-pub mod slaac;
-pub mod syslog;
-mod read;
 #[cfg(test)]
 mod random;
+mod read;
+pub mod slaac;
+pub mod syslog;
 
 /// Random bits, which others cannot guess.
 pub type Random = fn() -> u64;

@@ -100,10 +100,18 @@ impl Advertisement {
                 let bits = u128::from_be_bytes(value.array()?);
                 let mask = u128::MAX.checked_shl(128 - u32::from(len.min(128))).unwrap_or(0);
                 let prefix = Ipv6Addr::from_bits(bits & mask);
-                let usable = len <= 128 && preferred_s <= valid_s && is_prefix(prefix) && self.prefixes.len() < MOST;
+                let usable =
+                    len <= 128 && preferred_s <= valid_s && is_prefix(prefix) && self.prefixes.len() < MOST;
                 if usable {
                     let (on_link, autonomous) = (flags & 0x80 != 0, flags & 0x40 != 0);
-                    self.prefixes.push(Information { prefix, len, on_link, autonomous, valid_s, preferred_s });
+                    self.prefixes.push(Information {
+                        prefix,
+                        len,
+                        on_link,
+                        autonomous,
+                        valid_s,
+                        preferred_s,
+                    });
                 }
             }
             MTU => {
@@ -129,7 +137,10 @@ impl Advertisement {
 
 /// Whether a host's address can have it, link-local ones excepted.
 fn is_prefix(address: Ipv6Addr) -> bool {
-    !(address.is_multicast() || address.is_unspecified() || address.is_loopback() || address.is_unicast_link_local())
+    !(address.is_multicast()
+        || address.is_unspecified()
+        || address.is_loopback()
+        || address.is_unicast_link_local())
 }
 
 /// RFC 4191 §2.2: the reserved value counts as medium.
@@ -361,7 +372,10 @@ impl Client {
     }
 
     /// All but lifetimes.
-    fn shape(&self) -> (Vec<(Ipv6Addr, u8, Option<Ipv6Addr>)>, Option<Ipv6Addr>, Vec<Ipv6Addr>, Option<u16>, (bool, bool)) {
+    fn shape(
+        &self,
+    ) -> (Vec<(Ipv6Addr, u8, Option<Ipv6Addr>)>, Option<Ipv6Addr>, Vec<Ipv6Addr>, Option<u16>, (bool, bool))
+    {
         let prefixes = self.prefixes.iter().map(|prefix| (prefix.prefix, prefix.len, prefix.address));
         let router = Client::router(self).map(|router| router.address);
         (prefixes.collect(), router, self.dns().collect(), self.mtu, self.flags)
@@ -388,7 +402,11 @@ fn packet(source: Ipv6Addr, to: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
     let words = |bytes: &[u8]| -> u32 {
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from)).sum()
     };
-    let mut sum = words(&source.octets()) + words(&to.octets()) + message.len() as u32 + u32::from(ICMPV6) + words(&message);
+    let mut sum = words(&source.octets())
+        + words(&to.octets())
+        + message.len() as u32
+        + u32::from(ICMPV6)
+        + words(&message);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

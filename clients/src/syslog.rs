@@ -59,6 +59,10 @@ impl fmt::Display for Time {
         let day = of_year - (153 * month + 2) / 5 + 1;
         let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z", year + era * 400 + next)
+        write!(
+            f,
+            "{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z",
+            year + era * 400 + next
+        )
     }
 }

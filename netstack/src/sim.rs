@@ -1,11 +1,11 @@
 //! A router in a test tube: a virtual clock, interfaces whose frames are caught, and the check that no packet is lost.
 
-use crate::{Carrier, Egress};
 use crate::ethernet;
 use crate::frames;
 use crate::snapshot::{InterfacePlan, Plan, Snapshot, State};
 use crate::stack::{Settings, Stack, Turn};
 use crate::time::Instant;
+use crate::{Carrier, Egress};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 use std::boxed::Box;

@@ -40,7 +40,10 @@ impl Dhcp {
         let wanted = |one: &One| {
             wishes.iter().find(|wish| {
                 let known = one.client.settings();
-                wish.learn.dhcp && wish.name == one.name && wish.mac == known.mac && hostname == known.hostname
+                wish.learn.dhcp
+                    && wish.name == one.name
+                    && wish.mac == known.mac
+                    && hostname == known.hostname
             })
         };
         let mut gone = Vec::new();

@@ -134,4 +134,3 @@ fn wishes(plane: &'static Plane) -> Vec<Wish> {
         snapshot.interfaces().filter_map(wish).collect()
     })
 }
-

@@ -169,7 +169,9 @@ fn check_mtu(interface: &InterfaceDraft, parent: Option<&InterfaceDraft>, report
         let finding = Finding::at(mtu.span(), path.key("mtu"), message);
         report.add(finding.related(most.span(), "the parent's MTU").help("raise the parent's MTU too"));
     }
-    if let Some(mtu) = interface.mtu.as_ref().filter(|mtu| interface.learn.auto && *mtu.get_ref() < IPV6_MIN_MTU) {
+    if let Some(mtu) =
+        interface.mtu.as_ref().filter(|mtu| interface.learn.auto && *mtu.get_ref() < IPV6_MIN_MTU)
+    {
         let message = format!(
             "found {}, expected at least {IPV6_MIN_MTU} with \"auto\" in addresses (RFC 8200 5)",
             mtu.get_ref()

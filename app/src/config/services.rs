@@ -63,7 +63,11 @@ fn servers<T: PartialEq>(
     for (index, value) in array.iter().enumerate().take(MAX_SERVERS) {
         match parse(value.get_ref()) {
             Ok(server) if all.contains(&server) => {
-                report.add(Finding::at(value.span(), Path::Index(&path, index), "this server is given twice"));
+                report.add(Finding::at(
+                    value.span(),
+                    Path::Index(&path, index),
+                    "this server is given twice",
+                ));
             }
             Ok(server) => all.push(server),
             Err(problem) => add(report, value.span(), &Path::Index(&path, index), problem),

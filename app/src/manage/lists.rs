@@ -199,6 +199,9 @@ mod tests {
             }
             assert_eq!(pieces, whole.routes, "{size} at a time");
         }
-        assert!(routes(&config, &Learnt::default(), 6, 5).routes.is_empty() && routes(&config, &Learnt::default(), 0, 0).routes.is_empty());
+        assert!(
+            routes(&config, &Learnt::default(), 6, 5).routes.is_empty()
+                && routes(&config, &Learnt::default(), 0, 0).routes.is_empty()
+        );
     }
 }

@@ -40,8 +40,17 @@ fn config(addresses: &str, more: &str) -> String {
 /// dnsmasq in the first host, with `list` for what it serves.
 fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
     let base = [
-        "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--interface=eth0",
-        "--bind-interfaces", "--log-dhcp", "--log-queries", "--leasefile-ro", "--user=root", "--group=root",
+        "--no-daemon",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--interface=eth0",
+        "--bind-interfaces",
+        "--log-dhcp",
+        "--log-queries",
+        "--leasefile-ro",
+        "--user=root",
+        "--group=root",
     ];
     let daemon = rig.host(0).start("dnsmasq", &[&base[..], list].concat())?;
     daemon.errors.wait("started", Duration::from_secs(10))?;

@@ -38,7 +38,10 @@ fn sent(client: &mut Client, now_ms: u64) -> Send {
 fn bound() -> Client {
     let mut client = client();
     let discover = sent(&mut client, 0);
-    assert_eq!((kind_of(&discover), discover.from, discover.to), (1, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST));
+    assert_eq!(
+        (kind_of(&discover), discover.from, discover.to),
+        (1, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)
+    );
     assert_eq!(discover.payload[10], 0x80, "the answer is to go to all");
     assert_eq!(client.input(&answer(&discover, 2, &TERMS), 10), None);
     let request = sent(&mut client, 10);
@@ -200,7 +203,10 @@ fn classless_routes_count_instead_of_the_router() {
             (Ipv4Addr::UNSPECIFIED, 0, v4(192, 0, 2, 4)),
         ]
     );
-    assert_eq!((grant.mtu, grant.dns, grant.ntp), (Some(1500), vec![v4(192, 0, 2, 7)], vec![v4(192, 0, 2, 8)]));
+    assert_eq!(
+        (grant.mtu, grant.dns, grant.ntp),
+        (Some(1500), vec![v4(192, 0, 2, 7)], vec![v4(192, 0, 2, 8)])
+    );
 }
 
 #[test]

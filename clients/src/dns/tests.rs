@@ -3,7 +3,8 @@ use crate::random::random;
 use proptest::prelude::*;
 use std::vec;
 
-const SERVERS: [IpAddr; 2] = [IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), IpAddr::V6(core::net::Ipv6Addr::LOCALHOST)];
+const SERVERS: [IpAddr; 2] =
+    [IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), IpAddr::V6(core::net::Ipv6Addr::LOCALHOST)];
 
 fn lookup(kind: Kind) -> Lookup<'static> {
     Lookup::new("ntp.Example.net", kind, &SERVERS, random).unwrap()
@@ -45,7 +46,11 @@ fn other_kinds_and_other_names_are_no_addresses() {
     let found = Answer::Addresses(vec!["2001:db8::1".parse().unwrap()], 9);
     assert_eq!(asked.input(&reply(&query, 1, &long)), Some(found));
     long[1] = 16;
-    assert_eq!(asked.input(&reply(&query, 1, &long)), Some(Answer::Failed(Failure::NoAddress)), "of example.net");
+    assert_eq!(
+        asked.input(&reply(&query, 1, &long)),
+        Some(Answer::Failed(Failure::NoAddress)),
+        "of example.net"
+    );
 }
 
 #[test]

@@ -69,15 +69,21 @@ fn who_does_not_know_or_does_not_want_is_asked_less_or_not() {
     };
     let mut server = Server::new(random, 0);
     assert_eq!(ask(&mut server, 0, |bytes| bytes[0] |= 0xc0), Some(Reply::Unsynchronized));
-    assert_eq!(ask(&mut server, 100, |bytes| {
-        bytes[1] = 0;
-        bytes[12..16].copy_from_slice(b"RATE");
-    }), Some(Reply::Rate));
+    assert_eq!(
+        ask(&mut server, 100, |bytes| {
+            bytes[1] = 0;
+            bytes[12..16].copy_from_slice(b"RATE");
+        }),
+        Some(Reply::Rate)
+    );
     assert!(server.deadline_ms() >= 1_000_000);
-    assert_eq!(ask(&mut server, 3000, |bytes| {
-        bytes[1] = 0;
-        bytes[12..16].copy_from_slice(b"DENY");
-    }), Some(Reply::Deny));
+    assert_eq!(
+        ask(&mut server, 3000, |bytes| {
+            bytes[1] = 0;
+            bytes[12..16].copy_from_slice(b"DENY");
+        }),
+        Some(Reply::Deny)
+    );
     assert_eq!(server.deadline_ms(), NEVER);
     assert_eq!(server.sample(3_000_000), None);
 }
