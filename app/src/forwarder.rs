@@ -247,6 +247,7 @@ impl Forwarder {
                     running.snapshot.counters(owner).received(cx.cpu(), 1, packet.len() as u64);
                 }
                 running.snapshot.counters(owner).dropped(cx.cpu(), Drop::HandoffFull);
+                running.snapshot.taps().lost(cx, &packet, Drop::HandoffFull);
                 self.pool.free(packet);
             }
         }
@@ -272,6 +273,7 @@ impl Forwarder {
     fn messages(&mut self, cx: &Softint, now: Instant) -> More {
         self.tell_neighbors(cx);
         let running = self.enter(cx, now);
+        self.stack.listen(&running.snapshot);
         let mut more = self.speak(cx, running, now);
         for from in 0..self.exchange.cpus() {
             for _ in 0..BATCH {
@@ -447,11 +449,20 @@ impl Egress for Out<'_> {
         Carrier::ThisCpu
     }
 
+    fn transmits(&self, interface: IfIndex) -> bool {
+        let port = self.port(interface).and_then(|number| self.ports.get(number));
+        port.is_some_and(|port| port.fault.is_none())
+    }
+
     fn deliver(&mut self, packet: Packet, local: &Local<'_>) -> Delivery {
         match self.sockets {
             Some(sockets) => sockets.deliver(packet, local),
             None => Delivery::NoSocket(packet),
         }
+    }
+
+    fn advertised(&mut self, interface: IfIndex, router: core::net::Ipv6Addr, message: &[u8]) {
+        self.shared.advertised(interface, router, message);
     }
 
     fn bring_home(&mut self, packet: Packet, hash: u32) -> Option<Packet> {

@@ -442,7 +442,8 @@ impl Interfaces {
     /// Puts a configuration in force, waits until no CPU uses the old one, and has every CPU look at it.
     fn publish(&mut self, cx: &Control, running: Running) {
         self.generation += 1;
-        let running = Running { generation: self.generation, sent: self.sent.clone(), ..running };
+        let snapshot = running.snapshot.with_taps(self.shared.taps.clone());
+        let running = Running { generation: self.generation, sent: self.sent.clone(), snapshot, ..running };
         let retired = self.shared.running.publish(cx, Box::new(running));
         trace::note(Event::Publish, || [self.generation, 0, 0]);
         // The grace period: one turn of the slowest CPU.

@@ -9,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod attach;
+pub mod capture;
 pub mod clients;
 pub mod config;
 pub mod disk;

@@ -144,6 +144,7 @@ fn lose(cx: &Softint, snapshot: &Snapshot, port: IfIndex, pool: &mut Pool, packe
     let counters = owner.map_or(snapshot.unconfigured(), |owner| snapshot.counters(owner));
     counters.not_sent(cx.cpu(), 1, packet.len() as u64);
     counters.dropped(cx.cpu(), reason);
+    snapshot.taps().lost(cx, &packet, reason);
     pool.free(packet);
 }
 

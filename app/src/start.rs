@@ -1,6 +1,7 @@
 //! From a booted machine to a router: devices, configuration, snapshot, the other CPUs. Boot CPU, once.
 
 use crate::attach::{self, Bay};
+use crate::capture;
 use crate::forwarder::Forwarder;
 use crate::guest::Guest;
 use crate::interfaces::Interfaces;
@@ -23,7 +24,8 @@ use spin::Once;
 use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
-    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, smp, task, xen,
+    clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, report, smp, task,
+    xen,
 };
 use weir_netif::{Arena, BUFFER, Device, DeviceInfo, PAGE_BUFFER, Queue};
 use weir_netstack::reassembly;
@@ -102,6 +104,11 @@ pub fn start(
         let share = shared.arena.slots() * shared.arena.slot_size() / 8 / boot.cpus.max(1);
         Crew { shared, exchanges, reassembly: share.min(reassembly::BYTES), memory: boot.memory, services }
     });
+    report::add(|say| {
+        if let Some(crew) = CREW.get() {
+            capture::last_words(crew.shared, say);
+        }
+    });
     let cpus = smp::start_others(other);
     let bays = bays(cpus, shared.arena.slots());
     for (port, bay) in bays.iter().enumerate() {
@@ -145,11 +152,9 @@ pub fn start(
         Management::new(shared, interfaces, modules, boot.platform.to_string(), place, guest, now);
     let (forwarder, line) = crew.forwarder(cx.cpu());
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
-    if configured.is_ok() {
-        print!("{}", management.ready_line(cpus, boot.memory));
-    }
-    let tasks = || {
-        spawn("management", management.run());
+    let ready = configured.is_ok().then_some(boot.memory);
+    let tasks = move || {
+        spawn("management", management.run(ready));
         crew.transport(line);
     };
     (Router::new(forwarder), tasks)

@@ -58,7 +58,7 @@ fn ours(filter: &str, tags: Tags) -> Vec<Instruction> {
 
 /// Every third goes out.
 fn packets(frames: &[Vec<u8>]) -> Vec<Packet<'_>> {
-    let kind = |at: usize| if at % 3 == 0 { PacketType::Outgoing } else { PacketType::Host };
+    let kind = |at: usize| if at.is_multiple_of(3) { PacketType::Outgoing } else { PacketType::Host };
     frames.iter().enumerate().map(|(at, frame)| Packet { kind: kind(at), ..Packet::new(frame) }).collect()
 }
 

@@ -19,7 +19,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ethtool", "switches the hosts' offloads"),
     ("iperf3", "hosts' bulk transfers"),
     ("tcpdump", "captures in the hosts"),
-    ("tshark", "verifies captured checksums"),
+    ("tshark", "verifies captured checksums, reads the router's captures"),
+    ("capinfos", "sums them up"),
     ("busybox", "the Linux router's user space"),
     ("modprobe", "finds the Linux router's modules"),
     ("objcopy", "strips the lab for Xen's dom0"),
@@ -33,8 +34,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("chromedriver", "drives it"),
     ("curl", "speaks with the router's API"),
     ("promtool", "checks the router's metrics"),
+    ("prometheus", "scrapes them"),
+    ("openssl", "makes tokens"),
     ("dnsmasq", "gives the router addresses and names"),
     ("chronyd", "gives it the time"),
+    ("rsyslogd", "takes its log"),
     ("mkfs.fat", "makes file systems that the router must read"),
 ];
 

@@ -1,5 +1,6 @@
 //! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
 
+mod capture;
 mod clients;
 mod configuration;
 mod disks;
@@ -8,10 +9,12 @@ mod forwarding;
 mod fragments;
 mod hardware;
 mod linux_hosts;
+mod lockout;
 mod management;
 pub(crate) mod multicore;
 mod neighbours;
 mod next_hops;
+mod numbers;
 mod offloads;
 mod operation;
 mod own;
@@ -110,6 +113,9 @@ fn table() -> Vec<Test> {
     all.extend(vlan_linux::tests());
     all.extend(multicore::tests());
     all.extend(management::tests());
+    all.extend(numbers::tests());
+    all.extend(lockout::tests());
+    all.extend(capture::tests());
     all.extend(sockets::tests());
     all.extend(clients::tests());
     all

@@ -6,8 +6,8 @@ use weir_manage::console::parse::{Context, choices, parse};
 use weir_manage::console::{Console, End, Router, Tracing};
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
-    Committed, ConfigError, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Routes,
-    Status,
+    Committed, ConfigError, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Recorded,
+    Routes, Status,
 };
 
 /// One run: a byte above 0xf7 lets time pass.
@@ -88,6 +88,10 @@ impl Router for Operated {
     fn ask_neighbors(&mut self) {}
 
     fn drops(&self) -> Vec<InterfaceLoss> {
+        Vec::new()
+    }
+
+    fn recorded(&mut self, _: usize) -> Vec<Recorded> {
         Vec::new()
     }
 

@@ -48,7 +48,7 @@ pub mod power;
 pub mod pvh;
 pub mod random;
 #[cfg(feature = "image")]
-mod report;
+pub mod report;
 pub mod smbios;
 #[cfg(feature = "image")]
 pub mod smp;

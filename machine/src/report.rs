@@ -8,6 +8,7 @@ use crate::{apic, boot, clock, console, cpu, frames, hermit, log, mask, power, t
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use spin::Once;
 use weir_sync::{CpuId, MAX_CPUS};
 use x86_64::instructions::{hlt, interrupts};
 
@@ -19,6 +20,17 @@ const DEFAULT_SECONDS: u64 = 5;
 static REPORTER: AtomicU32 = AtomicU32::new(NOBODY);
 /// `[I]` Seconds from the report to the reboot, or [`HALT`]; set at boot.
 static REBOOT_AFTER: AtomicU64 = AtomicU64::new(DEFAULT_SECONDS);
+
+/// Says more, a line at a time: in any context, without heap or a lock that is waited for.
+pub type LastWords = fn(&mut dyn FnMut(fmt::Arguments<'_>));
+
+/// `[I]` What the application adds; set at boot.
+static MORE: Once<LastWords> = Once::new();
+
+/// Has every report end with what `more` says.
+pub fn add(more: LastWords) {
+    MORE.call_once(|| more);
+}
 
 /// Takes `panic=halt|reboot|<seconds>` from the command line; the last one counts. `false` if one is none of
 /// these.
@@ -80,6 +92,9 @@ pub(crate) fn report(cause: &dyn fmt::Display, at: u64, start: Start) -> ! {
     let (free, total) = (frames::free_bytes() >> 10, frames::total_bytes() >> 10);
     console::write_panic(format_args!("  memory: {free} KiB free of {total} KiB\n"));
     trace::last_words(me, &mut |line| console::write_panic(format_args!("  {line}\n")));
+    if let Some(more) = MORE.get() {
+        more(&mut |line| console::write_panic(format_args!("  {line}\n")));
+    }
     end();
 }
 

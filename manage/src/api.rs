@@ -1,6 +1,7 @@
 //! The API: a request becomes an answer. Nothing here knows a socket; `http.rs` brings requests and takes answers away.
 
 use crate::access::{self, Bearer, Entry};
+use crate::capture;
 use crate::metrics;
 use crate::model::{Field, Value, json};
 use crate::openapi;
@@ -58,6 +59,8 @@ pub struct Admitted {
     pub bearer: Bearer,
     /// The numbers of its query, in the route's order.
     numbers: Vec<Option<u64>>,
+    /// As well its texts.
+    texts: Vec<Option<String>>,
 }
 
 /// Types of contents.
@@ -72,6 +75,8 @@ pub mod content {
     pub const TOML: &str = "application/toml";
     /// Prometheus' text format.
     pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+    /// Captured packets (draft-ietf-opsawg-pcapng).
+    pub const PCAPNG: &str = "application/x-pcapng";
     /// OpenMetrics 1.0.
     pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 }
@@ -113,8 +118,8 @@ pub async fn admit<R: Router>(router: &R, request: &Request<'_>) -> Result<Admit
         let allowed = allowed.join(", ");
         return Err(Response::from(no_such_method(request, &allowed)).with("Allow", allowed));
     };
-    let numbers = numbers(route, request.query)?;
-    Ok(Admitted { route, bearer, numbers })
+    let (numbers, texts) = queried(route, request.query)?;
+    Ok(Admitted { route, bearer, numbers, texts })
 }
 
 async fn enter<R: Router>(router: &R, request: &Request<'_>) -> Result<Bearer, Response> {
@@ -143,14 +148,17 @@ async fn enter<R: Router>(router: &R, request: &Request<'_>) -> Result<Bearer, R
     router.access(|access| access.checked(&check, found)).map_err(Response::from)
 }
 
-fn numbers(route: &Route, query: &str) -> Result<Vec<Option<u64>>, Refused> {
+type Queried = (Vec<Option<u64>>, Vec<Option<String>>);
+
+fn queried(route: &Route, query: &str) -> Result<Queried, Refused> {
     let known = || route.query.iter().map(|query| query.name).collect::<Vec<_>>().join(", ");
     let mut numbers: Vec<Option<u64>> = route.query.iter().map(|query| query.default).collect();
+    let mut texts: Vec<Option<String>> = route.query.iter().map(|_| None).collect();
     let mut given = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let place = route.query.iter().position(|query| query.name == name);
-        let Some((place, Query { range: (least, most), .. })) =
+        let Some((place, Query { range: (least, most), text, .. })) =
             place.and_then(|place| Some((place, route.query.get(place)?)))
         else {
             let cure = match route.query {
@@ -159,6 +167,19 @@ fn numbers(route: &Route, query: &str) -> Result<Vec<Option<u64>>, Refused> {
             };
             return Err(refuse(400, "The query is not known", format!("found {name:?}"), cure));
         };
+        if *text {
+            let decoded = decoded(value).filter(|text| (*least..=*most).contains(&(text.len() as u64)));
+            let (Some(decoded), false) = (decoded, given.contains(&place)) else {
+                let cure =
+                    format!("give one text of at most {most} bytes of UTF-8, others than letters as %XX");
+                return Err(refuse(400, "The query cannot be", format!("{name}: found {value:?}"), cure));
+            };
+            given.push(place);
+            if let Some(own) = texts.get_mut(place) {
+                *own = Some(decoded);
+            }
+            continue;
+        }
         let number = value.parse().ok().filter(|number| (least..=most).contains(&number));
         let (Some(number), false) = (number, given.contains(&place)) else {
             let found = format!("{name}: found {value:?}");
@@ -175,7 +196,7 @@ fn numbers(route: &Route, query: &str) -> Result<Vec<Option<u64>>, Refused> {
     }
     let missing = route.query.iter().zip(&numbers).find(|(query, number)| query.needed && number.is_none());
     match missing {
-        None => Ok(numbers),
+        None => Ok((numbers, texts)),
         Some((Query { name, doc, .. }, _)) => {
             let doc = doc.trim_end_matches('.').to_lowercase();
             Err(refuse(
@@ -188,7 +209,47 @@ fn numbers(route: &Route, query: &str) -> Result<Vec<Option<u64>>, Refused> {
     }
 }
 
-/// The answer to a request, but for [`Operation::Events`], whose answer has no end. `body` is its body.
+/// What a value in a query stands for (URL Standard, application/x-www-form-urlencoded parsing).
+fn decoded(value: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
+    while let Some((&byte, later)) = rest.split_first() {
+        rest = later;
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let (digits, later) = rest.split_first_chunk::<2>()?;
+                rest = later;
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                (digit(digits[0])? << 4 | digit(digits[1])?) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The capture that a request asks for.
+///
+/// # Errors
+/// The router does not begin it.
+pub fn capture<R: Router>(router: &R, admitted: &Admitted) -> Result<(R::Capture, capture::Wish), Response> {
+    let [interface, filter, snaplen, direction, limit, buffer] = core::array::from_fn(|place| {
+        let number = admitted.numbers.get(place).copied().flatten();
+        (number, admitted.texts.get(place).cloned().flatten())
+    });
+    let whole = capture::Wish::default();
+    let wish = capture::Wish {
+        interface: interface.1.filter(|name| !name.is_empty()),
+        filter: filter.1.unwrap_or_default(),
+        snaplen: snaplen.0.map_or(whole.snaplen, |bytes| bytes as u32),
+        directions: direction.1.map_or(Ok(whole.directions), |words| capture::directions(&words))?,
+        limit: limit.0,
+        buffer: buffer.0.map_or(whole.buffer, |kib| (kib as usize) << 10),
+    };
+    Ok((router.capture(&wish)?, wish))
+}
+
+/// The answer to a request, but for [`Operation::Events`] and [`Operation::Capture`], whose answers have no end. `body` is its body.
 pub async fn answer<R: Router>(
     router: &R,
     request: &Request<'_>,
@@ -219,7 +280,14 @@ async fn respond<R: Router>(
         Operation::Interfaces => return model(router.interfaces().value()),
         Operation::Routes => return model(router.routes(size(0), size(1)).value()),
         Operation::Neighbors => return model(router.neighbors().await.value()),
-        Operation::Drops => return model(router.drops().value()),
+        Operation::Drops => {
+            return match number(0) {
+                Some(_) => model(router.recorded(size(0)).value()),
+                None => model(router.drops().value()),
+            };
+        }
+        // `http.rs` asks for it by `capture`.
+        Operation::Capture => return Ok(Response::new(200, content::PCAPNG, Vec::new())),
         Operation::Cpus => return model(router.cpus().value()),
         Operation::Log => return model(router.log(number(0).unwrap_or(0)).value()),
         Operation::Events => return model(router.events(number(0).unwrap_or(0)).value()),

@@ -351,6 +351,13 @@ impl Console {
         self.out.push('\n');
     }
 
+    /// Something else was printed where the row was: it is shown again, below that.
+    pub fn was_cut(&mut self) {
+        if core::mem::take(&mut self.row) != Row::default() {
+            self.refresh();
+        }
+    }
+
     /// Has the row show the line. On a terminal that is none for sure nothing is shown before something is typed.
     fn refresh(&mut self) {
         let known = matches!(self.terminal, Terminal::Known { .. });

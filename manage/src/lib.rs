@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod access;
 pub mod api;
+pub mod capture;
 pub mod configurations;
 pub mod console;
 pub mod diff;
@@ -19,6 +20,7 @@ pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod openapi;
+pub mod pcapng;
 pub mod problem;
 pub mod reference;
 pub mod router;

@@ -46,6 +46,11 @@ fn operation(route: &Route) -> Json {
         Answer::Stream(of) => {
             ("200", "Events.", json!({ "text/event-stream": { "itemSchema": schema(&of) } }))
         }
+        Answer::Either(one, other) => {
+            let either = json!({ "anyOf": [schema(&one), schema(&other)] });
+            ("200", "It.", json!({ content::JSON: { "schema": either }, "text/plain": { "schema": text() } }))
+        }
+        Answer::Capture => ("200", "Packets.", json!({ content::PCAPNG: {} })),
         Answer::OpenApi => ("200", "It.", json!({ content::JSON: { "schema": { "type": "object" } } })),
         Answer::Metrics => (
             "200",
@@ -86,9 +91,12 @@ fn operation(route: &Route) -> Json {
 }
 
 fn parameter(query: &Query) -> Json {
-    let Query { name, doc, range: (least, most), default, needed } = query;
-    let mut schema = json!({ "type": "integer", "minimum": least });
-    if let Some(schema) = schema.as_object_mut() {
+    let Query { name, doc, text, range: (least, most), default, needed } = query;
+    let mut schema = match text {
+        true => json!({ "type": "string", "maxLength": most }),
+        false => json!({ "type": "integer", "minimum": least }),
+    };
+    if let (Some(schema), false) = (schema.as_object_mut(), *text) {
         if *most != u64::MAX {
             schema.insert("maximum".into(), (*most).into());
         }

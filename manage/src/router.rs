@@ -1,9 +1,10 @@
 //! What the plane needs of the router that it manages.
 
 use crate::access::Access;
+use crate::capture;
 use crate::configurations::View;
 use crate::model::{
-    Committed, Cpus, Event, Interface, InterfaceLoss, LogLine, Neighbor, Plan, Routes, Status,
+    Committed, Cpus, Event, Interface, InterfaceLoss, LogLine, Neighbor, Plan, Recorded, Routes, Status,
 };
 use crate::problem::Refused;
 use alloc::string::String;
@@ -77,6 +78,18 @@ pub trait Router {
 
     /// Packets lost, by interface and reason.
     fn drops(&self) -> Vec<InterfaceLoss>;
+
+    /// The flight recorder's newest entries, the newest first, at most so many.
+    fn recorded(&self, most: usize) -> Vec<Recorded>;
+
+    /// A capture.
+    type Capture: capture::Source;
+
+    /// Begins a capture.
+    ///
+    /// # Errors
+    /// The filter is wrong, there is no such interface, too many captures go on, or there is no memory for it.
+    fn capture(&self, wish: &capture::Wish) -> Result<Self::Capture, Refused>;
 
     /// CPUs, tasks and locks.
     fn cpus(&self) -> Cpus;

@@ -1,8 +1,9 @@
 //! What the API serves: one table, from which requests find their way and the OpenAPI document is made.
 
+use crate::capture;
 use crate::model::{
-    Committed, ConfigVersion, Cpus, Event, Field, Interface, InterfaceLoss, LogLine, Neighbor, Plan, Routes,
-    Schema, Status,
+    Committed, ConfigVersion, Cpus, Event, Field, Interface, InterfaceLoss, LogLine, Neighbor, Plan,
+    Recorded, Routes, Schema, Status,
 };
 use alloc::vec::Vec;
 
@@ -44,6 +45,8 @@ pub enum Operation {
     Neighbors,
     /// What it lost.
     Drops,
+    /// Packets as they pass.
+    Capture,
     /// Its CPUs, tasks and locks.
     Cpus,
     /// The end of its log.
@@ -83,6 +86,10 @@ pub enum Answer {
     Configuration,
     /// A stream of events of this type.
     Stream(Schema),
+    /// As [`Model`](Self::Model), the second with the query, the first without.
+    Either(Schema, Schema),
+    /// pcapng, without end.
+    Capture,
     /// JSON of its own kind.
     OpenApi,
     /// OpenMetrics text.
@@ -91,14 +98,16 @@ pub enum Answer {
     Nothing,
 }
 
-/// A number in a request's query.
+/// A number, or a text, in a request's query.
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
     /// Its name.
     pub name: &'static str,
     /// What it is for.
     pub doc: &'static str,
-    /// The least and the most.
+    /// Whether it is a text.
+    pub text: bool,
+    /// The least and the most; of a text, its bytes.
     pub range: (u64, u64),
     /// What counts if it is not given; `None`: it has to be, or stands for nothing.
     pub default: Option<u64>,
@@ -133,9 +142,19 @@ const fn get(path: &'static str, operation: Operation, answer: Answer, doc: &'st
 }
 
 const fn from(doc: &'static str) -> Query {
-    Query { name: "from", doc, range: (0, u64::MAX), default: Some(0), needed: false }
+    Query { default: Some(0), ..number("from", doc, (0, u64::MAX)) }
 }
 
+const fn number(name: &'static str, doc: &'static str, range: (u64, u64)) -> Query {
+    Query { name, doc, text: false, range, default: None, needed: false }
+}
+
+const fn text(name: &'static str, doc: &'static str, longest: u64) -> Query {
+    Query { text: true, ..number(name, doc, (0, longest)) }
+}
+
+/// Entries of the flight recorder in one answer, at most.
+pub const LAST: u64 = 1000;
 /// Routes in one answer, unless it says how many, and at most.
 const ROUTES_AT_ONCE: (u64, u64) = (1000, 10_000);
 
@@ -150,19 +169,10 @@ pub const ROUTES: &[Route] = &[
     ),
     Route {
         query: &[
+            Query { default: Some(0), ..number("offset", "Routes to skip.", (0, u64::MAX)) },
             Query {
-                name: "offset",
-                doc: "Routes to skip.",
-                range: (0, u64::MAX),
-                default: Some(0),
-                needed: false,
-            },
-            Query {
-                name: "limit",
-                doc: "Routes at most.",
-                range: (1, ROUTES_AT_ONCE.1),
                 default: Some(ROUTES_AT_ONCE.0),
-                needed: false,
+                ..number("limit", "Routes at most.", (1, ROUTES_AT_ONCE.1))
             },
         ],
         ..get(
@@ -178,12 +188,46 @@ pub const ROUTES: &[Route] = &[
         Answer::Model(<Vec<Neighbor>>::SCHEMA),
         "The neighbours on all links (ARP, ND).",
     ),
-    get(
-        "/api/v1/drops",
-        Operation::Drops,
-        Answer::Model(<Vec<InterfaceLoss>>::SCHEMA),
-        "Packets lost, by interface and reason.",
-    ),
+    Route {
+        query: &[number(
+            "last",
+            "The last losses and changes instead, the newest first: so many.",
+            (1, LAST),
+        )],
+        ..get(
+            "/api/v1/drops",
+            Operation::Drops,
+            Answer::Either(<Vec<InterfaceLoss>>::SCHEMA, <Vec<Recorded>>::SCHEMA),
+            "Packets lost, by interface and reason; or the flight recorder.",
+        )
+    },
+    Route {
+        query: &[
+            text("interface", "An interface, with those on VLANs of it; without it all.", 64),
+            text("filter", "Which packets: an expression of pcap-filter(7).", capture::LONGEST_FILTER),
+            Query {
+                default: Some(capture::SNAPLEN.0),
+                ..number("snaplen", "Bytes to keep of a packet at most.", (1, capture::SNAPLEN.1))
+            },
+            text("direction", "`in`, `out`, `drop`, or several with commas between; without it all.", 32),
+            number("limit", "Packets after which it ends.", (1, u64::MAX)),
+            Query {
+                default: Some(capture::BUFFER_KIB.1),
+                ..number(
+                    "buffer",
+                    "KiB of memory for each CPU, for packets that wait to be sent.",
+                    (capture::BUFFER_KIB.0, capture::BUFFER_KIB.2),
+                )
+            },
+        ],
+        refusals: &[404, 409],
+        ..get(
+            "/api/v1/capture",
+            Operation::Capture,
+            Answer::Capture,
+            "Packets as they pass, as pcapng, until the reader leaves.",
+        )
+    },
     get("/api/v1/cpus", Operation::Cpus, Answer::Model(Cpus::SCHEMA), "The CPUs, tasks and locks."),
     Route {
         query: &[from("Lines with a lower number are left out.")],
@@ -224,13 +268,11 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: Method::Post,
-        query: &[Query {
-            name: "confirm",
-            doc: "Seconds until it is reverted by itself, unless it is confirmed.",
-            range: (1, crate::configurations::LONGEST_CONFIRM),
-            default: None,
-            needed: false,
-        }],
+        query: &[number(
+            "confirm",
+            "Seconds until it is reverted by itself, unless it is confirmed.",
+            (1, crate::configurations::LONGEST_CONFIRM),
+        )],
         refusals: &[409, 412, 422],
         ..get(
             "/api/v1/config/commit",
@@ -261,13 +303,7 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: Method::Post,
-        query: &[Query {
-            name: "version",
-            doc: "Which version.",
-            range: (1, u64::MAX),
-            default: None,
-            needed: true,
-        }],
+        query: &[Query { needed: true, ..number("version", "Which version.", (1, u64::MAX)) }],
         refusals: &[404, 409, 422],
         ..get(
             "/api/v1/config/rollback",

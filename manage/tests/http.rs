@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
+use simulated::schema::matches_schema;
 use simulated::{BOOT, Simulated, TOKEN, serve};
 use weir_manage::routes::{Answer, Method, ROUTES};
 
@@ -115,6 +116,10 @@ fn every_route_of_the_document_answers_as_it_says() {
                 assert!(operation["responses"]["200"]["content"]["text/event-stream"].is_object());
                 continue;
             }
+            if matches!(route.answer, Answer::Capture) {
+                assert!(operation["responses"]["200"]["content"]["application/x-pcapng"].is_object());
+                continue;
+            }
             let got = client.call(route.method.name(), &format!("{path}{needed}"), &[], body);
             let answer = &operation["responses"][got.status.to_string()];
             assert!(answer.is_object(), "{method} {path}: {} is not in the document", got.status);
@@ -134,45 +139,79 @@ fn every_route_of_the_document_answers_as_it_says() {
     assert_eq!(served, ROUTES.len());
 }
 
-/// Enough of JSON Schema for what the document uses; what it does not know is an error.
-fn matches_schema(document: &Json, schema: &Json, value: &Json) {
-    if let Some(reference) = schema["$ref"].as_str() {
-        let target = document.pointer(reference.trim_start_matches('#')).unwrap();
-        return matches_schema(document, target, value);
+/// The types of a stream's blocks, each whole, and what is left behind the last.
+fn blocks(mut bytes: &[u8]) -> (Vec<u32>, usize) {
+    let word = |bytes: &[u8]| bytes.first_chunk().map(|four| u32::from_le_bytes(*four));
+    let mut types = Vec::new();
+    while let (Some(kind), Some(len)) = (word(bytes), bytes.get(4..).and_then(word)) {
+        let Some((block, rest)) = bytes.split_at_checked(len as usize) else { break };
+        assert_eq!(word(&block[block.len() - 4..]), Some(len), "both lengths are the same");
+        types.push(kind);
+        bytes = rest;
     }
-    if let Some(any) = schema["anyOf"].as_array() {
-        let inner = any.iter().find(|one| (one["type"] == "null") == value.is_null()).unwrap();
-        if !value.is_null() {
-            matches_schema(document, inner, value);
-        }
-        return;
+    (types, bytes.len())
+}
+
+const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const STATISTICS: u32 = 5;
+const PACKET: u32 = 6;
+
+fn curl_bytes(url: &str, more: &[&str]) -> Vec<u8> {
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let output =
+        Command::new("curl").args(["--silent", "--header", &token]).args(more).arg(url).output().unwrap();
+    output.stdout
+}
+
+#[test]
+fn a_capture_with_a_limit_ends_with_what_was_counted() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let of = |path: &str| blocks(&curl_bytes(&client.url(path), &["--max-time", "10"]));
+    assert_eq!(
+        of("/api/v1/capture?interface=lan&limit=2"),
+        (vec![SECTION, INTERFACE, PACKET, PACKET, STATISTICS], 0)
+    );
+    assert_eq!(
+        of("/api/v1/capture?direction=drop&limit=1&filter=ip%20and+port%2053&snaplen=96&buffer=64"),
+        (vec![SECTION, INTERFACE, PACKET, STATISTICS], 0)
+    );
+}
+
+#[test]
+fn a_capture_without_a_limit_goes_on_until_its_reader_leaves() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let (types, _) = blocks(&curl_bytes(&client.url("/api/v1/capture"), &["--max-time", "7"]));
+    // After five silent seconds both sides know that the other is there.
+    assert_eq!(types, [SECTION, INTERFACE, PACKET, PACKET, PACKET, STATISTICS]);
+}
+
+#[test]
+fn a_capture_that_cannot_be_says_why() {
+    let (_, client) = Client::start(&[TOKEN]);
+    for (query, status, words) in [
+        ("filter=port", 400, "column 5"),
+        ("direction=up", 400, "give in, out, drop"),
+        ("filter=%zz", 400, "as %XX"),
+        ("filter=%ff", 400, "as %XX"),
+        ("interface=a&interface=b", 400, "one text"),
+        ("snaplen=0", 400, "from 1"),
+        ("buffer=1", 400, "from 64"),
+        ("limit=none", 400, "from 1"),
+        ("colour=red", 400, "takes interface, filter"),
+    ] {
+        let got = client.get(&format!("/api/v1/capture?{query}"));
+        assert_eq!(got.status, status, "{query}: {}", got.body);
+        assert!(got.body.contains(words), "{query}: {}", got.body);
     }
-    match schema["type"].as_str() {
-        Some("object") => {
-            let fields = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
-            let Some(properties) = schema["properties"].as_object() else { return };
-            assert!(
-                fields.keys().eq(properties.keys()),
-                "{:?}, expected {:?}",
-                fields.keys(),
-                properties.keys()
-            );
-            fields.iter().for_each(|(name, field)| matches_schema(document, &properties[name], field));
-        }
-        Some("array") => {
-            let items = value.as_array().unwrap_or_else(|| panic!("{value} is no array"));
-            items.iter().for_each(|item| matches_schema(document, &schema["items"], item));
-        }
-        Some("string") => {
-            assert!(value.is_string());
-            if let Some(words) = schema["enum"].as_array() {
-                assert!(words.contains(value), "{value} is none of {words:?}");
-            }
-        }
-        Some("integer") => assert!(value.is_u64()),
-        Some("boolean") => assert!(value.is_boolean()),
-        other => panic!("a schema of type {other:?}"),
-    }
+}
+
+#[test]
+fn the_flight_recorder_tells_as_many_as_are_wanted() {
+    let (_, client) = Client::start(&[TOKEN]);
+    assert_eq!(client.get("/api/v1/drops?last=2").json().as_array().unwrap().len(), 2);
+    assert_eq!(client.get("/api/v1/drops").json()[0]["reason"], "ttl-expired");
+    assert_eq!(client.get("/api/v1/drops?last=0").status, 400);
 }
 
 #[test]

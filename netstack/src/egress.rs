@@ -3,6 +3,7 @@
 //! `[C]` Called by the path with whole frames, in softint context. What a device does itself (checksums,
 //! segmentation) is left to it; what it does not, is done here.
 
+use crate::capture::{Direction, Framing};
 use crate::checksum;
 use crate::ethernet;
 use crate::fragment::fragment4;
@@ -10,6 +11,7 @@ use crate::segment::{self, Checksums};
 use crate::snapshot::{Interface, Snapshot};
 use crate::stack::Turn;
 use alloc::boxed::Box;
+use core::net::Ipv6Addr;
 use weir_netif::{BATCH, Batch, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
 use weir_sync::Softint;
 
@@ -19,11 +21,19 @@ pub trait Egress {
     /// it leaves is dropped.
     fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier;
 
+    /// Whether a queue of this CPU would transmit the frames of `interface` now. Asked while something captures.
+    fn transmits(&self, _interface: IfIndex) -> bool {
+        true
+    }
+
     /// Takes a packet whose flow's state is another CPU's there, to go on in [`Stack::resume`](crate::Stack::resume).
     /// It comes back where it is this CPU's to go on with. `hash` is its flow's ([`flow::hash`](crate::flow::hash)).
     fn bring_home(&mut self, packet: Packet, _hash: u32) -> Option<Packet> {
         Some(packet)
     }
+
+    /// Another router said `message`, an ICMPv6 message that is valid, on an interface that heeds routers.
+    fn advertised(&mut self, _interface: IfIndex, _router: Ipv6Addr, _message: &[u8]) {}
 
     /// Hands a packet to the sockets of this CPU, which its flow belongs to.
     fn deliver(&mut self, packet: Packet, _local: &Local<'_>) -> Delivery {
@@ -114,12 +124,14 @@ pub(crate) struct Lanes {
     interfaces: usize,
     /// Frames that one packet became more than one of.
     split: u64,
+    /// Something captures, or did a moment ago: see [`Stack::listen`](crate::Stack::listen).
+    pub(crate) tapped: bool,
 }
 
 impl Lanes {
     pub(crate) fn new(interfaces: usize) -> Self {
         let lanes = Box::new(core::array::from_fn(|_| Lane::default()));
-        Self { lanes, taken: 0, interfaces, split: 0 }
+        Self { lanes, taken: 0, interfaces, split: 0, tapped: false }
     }
 
     /// Takes a frame for `out`: whole, with its addresses.
@@ -131,7 +143,7 @@ impl Lanes {
         if plain && len <= ethernet::HEADER + usize::from(out.mtu) {
             self.emit(&mut ports, pool, out, packet, len);
         } else if let Err((reason, received)) = self.adapt(&mut ports, pool, out, packet) {
-            turn.snapshot.counters(received).dropped(turn.cx.cpu(), reason);
+            ports.lost(received, reason);
         }
     }
 
@@ -156,7 +168,7 @@ impl Lanes {
         self.flush(turn);
         let (mut ports, pool) = split(turn);
         if to.index() < self.interfaces {
-            ports.flush(pool, to, batch, bytes);
+            ports.flush(pool, to, batch, bytes, self.tapped);
         } else {
             batch.drain(..).for_each(|packet| ports.discard(pool, packet, Drop::InterfaceUnconfigured));
         }
@@ -179,7 +191,7 @@ impl Lanes {
             let number = self.taken.trailing_zeros() as usize;
             self.taken &= self.taken - 1;
             if let Some(lane) = self.lanes.get_mut(number) {
-                lane.flush(&mut ports, pool);
+                lane.flush(&mut ports, pool, self.tapped);
             }
         }
     }
@@ -216,7 +228,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(number).filter(|_| to.index() < self.interfaces);
         let Some(lane) = lane else { return ports.discard(pool, packet, Drop::InterfaceUnconfigured) };
         if lane.interface != to {
-            lane.flush(ports, pool);
+            lane.flush(ports, pool, self.tapped);
             lane.interface = to;
         }
         lane.bytes += len as u64;
@@ -226,11 +238,11 @@ impl Lanes {
         }
         self.taken |= 1 << number;
         if lane.batch.is_full() {
-            lane.flush(ports, pool);
+            lane.flush(ports, pool, self.tapped);
         }
     }
 
-    /// Makes a frame fit `out`. An error is the reason it was freed for, and the interface it came in by.
+    /// Makes a frame fit `out`. An error is the reason it was freed for uncounted, and the interface it came in by.
     #[cold]
     fn adapt(
         &mut self,
@@ -240,16 +252,16 @@ impl Lanes {
         mut packet: Packet,
     ) -> Result<(), (Drop, IfIndex)> {
         let received = packet.meta().received;
-        let fail = |pool: &mut Pool, packet: Packet, reason| {
-            pool.free(packet);
-            Err((reason, received))
+        let fail = |ports: &mut Ports<'_>, pool: &mut Pool, packet: Packet, reason| {
+            ports.discard(pool, packet, reason);
+            Ok(())
         };
         let (mtu, len) = (usize::from(out.mtu), packet.len());
         let ipv4 = ethernet::kind(packet.data()) == Some(ethernet::IPV4);
         let can_checksum = out.offloads.contains(Offloads::TX_CHECKSUM);
         let pieces = if let Some(gso) = packet.meta().gso {
             let Some(largest) = segment::largest(&packet, ethernet::HEADER) else {
-                return fail(pool, packet, Drop::OffloadMalformed);
+                return fail(ports, pool, packet, Drop::OffloadMalformed);
             };
             if out.offloads.contains(needed(gso)) && largest <= mtu {
                 self.emit(ports, pool, out, packet, len);
@@ -271,7 +283,7 @@ impl Lanes {
             cut.map(|pieces| pieces as u64 + more)
         } else if len > ethernet::HEADER + mtu {
             if !ipv4 {
-                return fail(pool, packet, Drop::TooBig);
+                return fail(ports, pool, packet, Drop::TooBig);
             }
             Ok(1 + self.fragment(ports, pool, out, packet))
         } else {
@@ -281,7 +293,7 @@ impl Lanes {
                 checksum::finish(&mut packet).is_ok()
             };
             if !sound {
-                return fail(pool, packet, Drop::OffloadMalformed);
+                return fail(ports, pool, packet, Drop::OffloadMalformed);
             }
             self.emit(ports, pool, out, packet, len);
             return Ok(());
@@ -305,7 +317,7 @@ impl Lanes {
         match cut {
             Ok(pieces) => (pieces as u64).saturating_sub(1),
             Err(reason) => {
-                ports.snapshot.counters(received).dropped(ports.cx.cpu(), reason);
+                ports.lost(received, reason);
                 0
             }
         }
@@ -313,20 +325,30 @@ impl Lanes {
 }
 
 impl Lane {
-    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool) {
+    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, tapped: bool) {
         let bytes = core::mem::take(&mut self.bytes);
-        ports.flush(pool, self.interface, &mut self.batch, bytes);
+        ports.flush(pool, self.interface, &mut self.batch, bytes, tapped);
     }
 }
 
 impl Ports<'_> {
     /// Hands a batch of `bytes` bytes over, and leaves it empty.
     #[inline]
-    fn flush(&mut self, pool: &mut Pool, interface: IfIndex, batch: &mut Batch, mut bytes: u64) {
+    fn flush(
+        &mut self,
+        pool: &mut Pool,
+        interface: IfIndex,
+        batch: &mut Batch,
+        mut bytes: u64,
+        tapped: bool,
+    ) {
         if batch.is_empty() {
             return;
         }
         let packets = batch.len();
+        if tapped {
+            self.tap(interface, batch);
+        }
         let carrier = self.egress.flush(interface, batch, pool);
         let left = batch.len();
         if left != 0 {
@@ -336,6 +358,23 @@ impl Ports<'_> {
             let sent = packets.saturating_sub(left) as u64;
             self.snapshot.counters(interface).sent(self.cx.cpu(), sent, bytes);
         }
+    }
+
+    /// Shows captures what is about to be sent.
+    #[cold]
+    #[inline(never)]
+    fn tap(&self, interface: IfIndex, batch: &Batch) {
+        // What goes to another CPU is shown there.
+        if self.egress.transmits(interface) {
+            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, interface, batch);
+        }
+    }
+
+    /// Counts a packet of which nothing is left.
+    #[cold]
+    fn lost(&self, received: IfIndex, reason: Drop) {
+        self.snapshot.counters(received).dropped(self.cx.cpu(), reason);
+        self.snapshot.taps().vanished(self.cx, received, reason);
     }
 
     /// Ends the way of what was left, and counts its bytes.
@@ -356,6 +395,7 @@ impl Ports<'_> {
 
     fn discard(&mut self, pool: &mut Pool, packet: Packet, reason: Drop) {
         self.snapshot.counters(packet.meta().received).dropped(self.cx.cpu(), reason);
+        self.snapshot.taps().dropped(self.cx, &packet, Framing::Whole, reason);
         pool.free(packet);
     }
 }

@@ -12,10 +12,12 @@ extern crate std;
 
 pub mod address;
 pub mod arp;
+pub mod capture;
 pub mod checksum;
 mod datagram;
 pub mod egress;
 pub mod ethernet;
+pub mod explain;
 pub mod fib;
 pub mod flow;
 pub mod fragment;
@@ -33,6 +35,7 @@ pub mod neighbor;
 mod path;
 mod pieces;
 pub mod reassembly;
+pub mod recorder;
 pub mod segment;
 #[cfg(test)]
 mod sim;

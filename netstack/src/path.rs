@@ -15,6 +15,7 @@ pub(crate) use announce::Announced;
 pub(crate) use batch::Found;
 
 use crate::arp;
+use crate::capture::{Direction, Framing};
 use crate::ethernet::{self, Cast, HEADER, Payload};
 use crate::flow;
 use crate::icmp;
@@ -25,6 +26,7 @@ use crate::local;
 use crate::nd;
 use crate::neighbor::{self, Admission, Due, NextHop, Solicit};
 use crate::reassembly;
+use crate::recorder::What;
 use crate::segment;
 use crate::snapshot::{Interface, ReversePath, Route, Snapshot, State};
 use crate::stack::{Duty, Event, Stack, Turn};
@@ -40,6 +42,18 @@ impl Stack {
     #[inline(never)]
     pub fn transmit(&mut self, turn: &mut Turn<'_>, interface: IfIndex, batch: &mut Batch) {
         self.lanes.carry(turn, interface, batch);
+    }
+
+    /// Looks whether anything captures. To be called on every CPU when something begins to; what ends is noticed.
+    pub fn listen(&mut self, snapshot: &Snapshot) {
+        self.lanes.tapped = snapshot.taps().is_tapped();
+    }
+
+    /// Shows captures what a device received.
+    #[cold]
+    #[inline(never)]
+    fn tap(&mut self, turn: &Turn<'_>, received: IfIndex, batch: &Batch) {
+        self.lanes.tapped = turn.snapshot.taps().pass(turn.cx, turn.snapshot, Direction::In, received, batch);
     }
 
     /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.
@@ -109,10 +123,27 @@ impl Stack {
             self.announce(turn);
         }
         self.links = links;
+        self.note_changes(turn);
         for (index, link) in (0..).map(IfIndex).zip(&mut self.links) {
             *link = snapshot.interface(index).map(|interface| interface.link);
         }
         self.lanes.flush(turn);
+    }
+
+    /// Tells the flight recorder what the new snapshot changes; one CPU tells of interfaces.
+    #[cold]
+    fn note_changes(&mut self, turn: &Turn<'_>) {
+        let taps = turn.snapshot.taps();
+        taps.changed(turn.cx, IfIndex::default(), What::Configured);
+        if self.duty != Duty::Speaker {
+            return;
+        }
+        for (index, was) in (0..).map(IfIndex).zip(&mut self.up) {
+            let is = up(turn, index).is_some();
+            if core::mem::replace(was, is) != is {
+                taps.changed(turn.cx, index, if is { What::Up } else { What::Down });
+            }
+        }
     }
 
     /// The long way of a packet: whatever can be said of one is said here. If it is an IP packet, `hop` is the number of
@@ -378,6 +409,12 @@ impl Stack {
         let from = ethernet::source(packet.data()).unwrap_or_default();
         let verdict = nd::input(message, header, from, interface);
         let end = if let nd::Verdict::Drop(reason) = verdict { reason } else { Drop::Consumed };
+        if verdict == nd::Verdict::Advertised
+            && let Ok(icmp6::Message::Other { offset, len, .. }) = icmp6::parse(&packet, HEADER)
+            && let Some(bytes) = packet.data().get(offset..offset + len)
+        {
+            turn.egress.advertised(interface.index, header.source, bytes);
+        }
         discard(turn, packet, end);
         match verdict {
             nd::Verdict::Reply(reply, event) => {
@@ -397,7 +434,7 @@ impl Stack {
                     Duty::Worker => self.tell(Event::RouterSolicited(interface.index)),
                 }
             }
-            nd::Verdict::Drop(_) => {}
+            nd::Verdict::Advertised | nd::Verdict::Drop(_) => {}
         }
     }
 
@@ -449,7 +486,21 @@ impl Stack {
 /// Ends a packet's way: counted where it came in, its buffers back in the pool.
 #[inline]
 fn discard(turn: &mut Turn<'_>, packet: Packet, reason: Drop) {
+    end(turn, packet, Framing::Whole, reason);
+}
+
+/// As [`discard`], of a packet that has no Ethernet header yet.
+#[cold]
+fn discard_bare(turn: &mut Turn<'_>, packet: Packet, reason: Drop) {
+    end(turn, packet, Framing::Bare, reason);
+}
+
+#[inline]
+fn end(turn: &mut Turn<'_>, packet: Packet, framing: Framing, reason: Drop) {
     turn.snapshot.counters(packet.meta().received).dropped(turn.cx.cpu(), reason);
+    if reason != Drop::Consumed {
+        turn.snapshot.taps().dropped(turn.cx, &packet, framing, reason);
+    }
     turn.pool.free(packet);
 }
 

@@ -19,6 +19,7 @@ pub use plan::{
 };
 
 use crate::address::{Address, Filter, Prefix, Set, group_mac, solicited_node};
+use crate::capture::Taps;
 use crate::ethernet;
 use crate::fib::Fib;
 use alloc::boxed::Box;
@@ -115,6 +116,8 @@ pub struct Interface {
     pub link_local: Box<[Ipv6Addr]>,
     /// Router advertisements.
     pub advertise: Advertise,
+    /// Whether what other routers advertise is handed on.
+    pub heeds_routers: bool,
     /// Whether sockets for management answer what comes in here.
     pub management: bool,
     /// For people.
@@ -130,6 +133,12 @@ impl Interface {
     #[inline]
     pub fn vlan(&self, id: u16) -> Option<IfIndex> {
         *self.vlans.as_ref()?.0.get(usize::from(id))?
+    }
+
+    /// Whether there are interfaces on VLANs of its link.
+    #[inline]
+    pub(crate) fn has_vlans(&self) -> bool {
+        self.vlans.is_some()
     }
 
     /// Whether `address` is one of its IPv4 addresses.
@@ -200,6 +209,7 @@ pub struct Snapshot {
     /// Our own and subnet-router anycast addresses.
     own6: Set<Ipv6Addr>,
     unconfigured: Arc<IfCounters>,
+    taps: Arc<Taps>,
 }
 
 impl Snapshot {
@@ -214,7 +224,20 @@ impl Snapshot {
             own4: Set::new(Vec::new()),
             own6: Set::new(Vec::new()),
             unconfigured: Arc::default(),
+            taps: Arc::default(),
         }
+    }
+
+    /// The same with other taps.
+    #[must_use]
+    pub fn with_taps(self, taps: Arc<Taps>) -> Self {
+        Self { taps, ..self }
+    }
+
+    /// What watches packets.
+    #[inline]
+    pub fn taps(&self) -> &Taps {
+        &self.taps
     }
 
     /// The interface at `index`.
@@ -321,6 +344,17 @@ impl Snapshot {
     /// Counts packets whose interface is not in the table.
     pub fn unconfigured(&self) -> &IfCounters {
         &self.unconfigured
+    }
+
+    /// The same with counters of its own and no taps: what goes through it is seen nowhere else. The tables are shared.
+    #[must_use]
+    pub fn apart(&self) -> Snapshot {
+        let mut apart = self.clone();
+        (apart.unconfigured, apart.taps) = (Arc::default(), Arc::default());
+        for interface in apart.interfaces.iter_mut().flatten() {
+            interface.counters = Arc::default();
+        }
+        apart
     }
 
     /// The interface that a frame at `port` belongs to, by its tag; `None` if its VLAN is nobody's.

@@ -97,6 +97,8 @@ pub struct Stack {
     pub(crate) originated: u64,
     /// The link of each interface in the snapshot before, by index.
     pub(crate) links: Box<[Option<LinkId>]>,
+    /// Whether each took part, by index; told to the flight recorder by [`Duty::Speaker`].
+    pub(crate) up: Box<[bool]>,
     /// Packets and bytes of the batch at hand that interfaces on VLANs have counted.
     pub(crate) tagged: (u64, u64),
     /// Of the batch at hand, outside of it nothing.
@@ -130,6 +132,7 @@ impl Stack {
             events: VecDeque::with_capacity(EVENTS),
             originated: 0,
             links: core::iter::repeat_n(None, interfaces).collect(),
+            up: core::iter::repeat_n(false, if duty == Duty::Speaker { interfaces } else { 0 }).collect(),
             tagged: (0, 0),
             found: Some(Found::new()),
             reassembly: Reassembly::new(reassembly),

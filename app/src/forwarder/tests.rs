@@ -182,6 +182,7 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
     Config::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+mod captures;
 mod faults;
 mod fragments;
 mod vlans;

@@ -20,7 +20,8 @@ use weir_manage::console::{End, Router, Tracing};
 use weir_manage::diff::unified;
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
-    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Loss, Plan, Problem, Routes, Status,
+    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Loss, Plan, Problem, Recorded, Routes,
+    Status,
 };
 use weir_manage::problem::{self, Refused};
 use weir_manage::router::{Command as Wish, Done, Router as _};
@@ -103,6 +104,10 @@ impl Router for Operator<'_> {
             Router::interfaces(self).into_iter().map(|interface| (Some(interface.name), interface.drops));
         let others = observe::losses(&self.interfaces_in_service().unconfigured().totals());
         named.chain([(None, others)]).flat_map(|(name, drops)| lost(name, drops)).collect()
+    }
+
+    fn recorded(&mut self, most: usize) -> Vec<Recorded> {
+        crate::capture::recorded(self.cx, self.management.shared, most)
     }
 
     fn log(&self, most: usize) -> Vec<LogLine> {

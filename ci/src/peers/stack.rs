@@ -24,6 +24,8 @@ const SIZES: [Size; 6] = [
 ];
 const FLOWS: [usize; 4] = [1, 64, 10_000, MILLION];
 const BATCHES: [usize; 3] = [64, 16, 1];
+/// Captures beside forwarding.
+const CAPTURES: [&str; 3] = ["", "all", "nothing"];
 const FRAMES: [&str; 5] = ["64", "128", "512", "1518", "imix"];
 /// Source files that are listed, each of at least an instruction a packet.
 const FILES: usize = 16;
@@ -79,6 +81,7 @@ pub(super) fn bench(options: &Options) -> Result<()> {
         let mut program = start("forward", size)?;
         report_forwarding(&mut report, &mut program, size, options, gigahertz)?;
     }
+    report_captures(&mut report, &mut start("forward", SIZES[0])?, options, gigahertz)?;
     report_tables(&mut report, start, options.turns, gigahertz)?;
     report_instructions(&mut report, &host, cores)?;
     let text = success(&mut Command::new(&cpus), Duration::from_secs(300))?;
@@ -114,6 +117,36 @@ fn report_forwarding(
         table.row(&[&flows, frame, &batch, &cpus, &rate, &cell(cycles)]);
         let case = format!("{}, {flows} flows, frames of {frame}, batch {batch}, {cpus} CPUs", size.name());
         report.measure(["forward", &case, "Weir", "cycles"], cycles);
+    }
+    report.table(&table);
+    Ok(())
+}
+
+/// Captures of the interface that packets leave by: in turn without, with one of everything, and with one whose filter lets
+/// nothing pass.
+fn report_captures(
+    report: &mut Report,
+    program: &mut Program,
+    options: &Options,
+    gigahertz: f64,
+) -> Result<()> {
+    let head = ["frame", "capture", "cycles a packet", "more"];
+    let mut table =
+        Table::new("Captures of one of two interfaces, 96 bytes a packet, 10 routes, 64 flows", &head);
+    for frame in ["64", "512"] {
+        let mut without = f64::NAN;
+        for mode in CAPTURES {
+            let request = format!("forward 64 64 1 # {frame} {mode}");
+            let cycles =
+                in_turn(&mut [(&mut *program, request.trim_end())], options.turns)?[0].times(gigahertz);
+            if mode.is_empty() {
+                without = cycles.best;
+            }
+            let name = if mode.is_empty() { "none" } else { mode };
+            let more = format!("{:.0} %", (cycles.best / without - 1.0) * 100.0);
+            table.row(&[frame, name, &cell(cycles), &more]);
+            report.measure(["capture", &format!("{name}, frames of {frame}"), "Weir", "cycles"], cycles);
+        }
     }
     report.table(&table);
     Ok(())
@@ -165,6 +198,15 @@ fn report_instructions(report: &mut Report, host: &std::path::Path, cores: Cores
             Figure { best: count.all, median: count.all },
         );
         counts.push((name, count));
+    }
+    for mode in CAPTURES {
+        let request = format!("forward 64 64 1 # 64 {mode}");
+        let count = callgrind::count(host, &["forward", &core, "4", "10"], MEASURED, request.trim_end())?;
+        let name = format!("IPv4, 64, capture of {}", if mode.is_empty() { "none" } else { mode });
+        report.measure(
+            ["instructions", &name, "Weir", "instructions"],
+            Figure { best: count.all, median: count.all },
+        );
     }
     let mut head = vec!["written in"];
     head.extend(counts.iter().map(|(name, _)| *name));

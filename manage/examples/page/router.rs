@@ -93,7 +93,8 @@ fn note(events: &mut Vec<Event>, log: &mut Vec<LogLine>, at_ms: u64, text: &str)
 
 fn write(log: &mut Vec<LogLine>, at_us: u64, level: LogLevel, text: &str) {
     let number = log.len() as u64;
-    log.push(LogLine { number, at_us, cpu: format!("cpu{}", number % 2), level, text: text.into() });
+    let cpu = format!("cpu{}", number % 2);
+    log.push(LogLine { number, at_us, cpu, level, time: None, text: text.into() });
 }
 
 fn boot_log() -> Vec<LogLine> {
@@ -264,6 +265,16 @@ impl Router for Simulated {
                 })
             })
             .collect()
+    }
+
+    fn recorded(&self, _: usize) -> Vec<Recorded> {
+        Vec::new()
+    }
+
+    type Capture = std::convert::Infallible;
+
+    fn capture(&self, _: &weir_manage::capture::Wish) -> Result<Self::Capture, Refused> {
+        Err(refuse(503, "Nothing is captured", "this router is simulated", "ask a real one"))
     }
 
     fn cpus(&self) -> Cpus {

@@ -165,7 +165,11 @@ pub const COMMANDS: &[Command] = &[
         View::Routes,
     ),
     show("show neighbors", "ARP and neighbour discovery", View::Neighbors),
-    show("show drops", "packets lost, by interface and reason", View::Drops),
+    show(
+        "show drops [--last COUNT]",
+        "packets lost, by interface and reason; or the last of them",
+        View::Drops,
+    ),
     show("show cpus", "what the CPUs do", View::Cpus),
     show("show tasks", "the tasks of all CPUs", View::Tasks),
     show("show locks", "how often each lock was taken, and waited for", View::Locks),

@@ -1,7 +1,8 @@
 //! What the console asks of the router.
 
 use crate::model::{
-    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Routes, Status,
+    Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Recorded, Routes,
+    Status,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -38,6 +39,9 @@ pub trait Router {
     fn ask_neighbors(&mut self);
     /// Packets lost, by interface and reason.
     fn drops(&self) -> Vec<InterfaceLoss>;
+
+    /// The flight recorder's newest entries, the newest first, at most so many.
+    fn recorded(&mut self, most: usize) -> Vec<Recorded>;
     /// The last `most` lines of the log, the oldest first.
     fn log(&self, most: usize) -> Vec<LogLine>;
     /// Where the router's page is, as URLs.

@@ -145,7 +145,10 @@ impl Console {
                 router.ask_neighbors();
                 self.asked = Some(parsed.clone());
             }
-            View::Drops => self.shown(&router.drops(), parsed),
+            View::Drops => match parsed.number("COUNT").map(usize::try_from) {
+                None => self.shown(&router.drops(), parsed),
+                Some(most) => self.shown(&router.recorded(most.unwrap_or(usize::MAX)), parsed),
+            },
             View::Cpus => self.shown(&router.cpus().cpus, parsed),
             View::Tasks => self.shown(&router.cpus().tasks, parsed),
             View::Locks => self.shown(&router.cpus().locks, parsed),

@@ -4,7 +4,7 @@ use super::*;
 use crate::configurations::{Configurations, Effect, Engine};
 use crate::model::{
     Committed, ConfigError, ConfigVersion, Cpu, Cpus, InterfaceLoss, InterfaceState, Lock, LogLine, Loss,
-    Neighbor, Plan, Problem, Route, Routes, Status, Task,
+    Neighbor, Plan, Problem, Recorded, Route, Routes, Status, Task,
 };
 use proptest::prelude::*;
 use std::vec;
@@ -102,6 +102,11 @@ impl Router for Simulated {
 
     fn ask_neighbors(&mut self) {
         self.did.push("neighbors".into());
+    }
+
+    fn recorded(&mut self, most: usize) -> Vec<Recorded> {
+        let entry = |at_us| Recorded { at_us, what: "ttl-expired".into(), ..Recorded::default() };
+        (0..most.min(4) as u64).map(entry).collect()
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {

@@ -114,6 +114,8 @@ model! {
         platform: String,
         /// Milliseconds since it was entered.
         uptime_ms: u64,
+        /// The time of day (RFC 3339, UTC), once a server said it.
+        time: Option<String>,
         /// CPUs that forward.
         cpus: u64,
         /// Bytes of memory.
@@ -332,6 +334,8 @@ model! {
         cpu: String,
         /// How much it matters.
         level: LogLevel,
+        /// The time of day (RFC 3339, UTC), if that is known by now.
+        time: Option<String>,
         /// What it says.
         text: String,
     }
@@ -390,15 +394,33 @@ model! {
         plan: Plan,
     }
 
+    /// An entry of the flight recorder: a packet that was lost, or a change.
+    pub struct Recorded {
+        /// Microseconds since entry.
+        at_us: u64,
+        /// The CPU that noted it.
+        cpu: String,
+        /// The interface that the packet came in by, or that changed; none of a configuration.
+        interface: Option<String>,
+        /// Why it was lost; or `configuration` (the CPU went over to another), `interface-up`, `interface-is-down`.
+        what: String,
+        /// Bytes of the frame; 0 of a change.
+        bytes: u64,
+        /// The packet in words.
+        packet: String,
+        /// The frame's first bytes, in hexadecimal.
+        head: String,
+    }
+
     /// Something that happened.
     pub struct Event {
         /// Events are numbered from 1 on, since boot.
         number: u64,
         /// Milliseconds since entry.
         at_ms: u64,
-        /// What it is about: `interface` or `configuration`.
+        /// What it is about: `interface`, `configuration` or `clock`.
         kind: String,
-        /// The interface's name, or where the configuration came from.
+        /// The interface's name, where the configuration came from, or who said the time.
         subject: String,
         /// What happened.
         text: String,

@@ -1,17 +1,24 @@
-//! A router that is none, on TCP of this machine: what the plane is tried with.
+//! A router that is none: what the plane is tried with, on TCP of this machine, and by the fuzz targets in a time of their own.
 
-mod tcp;
+#![allow(dead_code, reason = "every program that includes this uses another part of it")]
+
+pub(crate) mod schema;
+mod script;
+pub(crate) mod tcp;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use script::Script;
 use weir_manage::access::{Access, Token};
+use weir_manage::capture::Wish;
 use weir_manage::configurations::{Configurations, Effect, Engine, View};
 use weir_manage::model::*;
-use weir_manage::problem::Refused;
+use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
 use weir_manage::token::Hash;
 
@@ -69,21 +76,36 @@ struct Inner {
 
 /// See the module.
 pub(crate) struct Simulated {
-    began: Instant,
+    /// Since when time passes; `None`: only as told.
+    began: Option<Instant>,
+    passed_ms: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 impl Simulated {
     /// With [`BOOT`] in force, and [`TOKEN`] if there is to be one.
     pub(crate) fn new(tokens: &[&str]) -> Self {
-        let access = Access::new([5; 32]);
         let hash = |token: &&str| Token { name: "ann".into(), hash: Hash::of(token, [1; 16]).unwrap() };
-        let sim = Sim { text: BOOT.into() };
-        let configurations = Configurations::new(BOOT, "boot module", 0);
-        let inner = Inner { sim, configurations, access, events: Vec::new() };
-        let new = Self { began: Instant::now(), inner: Mutex::new(inner) };
+        let new = Self::from(Some(Instant::now()));
         new.configure(&tokens.iter().map(hash).collect::<Vec<_>>());
         new
+    }
+
+    /// The same without tokens, and its time stands still: see [`pass`](Self::pass).
+    pub(crate) fn stopped() -> Self {
+        Self::from(None)
+    }
+
+    /// Lets time go by.
+    pub(crate) fn pass(&self, ms: u64) {
+        self.passed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    fn from(began: Option<Instant>) -> Self {
+        let (sim, access) = (Sim { text: BOOT.into() }, Access::new([5; 32]));
+        let configurations = Configurations::new(BOOT, "boot module", 0);
+        let inner = Mutex::new(Inner { sim, configurations, access, events: Vec::new() });
+        Self { began, passed_ms: AtomicU64::new(0), inner }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -119,12 +141,13 @@ fn note(events: &mut Vec<Event>, at_ms: u64, text: &str) {
 
 impl Router for Simulated {
     fn now_ms(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64
+        let running = self.began.map_or(0, |began| began.elapsed().as_millis() as u64);
+        running + self.passed_ms.load(Ordering::Relaxed)
     }
 
     async fn sleep_ms(&self, ms: u64) {
-        let until = Instant::now() + Duration::from_millis(ms);
-        std::future::poll_fn(|_| if Instant::now() < until { Poll::Pending } else { Poll::Ready(()) }).await;
+        let until = self.now_ms() + ms;
+        std::future::poll_fn(|_| if self.now_ms() < until { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     fn status(&self) -> Status {
@@ -155,6 +178,21 @@ impl Router for Simulated {
 
     fn drops(&self) -> Vec<InterfaceLoss> {
         vec![InterfaceLoss { interface: Some("wan".into()), reason: "ttl-expired".into(), packets: 3 }]
+    }
+
+    fn recorded(&self, most: usize) -> Vec<Recorded> {
+        let (what, packet) = ("no-route".into(), "10.0.0.9 > 192.0.2.1 protocol 1".into());
+        let entry = Recorded { at_us: 7, what, packet, bytes: 60, ..Recorded::default() };
+        vec![entry; most.min(3)]
+    }
+
+    type Capture = Script;
+
+    fn capture(&self, wish: &Wish) -> Result<Script, Refused> {
+        if wish.filter == "port" {
+            return Err(refuse(400, "The filter cannot be", "column 5: nothing follows", "name a port"));
+        }
+        Ok(Script::new(wish.interface.as_deref().unwrap_or("wan"), wish.directions))
     }
 
     fn cpus(&self) -> Cpus {

@@ -1,10 +1,13 @@
 //! Forwarding between ports in memory, as `peers/forward.c`: from a received batch to the batch for the other port.
 
 use crate::table::{self, HOPS, SEED};
+use crate::tap::{self, Tap};
 use crate::{Together, pin};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Instant as Clock;
 use weir_netif::{Arena, BATCH, BUFFER, Batch, IfIndex, Packet, Pool};
+use weir_netstack::capture::Taps;
 use weir_netstack::neighbor::{self, Evidence};
 use weir_netstack::snapshot::{InterfacePlan, RoutePlan, RouteTarget};
 use weir_netstack::stack::{Event, Settings, Turn};
@@ -24,6 +27,7 @@ const IMIX: [usize; 12] = [64, 594, 64, 64, 594, 64, 64, 594, 64, 1518, 594, 64]
 
 pub(crate) struct Rig {
     snapshot: Snapshot,
+    taps: Arc<Taps>,
     destinations: Vec<IpAddr>,
     workers: Vec<Worker>,
     cores: Vec<usize>,
@@ -133,17 +137,20 @@ impl Rig {
             let routes = routes.iter().map(|(to, hop)| ((to.first().into(), to.len()), *hop));
             (plan(six, routes), destinations.collect())
         };
-        let snapshot = Snapshot::build(&plan).expect("a sound plan");
+        cpu::set_count(cores.len() + 1);
+        let taps = Arc::new(Taps::new(tap::ticks, 0));
+        let snapshot = Snapshot::build(&Plan { taps: taps.clone(), ..plan }).expect("a sound plan");
         let mut workers: Vec<Worker> = cores.iter().map(|_| Worker::new(&snapshot, six)).collect();
         let apart = destinations.len() / workers.len();
         workers.iter_mut().enumerate().for_each(|(n, worker)| worker.next = n * apart);
-        let mut rig = Rig { snapshot, destinations, workers, cores, sizes: Vec::new() };
+        let mut rig = Rig { snapshot, taps, destinations, workers, cores, sizes: Vec::new() };
         rig.resize(&[64]);
         rig
     }
 
     pub(crate) fn answer(&mut self, request: &[&str]) -> Option<Vec<f64>> {
         let ["forward", numbers @ ..] = request else { return None };
+        let mode = numbers.get(5).copied();
         let sizes = match numbers.get(4) {
             None => vec![64],
             Some(&"imix") => IMIX.to_vec(),
@@ -159,7 +166,26 @@ impl Rig {
             return None;
         }
         self.resize(&sizes);
-        Some((0..samples).map(|_| self.sample(flows, batch, cpus)).collect())
+        let mut owner = cpu::claim_any().expect("a free CPU");
+        let mut tap = match mode {
+            None => None,
+            Some(mode) => Some(Tap::attach(&mut owner, &self.taps, mode)?),
+        };
+        self.workers.iter_mut().for_each(|worker| worker.stack.listen(&self.snapshot));
+        let times = (0..samples).map(|_| {
+            let time = self.sample(flows, batch, cpus);
+            if let Some(taken) = tap.as_mut().map(Tap::drain) {
+                let expected = if mode == Some("all") { PACKETS * cpus } else { 0 };
+                assert_eq!(taken, expected, "captured");
+            }
+            time
+        });
+        let times = times.collect();
+        if let Some(tap) = tap {
+            tap.detach(&mut owner);
+        }
+        self.workers.iter_mut().for_each(|worker| worker.stack.listen(&self.snapshot));
+        Some(times)
     }
 
     /// Frames of other sizes, in turn.

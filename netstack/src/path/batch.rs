@@ -190,6 +190,9 @@ impl Stack {
     /// before, [`reconfigured`](Self::reconfigured) comes first.
     #[inline(never)]
     pub fn input(&mut self, turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch) {
+        if self.lanes.tapped {
+            self.tap(turn, received, batch);
+        }
         let snapshot = turn.snapshot;
         let port = match snapshot.interface(received) {
             Some(port) if port.state == State::Up => port,

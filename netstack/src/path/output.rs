@@ -174,7 +174,7 @@ impl Stack {
     pub(super) fn output4_framed(&mut self, turn: &mut Turn<'_>, mut packet: Packet, destination: Ipv4Addr) {
         match packet.push(HEADER) {
             Some(header) => header.copy_from_slice(&ethernet::header([0; 6], [0; 6], ethernet::IPV4)),
-            None => return discard(turn, packet, Drop::NoBuffer),
+            None => return discard_bare(turn, packet, Drop::NoBuffer),
         }
         self.output4(turn, packet, destination);
     }
@@ -189,7 +189,7 @@ impl Stack {
     ) {
         match packet.push(HEADER) {
             Some(header) => header.copy_from_slice(&ethernet::header([0; 6], [0; 6], ethernet::IPV6)),
-            None => return discard(turn, packet, Drop::NoBuffer),
+            None => return discard_bare(turn, packet, Drop::NoBuffer),
         }
         self.output6(turn, packet, destination, link);
     }
@@ -262,7 +262,10 @@ impl Stack {
         });
         match done {
             Ok(pieces) => self.originated += (pieces as u64).saturating_sub(1),
-            Err(reason) => snapshot.counters(received).dropped(cx.cpu(), reason),
+            Err(reason) => {
+                snapshot.counters(received).dropped(cx.cpu(), reason);
+                snapshot.taps().vanished(cx, received, reason);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ impl Stack {
     pub fn send(&mut self, turn: &mut Turn<'_>, mut packet: Packet, link: IfIndex) {
         self.originated += 1;
         packet.meta_mut().received = link;
-        let Some(interface) = up(turn, link) else { return discard(turn, packet, Drop::InterfaceDown) };
+        let Some(interface) = up(turn, link) else { return discard_bare(turn, packet, Drop::InterfaceDown) };
         match packet.data().first().map(|first| first >> 4) {
             Some(4) => match ipv4::Header::parse(packet.data(), packet.len()) {
                 Ok(header) => {
@@ -43,7 +43,7 @@ impl Stack {
                         _ => self.output4_framed(turn, packet, to),
                     }
                 }
-                Err(reason) => discard(turn, packet, reason),
+                Err(reason) => discard_bare(turn, packet, reason),
             },
             _ => match ipv6::Header::parse(packet.data(), packet.len()) {
                 Ok(header) if header.destination.is_multicast() => {
@@ -51,7 +51,7 @@ impl Stack {
                     self.frame(turn, interface, packet, (mac, ethernet::IPV6));
                 }
                 Ok(header) => self.output6_framed(turn, packet, header.destination, interface),
-                Err(reason) => discard(turn, packet, reason),
+                Err(reason) => discard_bare(turn, packet, reason),
             },
         }
     }
@@ -70,7 +70,7 @@ impl Stack {
     ) {
         match packet.push(HEADER) {
             Some(header) => header.copy_from_slice(&ethernet::header(to, interface.mac, kind)),
-            None => return discard(turn, packet, Drop::NoBuffer),
+            None => return discard_bare(turn, packet, Drop::NoBuffer),
         }
         self.lanes.send(turn, interface, packet);
     }
@@ -204,7 +204,7 @@ impl Stack {
     fn told(&mut self, turn: &mut Turn<'_>, interface: &Interface, mut error: Packet, kind: u16) {
         match error.push(HEADER) {
             Some(header) => header.copy_from_slice(&ethernet::header(interface.mac, interface.mac, kind)),
-            None => return discard(turn, error, Drop::NoBuffer),
+            None => return discard_bare(turn, error, Drop::NoBuffer),
         }
         if kind == ethernet::IPV4 {
             match ipv4::Header::parse(below(&error).0, usize::MAX) {

@@ -45,6 +45,7 @@ impl Snapshot {
             own4: Set::new(own4),
             own6: Set::new(own6),
             unconfigured: plan.unconfigured.clone(),
+            taps: plan.taps.clone(),
         })
     }
 }
@@ -130,6 +131,7 @@ fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict
         addresses6: addresses6.into(),
         link_local: local.into(),
         advertise: wish.advertise,
+        heeds_routers: wish.heeds_routers,
         management: wish.management,
         name: wish.name.clone(),
         counters: wish.counters.clone(),

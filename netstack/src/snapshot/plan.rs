@@ -1,6 +1,7 @@
 //! What the control side wishes for, and what can be wrong with it.
 
 use super::{Flaw, MAX_DEPTH, MAX_GROUPS, MAX_MEMBERS};
+use crate::capture::Taps;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,6 +26,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// Counts packets whose interface is not in this plan.
     pub unconfigured: Arc<IfCounters>,
+    /// What watches packets; it outlives the snapshot.
+    pub taps: Arc<Taps>,
 }
 
 /// An interface of a [`Plan`].
@@ -51,6 +54,8 @@ pub struct InterfacePlan {
     pub reverse_path: ReversePath,
     /// Router advertisements.
     pub advertise: Advertise,
+    /// Whether what other routers advertise is handed on ([`Egress::advertised`](crate::Egress::advertised)).
+    pub heeds_routers: bool,
     /// Whether sockets for management answer what comes in here.
     pub management: bool,
     /// Whether it takes part.
@@ -72,6 +77,7 @@ impl InterfacePlan {
             addresses: Vec::new(),
             reverse_path: ReversePath::Off,
             advertise: Advertise::Off,
+            heeds_routers: false,
             management: false,
             state: State::Up,
             counters: Arc::default(),
