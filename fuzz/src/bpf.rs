@@ -1,7 +1,12 @@
 //! A program and packets: what the check lets pass ends with an answer, the same by interpreter and machine code, in one piece
 //! or cut in two, and the same again.
 
+// For the image that runs this on the bare machine as well.
+extern crate alloc;
+
 use crate::input::Input;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 use weir_bpf::opcode::*;
 use weir_bpf::{Chain, Filter, Instruction, Packet, PacketType, Program, compile};
 use weir_machine::code::Code;
