@@ -18,7 +18,7 @@ pub const EXAMPLE: &str = "weir.interface.lan.match.port=0 weir.interface.lan.ad
 
 const NUMBERS: [&str; 5] = ["mtu", "port", "metric", "vlan", "weight"];
 const SWITCHES: [&str; 3] = ["router-advertisement", "management", "enabled"];
-const LISTS: [&str; 1] = ["addresses"];
+const LISTS: [&str; 2] = ["addresses", "servers"];
 
 /// The words of a kernel command line that are a configuration's.
 pub fn words(line: &str) -> impl Iterator<Item = &str> {
@@ -180,6 +180,7 @@ pub fn shown(word: &str) -> String {
 fn setting_line(key: &str, value: &str) -> Result<String, String> {
     let Some(rest) = key.strip_prefix("interface.") else {
         return match key {
+            "dns.servers" | "ntp.servers" => Ok(format!("{key} = {}", typed("servers", value))),
             "interface" => Err("found no name, expected weir.interface.NAME.KEY=VALUE".into()),
             _ => Ok(format!("{} = {}", text(key), typed(key, value))),
         };
