@@ -48,6 +48,16 @@ pub(super) const ROOT: &[Key] = &[
     key("interface", Shape::Named(INTERFACE), "an interface: its name, then its keys"),
     key("management", Shape::Section(MANAGEMENT), "who may use the API"),
     key("route", Shape::List(ROUTE), "a route: its destination, then its keys"),
+    key("dns", Shape::Section(SERVERS), "whom the router asks for names"),
+    key("ntp", Shape::Section(SERVERS), "whom it asks for the time"),
+    key("syslog", Shape::List(SYSLOG), "where its log goes: a server, then its keys"),
+];
+
+const SERVERS: &[Key] = &[key("servers", Shape::Texts, "whom to ask, the best first")];
+
+const SYSLOG: &[Key] = &[
+    key("server", Shape::Text, "its address or name"),
+    key("port", Shape::Number, "the UDP port that it listens at"),
 ];
 
 const INTERFACE: &[Key] = &[
