@@ -28,6 +28,7 @@ test: image test-images doctor ## unit, property, doc and boot tests, the web pa
 	cargo test --workspace --quiet
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
 	else echo 'skip  the routing table against Linux: needs root for a network namespace'; fi
+	@python3 images/wireshark/test_weir.py
 	@$(lab) boot-tests
 	@$(lab) web
 	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.

@@ -18,6 +18,7 @@ mod value;
 mod words;
 
 use crate::Instruction;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -78,14 +79,10 @@ impl core::error::Error for Error {}
 
 /// The program of a filter. An empty text accepts everything.
 pub fn compile(text: &str, options: Options) -> Result<Vec<Instruction>, Error> {
-    program(text, options, graph::ROUNDS).map_err(|wrong| {
-        let before = text.get(..wrong.span.start).unwrap_or(text);
-        Error {
-            column: before.chars().count() + 1,
-            span: wrong.span,
-            message: wrong.message,
-            help: wrong.help,
-        }
+    program(text, options, graph::ROUNDS).map_err(|Wrong(mut error)| {
+        let before = text.get(..error.span.start).unwrap_or(text);
+        error.column = before.chars().count() + 1;
+        *error
     })
 }
 
@@ -114,21 +111,19 @@ fn program(text: &str, options: Options, rounds: usize) -> Result<Vec<Instructio
     })
 }
 
-/// An error before its column is known.
+/// An error before its column is known: a pointer, as most functions here return one or nothing.
 #[derive(Debug)]
-struct Wrong {
-    span: Range<usize>,
-    message: String,
-    help: &'static str,
-}
+struct Wrong(Box<Error>);
 
 impl Wrong {
+    #[inline(never)]
     fn new(span: Range<usize>, message: &[&str]) -> Self {
-        Self { span, message: message.concat(), help: "" }
+        Self(Box::new(Error { span, column: 0, message: message.concat(), help: "" }))
     }
 
+    #[inline(never)]
     fn help(mut self, help: &'static str) -> Self {
-        self.help = help;
+        self.0.help = help;
         self
     }
 }

@@ -11,7 +11,8 @@ struct Recorded {
     filter: String,
     optimized: Program,
     plain: Program,
-    /// For an interface of Linux; nothing where libpcap's optimizer loses the store of what is read, so that Linux refuses it.
+    /// For an interface of Linux, not optimized either. Nothing where libpcap reads memory that it did not write, which Linux
+    /// refuses as well.
     live: Option<Program>,
     /// How many instructions the first has.
     len: usize,
@@ -27,7 +28,7 @@ fn recorded() -> Vec<Recorded> {
         filter: (*filter).to_owned(),
         optimized: checked(&program(optimized)),
         plain: checked(&program(plain)),
-        live: Program::new(&program(if *live == " =" { optimized } else { live })).ok(),
+        live: Program::new(&program(if *live == " =" { plain } else { live })).ok(),
         len: program(optimized).len(),
     };
     records.iter().map(record).collect()
@@ -57,7 +58,7 @@ fn ours(filter: &str, tags: Tags) -> Vec<Instruction> {
 
 /// Every third goes out.
 fn packets(frames: &[Vec<u8>]) -> Vec<Packet<'_>> {
-    let kind = |at: usize| if at % 3 == 0 { PacketType::Outgoing } else { PacketType::Host };
+    let kind = |at: usize| if at.is_multiple_of(3) { PacketType::Outgoing } else { PacketType::Host };
     frames.iter().enumerate().map(|(at, frame)| Packet { kind: kind(at), ..Packet::new(frame) }).collect()
 }
 
@@ -115,13 +116,11 @@ fn verdicts_with_tags_beside_frames_are_those_of_tcpdump_on_linux() {
         ..Packet::new(frame)
     }));
     let mut wrong = String::new();
-    let mut refused = Vec::new();
+    let mut compared = 0;
     for Recorded { filter, live, .. } in recorded() {
+        let Some(live) = live else { continue };
+        compared += 1;
         let ours = checked(&ours(&filter, Tags::Metadata));
-        let Some(live) = live else {
-            refused.push(filter);
-            continue;
-        };
         for packet in &packets {
             let (ours, theirs) = (ours.run(packet), live.run(packet));
             if ours != theirs {
@@ -133,8 +132,8 @@ fn verdicts_with_tags_beside_frames_are_those_of_tcpdump_on_linux() {
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
-    println!("no programs of tcpdump for {refused:#?}");
-    assert!(refused.len() < 40);
+    println!("{compared} filters compared");
+    assert!(compared > 450);
 }
 
 /// Each of them twice, of a length that filters look beyond.
@@ -143,32 +142,29 @@ fn cut(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     frames.iter().chain(frames).zip(ends).map(|(frame, end)| frame[..end.min(frame.len())].to_vec()).collect()
 }
 
-/// A frame that ends early is rejected where the program first looks behind its end, and optimizers move and remove looks:
-/// what both programs of tcpdump agree on holds here too.
+/// A frame that ends early is rejected where the program first looks behind its end, and optimizers move and remove looks: as
+/// tcpdump's does.
 #[test]
 fn verdicts_on_cut_frames_are_those_of_tcpdump() {
     let frames = cut(&frames::frames());
     let packets = packets(&frames);
     let mut wrong = String::new();
-    let (mut compared, mut unclear, mut apart) = (0, 0, 0);
+    let (mut compared, mut apart) = (0, 0);
     for Recorded { filter, optimized, plain, .. } in recorded() {
         let ours = checked(&ours(&filter, Tags::Frame));
         for packet in &packets {
-            let (ours, optimized, plain) = (ours.run(packet), optimized.run(packet), plain.run(packet));
+            let (ours, theirs) = (ours.run(packet), optimized.run(packet));
             compared += 1;
-            if optimized != plain {
-                unclear += 1;
-                apart += usize::from(ours != optimized);
-            } else if ours != optimized {
-                wrong += &format!("{filter}: {ours} instead of {optimized} for {:02x?}\n", packet.head);
+            apart += usize::from(theirs != plain.run(packet));
+            if ours != theirs {
+                wrong += &format!("{filter}: {ours} instead of {theirs} for {:02x?}\n", packet.head);
                 break;
             }
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
-    println!(
-        "{compared} verdicts; on {unclear} tcpdump's programs differ, on {apart} of these ours from the optimized"
-    );
+    println!("{compared} verdicts; without its optimizer tcpdump's are others on {apart}");
+    assert!(apart > 0);
 }
 
 #[test]
@@ -183,5 +179,5 @@ fn programs_are_hardly_longer_than_those_of_tcpdump() {
     longest.sort();
     longest.iter().rev().take(12).for_each(|(_, len, their, filter)| println!("{len:4} {their:4} {filter}"));
     println!("{total} instructions, tcpdump {theirs}: {} %", total * 100 / theirs);
-    assert!(total * 100 <= theirs * 105);
+    assert!(total * 100 <= theirs * 102);
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod console;
 pub mod dhcp;
 pub mod dns;
+pub mod expression;
 pub mod frames;
 pub mod http;
 pub mod input;

@@ -147,6 +147,7 @@ struct Code<'a> {
 }
 
 impl Code<'_> {
+    #[inline(never)]
     fn push(&mut self, code: u16, k: u32) {
         self.list.push(Instruction { code, jt: 0, jf: 0, k });
     }

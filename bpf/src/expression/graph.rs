@@ -30,6 +30,7 @@ impl Conditions {
         self.all.len()
     }
 
+    #[inline(never)]
     fn push(&mut self, condition: Condition) -> Id {
         self.all.push(condition);
         self.all.len() as Id - 1
@@ -212,6 +213,8 @@ impl Graph {
             ways[place.yes as usize] += 1;
             ways[place.no as usize] += 1;
         }
+        let values = self.tests.iter().map(|test| test.value as usize + 1).max().unwrap_or(0);
+        let mut group_of: Vec<Option<usize>> = vec![None; values];
         for outcome in [true, false] {
             let ends = |place: Place| if outcome { (place.yes, place.no) } else { (place.no, place.yes) };
             let mut done = vec![false; count];
@@ -226,14 +229,19 @@ impl Graph {
                     chain.push((next, place.test));
                     (end, next) = (Some(ends(place).0), ends(place).1);
                 }
-                let value_of = |test: Id| self.tests[test as usize].value;
-                let mut seen: Vec<(Id, usize)> =
-                    chain.iter().enumerate().map(|(at, (_, test))| (value_of(*test), at)).collect();
-                seen.sort_unstable();
-                seen.dedup_by_key(|(value, _)| *value);
-                let first = |test: Id| seen.binary_search_by_key(&value_of(test), |(value, _)| *value);
-                let mut tests: Vec<Id> = chain.iter().map(|(_, test)| *test).collect();
-                tests.sort_by_key(|&test| first(test).map_or(0, |found| seen[found].1));
+                let mut groups: Vec<Vec<Id>> = Vec::new();
+                for &(_, test) in &chain {
+                    let value = self.tests[test as usize].value as usize;
+                    let group = *group_of[value].get_or_insert(groups.len());
+                    if group == groups.len() {
+                        groups.push(Vec::new());
+                    }
+                    groups[group].push(test);
+                }
+                for test in groups.iter().flatten() {
+                    group_of[self.tests[*test as usize].value as usize] = None;
+                }
+                let tests = groups.into_iter().flatten();
                 for ((id, _), test) in chain.into_iter().zip(tests) {
                     if let Some(place) = &mut places[id as usize] {
                         place.test = test;

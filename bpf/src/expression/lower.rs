@@ -165,12 +165,14 @@ impl Lower {
         self.compare(length, compare, with)
     }
 
+    #[inline(never)]
     pub(super) fn compare(&mut self, value: Id, compare: Compare, with: u32) -> Id {
         let with = self.values.constant(with);
         let test = self.values.test(value, compare, with);
         self.conditions.test(test)
     }
 
+    #[inline(never)]
     pub(super) fn load(&mut self, size: Size, place: Place) -> Id {
         match place.base {
             Some(base) => self.values.load_at(size, base, place.at),
@@ -179,12 +181,14 @@ impl Lower {
     }
 
     /// Whether what is at a place is this.
+    #[inline(never)]
     pub(super) fn equal(&mut self, size: Size, place: Place, with: u32) -> Id {
         let value = self.load(size, place);
         self.compare(value, Compare::Equal, with)
     }
 
     /// Whether it is, of the bits in the mask.
+    #[inline(never)]
     pub(super) fn equal_masked(&mut self, size: Size, place: Place, mask: u32, with: u32) -> Id {
         let value = self.load(size, place);
         let masked = self.masked(value, mask);

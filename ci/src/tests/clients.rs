@@ -89,7 +89,7 @@ fn dhcp(cx: &Context, cpus: usize) -> Result<()> {
             "--port=0",
             "--dhcp-range=192.0.2.77,192.0.2.77,255.255.255.0,120",
             "--dhcp-option=option:T1,8",
-            "--dhcp-option=option:T2,60",
+            "--dhcp-option=option:T2,20",
             "--dhcp-option=option:router,192.0.2.2",
             "--dhcp-option=option:mtu,1400",
         ];
