@@ -53,6 +53,8 @@ fn same_numbers(cx: &Context, cpus: usize) -> Result<()> {
     rig.check(&cx.name, |rig| {
         rig.router.ready()?;
         rig.network.hosts[0].offloads("off")?;
+        std::thread::sleep(Duration::from_secs(1));
+        let before = apart(both_ends(rig)?);
         traffic(&hosts[0], &hosts[1])?;
         let counted = settled(&hosts);
         let drops: BTreeMap<String, u64> =
@@ -93,7 +95,7 @@ fn same_numbers(cx: &Context, cpus: usize) -> Result<()> {
             ensure!(shown.iter().any(row), "{reason} {packets}: {}", shown.join("\n"));
         }
         // The managing host's own kernel counts the same frames on its wire, as soon as all of them have arrived.
-        same_as_the_kernel(rig)?;
+        same_as_the_kernel(rig, before)?;
         by_prometheus(rig, &counted, &drops)?;
         ensure!(settled(&hosts) == counted, "more was sent meanwhile: the test proves nothing");
         Ok(())
@@ -199,24 +201,36 @@ fn rows_say(shown: &[String], direction: &str, (packets, bytes): (u64, u64)) -> 
     says("packets", packets) && says("bytes", bytes)
 }
 
-/// `wan` against the counters of the NIC at its other end. The console asks without sending anything.
-fn same_as_the_kernel(rig: &mut Mixed) -> Result<()> {
+/// What the NIC at the other end of `wan` counted, and `wan` itself. The console asks without sending anything.
+fn both_ends(rig: &mut Mixed) -> Result<(Counted, Counted)> {
+    let mut counts = Vec::new();
+    for name in ["tx_packets", "tx_bytes", "rx_packets", "rx_bytes"] {
+        let path = format!("/sys/class/net/eth0/statistics/{name}");
+        counts.push(rig.network.hosts[0].check("cat", &[&path], LIMIT)?.trim().parse::<u64>()?);
+    }
+    let router = of_interface(&on_console(rig, "show interfaces | json")?, "wan")?;
+    Ok(([(counts[0], counts[1]), (counts[2], counts[3])], router))
+}
+
+/// How far two ends are apart: what was sent before the router listened is one's alone.
+fn apart((kernel, router): (Counted, Counted)) -> [u64; 4] {
+    [
+        kernel[0].0.wrapping_sub(router[0].0),
+        kernel[0].1.wrapping_sub(router[0].1),
+        kernel[1].0.wrapping_sub(router[1].0),
+        kernel[1].1.wrapping_sub(router[1].1),
+    ]
+}
+
+/// Whether both ends of `wan` have counted the same since they were `before` apart, as soon as nothing is under way.
+fn same_as_the_kernel(rig: &mut Mixed, before: [u64; 4]) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     loop {
-        let statistics = |rig: &Mixed| -> Result<Counted> {
-            let mut counts = Vec::new();
-            for name in ["tx_packets", "tx_bytes", "rx_packets", "rx_bytes"] {
-                let path = format!("/sys/class/net/eth0/statistics/{name}");
-                counts.push(rig.network.hosts[0].check("cat", &[&path], LIMIT)?.trim().parse::<u64>()?);
-            }
-            Ok([(counts[0], counts[1]), (counts[2], counts[3])])
-        };
-        let kernel = statistics(rig)?;
-        let router = of_interface(&on_console(rig, "show interfaces | json")?, "wan")?;
-        if kernel == router && statistics(rig)? == kernel {
+        let ends = both_ends(rig)?;
+        if apart(ends) == before {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "wan: Linux counts {kernel:?}, the router {router:?}");
+        ensure!(Instant::now() < deadline, "wan, Linux and the router: {ends:?}, {before:?} apart before");
         std::thread::sleep(Duration::from_millis(300));
     }
 }
