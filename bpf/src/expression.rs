@@ -29,7 +29,8 @@ pub const MAX_TEXT: usize = 8192;
 /// Instructions of a program: as many as Linux and BSD take.
 pub const MAX_INSTRUCTIONS: usize = 4096;
 /// Parentheses and accessors within each other, and operators in a row.
-pub const MAX_DEPTH: usize = 32;
+/// Each level takes up to 2 KiB of stack, of the 128 that a CPU of the router has.
+pub const MAX_DEPTH: usize = 16;
 
 /// What a program is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -90,7 +90,7 @@ impl Parser<'_> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(Wrong::new(self.span(), &["too many parentheses within each other"])
-                .help("there may be 32, and as many operators in a row"));
+                .help("there may be 16, and as many operators in a row"));
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Parser<'_> {
             let span = left.span.start..right.span.end;
             if depth > MAX_DEPTH {
                 return Err(Wrong::new(span, &["too many operators in a row"])
-                    .help("there may be 32, and as many parentheses within each other"));
+                    .help("there may be 16, and as many parentheses within each other"));
             }
             let kind = Number::Compute(op, Box::new(left), Box::new(right));
             left = Arithmetic { kind, span, depth };
