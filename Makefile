@@ -28,6 +28,7 @@ test: image test-images doctor ## unit, property, doc and boot tests, the web pa
 	cargo test --workspace --quiet
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
 	else echo 'skip  the routing table against Linux: needs root for a network namespace'; fi
+	@python3 images/wireshark/test_weir.py
 	@$(lab) boot-tests
 	@$(lab) web
 	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.
@@ -58,7 +59,7 @@ image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
 test-images: ## build the images that tests boot beside the router's, into images/out
 	@cargo build --quiet $(tests) $(flags)
 	@mkdir -p $(out)
-	@for name in preempt-stress preempt-delay ends echo; do \
+	@for name in preempt-stress preempt-delay code ends echo; do \
 		objcopy --strip-all target/image/release/$$name $(out)/$$name.elf; \
 	done
 
@@ -90,6 +91,10 @@ doctor: ## install what the lab needs (as root on Debian), or name it
 bench-vm: image doctor ## the router in a VM against Linux in one: packets a second, boot time, instructions a packet
 	@$(lab) bench-vm
 
+.PHONY: bench-api
+bench-api: image doctor ## the API with a thousand requests in flight while the router forwards (root, 10 minutes)
+	@$(lab) bench-api
+
 .PHONY: bench-check
 bench-check: image doctor ## guest instructions a packet against ci/instructions.txt (20 seconds)
 	@$(lab) bench-vm --only weir --instructions --check
@@ -101,6 +106,7 @@ bench-record: image doctor ## write them to ci/instructions.txt
 .PHONY: bench
 bench: ## the stack alone, without a machine: packets a second, cycles and instructions a packet (2 idle cores, 3 minutes)
 	@$(lab) bench-host
+	@cargo bench --quiet --package weir-bpf --bench filter
 
 .PHONY: bench-peers
 bench-peers: ## the stack against DPDK and Linux, sample by sample on the same cores, and the design's bars (5 minutes)

@@ -63,7 +63,7 @@ fn measure(name: &str, text: &str) {
     let attached = [wan()];
     let begun = Instant::now();
     let building = allocation_counter::measure(|| {
-        black_box(snapshot(&config, &attached, &[], &Default::default()).unwrap());
+        black_box(snapshot(&config, &Default::default(), &attached, &[], &Default::default()).unwrap());
     });
     let built = begun.elapsed();
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);

@@ -11,7 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_machine::{hermit, info, warn};
 use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
@@ -291,7 +291,7 @@ pub fn snapshot(
     let statics = config.routes.iter().flat_map(|r| routes(r, &indices));
     Snapshot::build(&Plan {
         interfaces: interfaces.collect(),
-        routes: lost.flat_map(absent).chain(statics).chain(heard).collect(),
+        routes: lost.flat_map(absent).chain(statics).chain(heard).chain(awaited(config)).collect(),
         unconfigured: unconfigured.clone(),
         ..Plan::default()
     })
@@ -304,11 +304,11 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
     let info = by.attached.device.info();
     // A device's may become less while it is attached: too little takes its interface down, not the configuration.
     let mtu = by.mtu(config, wish);
-    // What the link's others take, unless the configuration knows better.
-    let told = on.and_then(|on| on.mtu).filter(|_| wish.mtu.is_none());
-    let mtu = told.map_or(mtu, |told| told.min(mtu));
     let least =
         if wish.learn.auto || nets.iter().any(|net| net.addr().is_ipv6()) { MIN_MTU6 } else { MIN_MTU4 };
+    // What the link's others take, unless the configuration knows better. No server takes an interface down by it.
+    let told = on.and_then(|on| on.mtu).filter(|_| wish.mtu.is_none());
+    let mtu = told.map_or(mtu, |told| told.max(least).min(mtu));
     let is_up = mtu >= least && by.state(wish) == State::Link(Link::Up);
     InterfacePlan {
         index: Some(by.index()),
@@ -325,6 +325,7 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
             true => Advertise::On(Advertisement::default()),
             false => Advertise::Off,
         },
+        heeds_routers: wish.learn.auto,
         management: wish.management,
         state: if is_up { Taking::Up } else { Taking::Down },
         counters: by.counters().clone(),
@@ -337,6 +338,17 @@ fn absent(wish: &Wish) -> impl Iterator<Item = RoutePlan> {
     let net = |net: &IpNet| (net.network(), net.prefix_len());
     let plan = |to| RoutePlan { to, target: RouteTarget::Absent, metric: 0 };
     wish.addresses.iter().map(net).map(plan)
+}
+
+/// The default routes that may be learnt: next routers may be waited for behind them.
+fn awaited(config: &Config) -> impl Iterator<Item = RoutePlan> {
+    let any = |learns: fn(&Wish) -> bool| config.interfaces.iter().any(learns);
+    let all = [
+        any(|wish| wish.learn.dhcp).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        any(|wish| wish.learn.auto).then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    ];
+    let plan = |to| RoutePlan { to: (to, 0), target: RouteTarget::Absent, metric: u32::MAX };
+    all.into_iter().flatten().map(plan)
 }
 
 /// Routes that were learnt on the interface at `index`, the `place`th of the configuration.

@@ -4,15 +4,20 @@
 //! publishes it with the configuration in force, in one snapshot. The configuration's text knows nothing of it.
 
 mod dhcp;
+mod names;
 mod run;
+mod slaac;
+mod syslog;
+mod time;
 
+pub use names::resolve;
 pub use run::services;
 
 use crate::config::{Config, Interface, Learn};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_manage::model::{AddressOrigin, LearntAddress};
 
@@ -70,10 +75,26 @@ pub struct LearntRoute {
 
 /// What the clients tell management.
 pub struct News {
-    /// All that is known now.
-    pub learnt: Learnt,
-    /// What happened: the interface, and what it was.
-    pub events: Vec<(String, String)>,
+    /// All that is known now; `None`: what was known.
+    pub learnt: Option<Learnt>,
+    /// What happened.
+    pub tales: Vec<Tale>,
+}
+
+/// Something that happened.
+pub struct Tale {
+    /// As an event's.
+    pub kind: &'static str,
+    /// The interface, or the server.
+    pub subject: String,
+    /// What.
+    pub text: String,
+}
+
+impl Tale {
+    fn of_interface(name: &str, text: String) -> Self {
+        Self { kind: "interface", subject: name.into(), text }
+    }
 }
 
 impl Learnt {
@@ -168,10 +189,67 @@ struct Wish {
     learn: Learn,
     index: weir_netif::IfIndex,
     mac: [u8; 6],
+    link_local: Option<Ipv6Addr>,
     up: bool,
 }
 
 /// Whether an interface of the configuration learns.
 fn learns(interface: &Interface) -> bool {
     interface.enabled && interface.learn.any()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learnt(name: &str, net: &str) -> Learnt {
+        let origin = AddressOrigin::Dhcp;
+        let address = Address { net: net.parse().unwrap(), origin, until_ms: Some(9) };
+        let via = "192.0.2.1".parse().ok();
+        let route = LearntRoute { to: "0.0.0.0/0".parse().unwrap(), via, metric: 0, origin };
+        let on =
+            OnInterface { addresses: [address].into(), routes: [route].into(), ..OnInterface::new(name) };
+        Learnt { interfaces: [on].into() }
+    }
+
+    fn config(wan: &str) -> Config {
+        let text = format!(
+            "[interface.wan]\nmatch.port = 0\naddresses = [{wan}]\n\
+             [interface.lan]\nmatch.port = 1\naddresses = [\"10.0.0.1/8\"]\n"
+        );
+        Config::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_learnt_is_used_where_it_is_wanted() {
+        let heard = learnt("wan", "192.0.2.7/24");
+        assert_eq!(heard.beside(&config("\"dhcp\"")), (heard.clone(), Vec::new()));
+        for other in ["", "\"auto\""] {
+            let (usable, refused) = heard.beside(&config(other));
+            assert!(
+                refused.is_empty()
+                    && usable.is_as_good_as(&Learnt { interfaces: [OnInterface::new("wan")].into() })
+            );
+        }
+        assert_eq!(learnt("dmz", "192.0.2.7/24").beside(&config("\"dhcp\"")).0, Learnt::default());
+    }
+
+    #[test]
+    fn the_configurations_networks_come_first() {
+        let (usable, refused) = learnt("wan", "10.7.0.2/24").beside(&config("\"dhcp\""));
+        assert_eq!(refused, ["wan: 10.7.0.2/24 is not used: lan has 10.0.0.1/8"]);
+        assert!(usable.interfaces[0].addresses.is_empty() && usable.interfaces[0].routes.is_empty());
+        let (_, refused) = learnt("wan", "192.0.2.7/24").beside(&config("\"dhcp\", \"192.0.2.7/24\""));
+        assert_eq!(refused, ["wan: 192.0.2.7/24 is not used: wan has 192.0.2.7/24"]);
+        let beside = learnt("wan", "192.0.2.7/24").beside(&config("\"dhcp\", \"192.0.2.8/24\"")).1;
+        assert!(beside.is_empty(), "of the same interface they may share a network");
+    }
+
+    #[test]
+    fn how_long_it_lasts_makes_no_difference_to_packets() {
+        let (one, mut other) = (learnt("wan", "192.0.2.7/24"), learnt("wan", "192.0.2.7/24"));
+        other.interfaces[0].addresses[0].until_ms = None;
+        assert!(one.is_as_good_as(&other) && one != other);
+        assert!(!one.is_as_good_as(&learnt("wan", "192.0.2.9/24")));
+    }
 }

@@ -461,6 +461,10 @@ impl Egress for Out<'_> {
         }
     }
 
+    fn advertised(&mut self, interface: IfIndex, router: core::net::Ipv6Addr, message: &[u8]) {
+        self.shared.advertised(interface, router, message);
+    }
+
     fn bring_home(&mut self, packet: Packet, hash: u32) -> Option<Packet> {
         let home = self.running.cpu_of(hash).filter(|&cpu| cpu != self.cx.cpu());
         let Some(staged) = home.and_then(|cpu| self.staged.get_mut(cpu.index())) else { return Some(packet) };

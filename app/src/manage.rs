@@ -19,10 +19,12 @@ use crate::guest::Holdings;
 use crate::observe::{self, InterfaceStatus};
 use crate::shared::Shared;
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
+use weir_clients::syslog::Time;
+use weir_machine::clock::wall::unix_us;
 use weir_machine::task::{self, Signal};
 use weir_machine::{clock, frames, log, mask, random};
 use weir_manage::access::Access;
@@ -94,8 +96,6 @@ pub struct Plane {
     orders: ArrayQueue<Order>,
     /// `[A]` Pushed by the clients' task, popped by management.
     news: ArrayQueue<News>,
-    /// `[A]` Set by management when something else is published; the clients' task waits for it.
-    pub(crate) changed: Signal,
     /// `[L:Access]` Tokens, and who failed.
     access: Lock<rank::Access, Access>,
 }
@@ -116,7 +116,6 @@ impl Plane {
             view: Published::new(Box::new(Arc::new(view))),
             orders: ArrayQueue::new(ORDERS),
             news: ArrayQueue::new(REPORTS),
-            changed: Signal::new(),
             access: Lock::new(access),
         }
     }
@@ -144,7 +143,8 @@ impl Plane {
     /// Publishes what has changed. Management's.
     pub(crate) fn publish(&self, cx: &Control, view: View) {
         drop(self.view.publish(cx, Box::new(Arc::new(view))));
-        self.changed.set();
+        let learners = &self.shared.learners;
+        [&learners.addresses, &learners.ntp, &learners.syslog].into_iter().for_each(Signal::set);
     }
 
     /// The oldest command. Management's.
@@ -254,6 +254,7 @@ impl Router for &'static Plane {
                 log::Level::Debug => model::LogLevel::Debug,
             },
             text: line.text,
+            time: unix_us(line.at_ns).map(|us| Time(us).to_string()),
         };
         log::kept(from).into_iter().map(line).collect()
     }

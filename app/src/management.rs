@@ -17,7 +17,7 @@ use alloc::vec::{self, Vec};
 use core::time::Duration;
 use operator::Operator;
 use weir_machine::xen::control::Request;
-use weir_machine::{clock, console, error, frames, info, power, print, println, task, trace, warn};
+use weir_machine::{clock, console, error, frames, info, log, power, print, println, task, trace, warn};
 use weir_manage::configurations::{Configurations, Reverted};
 use weir_manage::console::{Console, table};
 use weir_manage::model::Event;
@@ -119,8 +119,15 @@ impl Management {
         }
     }
 
-    /// The task: does all that is due whenever there is news, or nothing happened for long enough.
-    pub async fn run(mut self) {
+    /// The task: does all that is due whenever there is news, or nothing happened for long enough. First it says that the
+    /// router is `ready`, if it is, and has so much memory: it forwards already, and by then it can be managed on every CPU.
+    pub async fn run(mut self, ready: Option<u64>) {
+        while self.shared.listening() < self.interfaces.cpus() {
+            self.shared.news.wait().await;
+        }
+        if let Some(memory) = ready {
+            print!("{}", self.ready_line(memory));
+        }
         loop {
             task::control(|cx| self.turn(cx, Instant::from_nanos(clock::now())));
             if core::mem::take(&mut self.asks_neighbors) {
@@ -161,6 +168,9 @@ impl Management {
         }
         self.end_if_due(now);
         self.serve(cx, now);
+        if log::take_cut() {
+            self.console.was_cut();
+        }
         // Beside the interrupt, every look reads it: not every console has one.
         if self.shared.take_console_typed() || look {
             while let Some(byte) = console::read_byte() {
@@ -230,13 +240,13 @@ impl Management {
         }
     }
 
-    /// The line that says the router forwards on `cpus` CPUs.
-    pub fn ready_line(&self, cpus: usize, memory: u64) -> String {
+    /// The line that says the router forwards, and what.
+    fn ready_line(&self, memory: u64) -> String {
         Ready {
             hostname: &self.interfaces.config().hostname,
             since_entry_ns: clock::now(),
             since_entry_ticks: clock::since_entry(),
-            cpus,
+            cpus: self.interfaces.cpus(),
             memory,
             interfaces: &self.interfaces.status(),
         }
@@ -285,11 +295,13 @@ impl Management {
     /// Does what tasks ask for, and what is due of itself.
     fn serve(&mut self, cx: &mut Control, now: Instant) {
         while let Some(news) = self.plane.next_news() {
-            self.interfaces.learn(cx, news.learnt);
             self.changed = true;
-            for (interface, text) in news.events {
-                info!("{interface}: {text}");
-                self.note("interface", &interface, &text, now);
+            if let Some(learnt) = news.learnt {
+                self.interfaces.learn(cx, learnt);
+            }
+            for tale in news.tales {
+                info!("{}: {}", tale.subject, tale.text);
+                self.note(tale.kind, &tale.subject, &tale.text, now);
             }
         }
         while let Some(order) = self.plane.next_order() {

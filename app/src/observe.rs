@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use ipnet::IpNet;
+use weir_clients::syslog::Time;
 use weir_machine::{clock, dispatch, frames, task};
 use weir_manage::model::{self, InterfaceState, Loss};
 use weir_netif::{Drop, IfCounters, Link, Totals};
@@ -135,6 +136,7 @@ pub fn status(
         version: env!("CARGO_PKG_VERSION").into(),
         platform: platform.into(),
         uptime_ms: clock::now() / 1_000_000,
+        time: clock::wall::unix_us(clock::now()).map(|us| Time(us).to_string()),
         cpus: cpus as u64,
         memory_bytes: frames::total_bytes(),
         memory_free_bytes: frames::free_bytes(),

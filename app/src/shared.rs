@@ -6,7 +6,8 @@ use crate::port::Port;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::net::Ipv6Addr;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use weir_machine::task::Signal;
 use weir_machine::{clock, trace};
@@ -25,6 +26,40 @@ pub enum Notice {
         /// What it did.
         fault: Fault,
     },
+}
+
+/// Advertisements of other routers that may wait. They are repeated; more at once are an attack.
+const ADVERTISEMENTS: usize = 8;
+/// Bytes of one: what fits a link of the least MTU.
+const LONGEST_ADVERTISEMENT: usize = 1280 - 40;
+
+/// What another router advertises.
+#[derive(Clone, Debug)]
+pub struct Advertised {
+    /// Where it came in by.
+    pub interface: IfIndex,
+    /// Who says so.
+    pub source: Ipv6Addr,
+    len: usize,
+    bytes: [u8; LONGEST_ADVERTISEMENT],
+}
+
+impl Advertised {
+    /// The ICMPv6 message.
+    pub fn message(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The tasks that learn, each with a signal that something else is published, or was heard.
+#[derive(Debug, Default)]
+pub struct Learners {
+    /// Addresses.
+    pub addresses: Signal,
+    /// The time.
+    pub ntp: Signal,
+    /// Where the log goes.
+    pub syslog: Signal,
 }
 
 /// Notices that may wait; a port breaks once, so there are never more than ports.
@@ -145,12 +180,18 @@ pub struct Shared {
     pub taps: Arc<Taps>,
     /// `[A]` Wakes management: a notice, a key, a change of a device, a port that came back.
     pub news: Signal,
+    /// `[A]` Wakes the tasks that learn.
+    pub learners: Learners,
+    /// `[A]` Written by softints of any CPU, read by the clients' task.
+    advertisements: ArrayQueue<Advertised>,
     /// `[A]` Written by softints of any CPU, read by management.
     notices: ArrayQueue<Notice>,
     /// `[A]` Some device announced a change of its configuration. Set by softints, taken by management.
     changed: AtomicBool,
     /// `[A]` The console has input. Set by softints, taken by management.
     typed: AtomicBool,
+    /// `[A]` CPUs whose services listen. Counted up (Release) by a task of each, read (Acquire) by management.
+    listening: AtomicUsize,
 }
 
 impl Shared {
@@ -174,9 +215,12 @@ impl Shared {
             census: PerCpu::new(|_| Census { question: ArrayQueue::new(1), answer: ArrayQueue::new(1) }),
             taps,
             news: Signal::new(),
+            learners: Learners::default(),
+            advertisements: ArrayQueue::new(ADVERTISEMENTS),
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),
             typed: AtomicBool::new(false),
+            listening: AtomicUsize::new(0),
         }
     }
 
@@ -187,6 +231,21 @@ impl Shared {
         // Full only if more ports broke than there are; nothing waits for a lost notice.
         let _ = self.notices.push(notice);
         self.news.set();
+    }
+
+    /// Leaves what a router advertises for the clients, if there is room. Any context.
+    pub fn advertised(&self, interface: IfIndex, source: Ipv6Addr, message: &[u8]) {
+        let mut bytes = [0; LONGEST_ADVERTISEMENT];
+        if let Some(place) = bytes.get_mut(..message.len()) {
+            place.copy_from_slice(message);
+            let _ = self.advertisements.push(Advertised { interface, source, len: message.len(), bytes });
+            self.learners.addresses.set();
+        }
+    }
+
+    /// The oldest of these. Task level.
+    pub fn next_advertisement(&self) -> Option<Advertised> {
+        self.advertisements.pop()
     }
 
     /// The oldest notice. Task level.
@@ -209,6 +268,17 @@ impl Shared {
     pub fn console_typed(&self) {
         self.typed.store(true, Ordering::Release);
         self.news.set();
+    }
+
+    /// Says that the services of a CPU listen. Task level, once on each.
+    pub fn listens(&self) {
+        self.listening.fetch_add(1, Ordering::Release);
+        self.news.set();
+    }
+
+    /// CPUs whose services listen.
+    pub fn listening(&self) -> usize {
+        self.listening.load(Ordering::Acquire)
     }
 
     /// Whether the console had input since the last call. Task level.

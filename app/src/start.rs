@@ -152,11 +152,9 @@ pub fn start(
         Management::new(shared, interfaces, modules, boot.platform.to_string(), place, guest, now);
     let (forwarder, line) = crew.forwarder(cx.cpu());
     console::enable_interrupt(Interrupt { cpu: cx.cpu(), bit: CONSOLE });
-    if configured.is_ok() {
-        print!("{}", management.ready_line(cpus, boot.memory));
-    }
-    let tasks = || {
-        spawn("management", management.run());
+    let ready = configured.is_ok().then_some(boot.memory);
+    let tasks = move || {
+        spawn("management", management.run(ready));
         crew.transport(line);
     };
     (Router::new(forwarder), tasks)

@@ -22,14 +22,16 @@ use weir_sync::ring::{self, Consumer, Producer};
 use weir_sync::{CpuId, More};
 use weir_transport::{Access, Arrival, Path, Ports, Protocol, Router, Settings, Sink, Sum, Transport};
 
-/// Packets that may wait for a CPU's sockets.
-const ARRIVALS: usize = 256;
+/// Packets that may wait for a CPU's sockets: an acknowledgement and a request of a thousand peers at once.
+const ARRIVALS: usize = 2048;
 /// Empty buffers that sockets have at hand.
 const BLANKS: usize = 64;
-/// A connection's buffers, both directions.
-const BUFFERS: usize = 64 << 10;
+/// Share of memory that the buffers of all connections may take.
+const SHARE: u64 = 8;
+/// Bytes of it for each connection there may be, at least: the smallest buffers, and what belongs to them.
+const EACH: u64 = 12 << 10;
 /// Most connections of a CPU, and least.
-const CONNECTIONS: core::ops::RangeInclusive<u64> = 8..=256;
+const CONNECTIONS: core::ops::RangeInclusive<u64> = 8..=1280;
 /// Room for the longest super-packet's linear copy.
 const LONGEST: usize = (64 << 10) + 128;
 
@@ -75,7 +77,7 @@ pub struct Line {
 
 /// Both ends for `cpu`, of `cpus`. What waits for sockets holds an eighth of all buffers at most, however small the machine.
 pub fn line(cpu: CpuId, cpus: usize, arena: &Arena) -> (SocketPort, Line) {
-    let limit = (arena.slots() / 8 / cpus.max(1)).min(4 * ARRIVALS);
+    let limit = (arena.slots() / 8 / cpus.max(1)).min(ARRIVALS);
     let (arrivals, arrived) = ring::new(ARRIVALS.min(limit));
     let (blanks, blank) = ring::new(BLANKS.min(limit));
     // Room for all that the other two can hold: nothing is ever stuck.
@@ -160,14 +162,16 @@ impl SocketPort {
 /// The task of a CPU's sockets. `services` spawns what uses them.
 pub async fn run(mut line: Line, shared: &'static Shared, memory: u64, services: fn(&Transport)) {
     let cpus = mask::masked(|cx| shared.running.read(cx).cpus) as u64;
+    let share = memory / SHARE / cpus.max(1);
     let settings = Settings {
-        connections: (memory / 16 / cpus.max(1) / BUFFERS as u64)
-            .clamp(*CONNECTIONS.start(), *CONNECTIONS.end()) as usize,
+        connections: (share / EACH).clamp(*CONNECTIONS.start(), *CONNECTIONS.end()) as usize,
+        memory: share as usize,
         key: [random::seed(), random::seed()],
         ..Settings::default()
     };
     let transport = Transport::new(settings, line.ports.clone(), Host { shared, cpu: line.cpu });
     services(&transport);
+    shared.listens();
     // Of a chain; its buffers hold it in parts.
     let mut linear = vec![0; LONGEST];
     // The first buffers to send from.

@@ -15,7 +15,7 @@ addresses = [\"10.0.0.1/16\"]
 fn taken(text: &str) -> u64 {
     allocation_counter::measure(|| {
         if let Ok(config) = Config::parse(text.as_bytes()) {
-            snapshot(&config, &[wan()], &[], &Default::default()).unwrap();
+            snapshot(&config, &Default::default(), &[wan()], &[], &Default::default()).unwrap();
         }
     })
     .bytes_max

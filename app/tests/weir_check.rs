@@ -91,3 +91,35 @@ fn answers_questions_about_itself() {
         (0, format!("weir-check {}\n", env!("CARGO_PKG_VERSION")), String::new())
     );
 }
+
+/// The line of docs/management.md, as a shell runs it: what it prints is a hash of the token that it made.
+#[test]
+fn hashes_the_token_that_openssl_makes() {
+    let document = include_str!("../../docs/management.md");
+    let line = document.lines().find_map(|line| line.strip_prefix("$ openssl")).expect("the line is there");
+    let folder = folder();
+    let line = format!("openssl{line}").replace("weir-check", env!("CARGO_BIN_EXE_weir-check"));
+    let output = Command::new("sh").args(["-ec", &line]).current_dir(&folder).output().expect("sh starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let (hash, said) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success() && said.is_empty(), "{said}");
+    let token = std::fs::read_to_string(folder.join("token")).expect("the token is kept");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+    let (hash, token) = (hash.trim(), token.trim());
+    assert!(token.len() == 32 && hash.starts_with("$argon2id$v=19$m=1024,t=3,p=1$"), "{token} {hash}");
+    let parsed = weir_manage::token::Hash::parse(hash).expect("the router can read it");
+    assert_eq!(parsed.verify(token), Ok(true));
+    assert_eq!(parsed.verify(&token.to_uppercase().replace('0', "f")), Ok(false));
+    let with = format!("{GOOD}[[management.token]]\nname = \"ann\"\nhash = \"{hash}\"\n");
+    let (status, _, errors) = run(&["-"], &with);
+    assert_eq!((status, errors.as_str()), (0, ""));
+    let (status, out, errors) = run(&["--hash-token"], "too-short\n");
+    assert!(status == 1 && out.is_empty() && errors.contains("expected 16 to 256"), "{status} {out}{errors}");
+}
+
+/// A folder of this test's own.
+fn folder() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("weir-check-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}

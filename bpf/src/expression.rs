@@ -18,6 +18,7 @@ mod value;
 mod words;
 
 use crate::Instruction;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -78,20 +79,18 @@ impl core::error::Error for Error {}
 
 /// The program of a filter. An empty text accepts everything.
 pub fn compile(text: &str, options: Options) -> Result<Vec<Instruction>, Error> {
-    program(text, options).map_err(|wrong| {
-        let before = text.get(..wrong.span.start).unwrap_or(text);
-        Error {
-            column: before.chars().count() + 1,
-            span: wrong.span,
-            message: wrong.message,
-            help: wrong.help,
-        }
+    program(text, options, graph::ROUNDS).map_err(|Wrong(mut error)| {
+        let before = text.get(..error.span.start).unwrap_or(text);
+        error.column = before.chars().count() + 1;
+        *error
     })
 }
 
-fn program(text: &str, options: Options) -> Result<Vec<Instruction>, Wrong> {
+/// Shortened at most so many times.
+fn program(text: &str, options: Options, rounds: usize) -> Result<Vec<Instruction>, Wrong> {
     if text.len() > MAX_TEXT {
-        return Err(Wrong::new(MAX_TEXT..text.len(), &["the filter is longer than 8192 bytes"])
+        let span = text.floor_char_boundary(MAX_TEXT)..text.len();
+        return Err(Wrong::new(span, &["the filter is longer than 8192 bytes"])
             .help("name a net or a range of ports instead of each one"));
     }
     let tokens = lexer::tokens(text)?;
@@ -101,7 +100,7 @@ fn program(text: &str, options: Options) -> Result<Vec<Instruction>, Wrong> {
         None => code.conditions.constant(true),
     };
     let whole = 0..text.len();
-    let graph = graph::Graph::build(&code.conditions, root);
+    let graph = graph::Graph::build(&code.conditions, root, rounds);
     emit::program(&code.values, &graph, options.snap_length).map_err(|too| match too {
         emit::Excess::Instructions => Wrong::new(whole, &["the filter needs more than 4096 instructions"])
             .help("name a net or a range of ports instead of each one"),
@@ -112,21 +111,19 @@ fn program(text: &str, options: Options) -> Result<Vec<Instruction>, Wrong> {
     })
 }
 
-/// An error before its column is known.
+/// An error before its column is known: a pointer, as most functions here return one or nothing.
 #[derive(Debug)]
-struct Wrong {
-    span: Range<usize>,
-    message: String,
-    help: &'static str,
-}
+struct Wrong(Box<Error>);
 
 impl Wrong {
+    #[inline(never)]
     fn new(span: Range<usize>, message: &[&str]) -> Self {
-        Self { span, message: message.concat(), help: "" }
+        Self(Box::new(Error { span, column: 0, message: message.concat(), help: "" }))
     }
 
+    #[inline(never)]
     fn help(mut self, help: &'static str) -> Self {
-        self.help = help;
+        self.0.help = help;
         self
     }
 }

@@ -57,10 +57,12 @@ pub(crate) fn package_of(program: &str) -> &'static str {
         "dash" => "dash",
         "dnsmasq" => "dnsmasq-base",
         "chronyd" => "chrony",
+        "rsyslogd" => "rsyslog",
         "chromium" => "chromium",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
-        "promtool" => "prometheus",
+        "promtool" | "prometheus" => "prometheus",
+        "openssl" => "openssl",
         "setpriv" => "util-linux",
         _ => "coreutils",
     }

@@ -34,8 +34,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("chromedriver", "drives it"),
     ("curl", "speaks with the router's API"),
     ("promtool", "checks the router's metrics"),
+    ("prometheus", "scrapes them"),
+    ("openssl", "makes tokens"),
     ("dnsmasq", "gives the router addresses and names"),
     ("chronyd", "gives it the time"),
+    ("rsyslogd", "takes its log"),
     ("mkfs.fat", "makes file systems that the router must read"),
 ];
 

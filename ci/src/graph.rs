@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-machine", &["weir-bpf", "weir-sync"]),
     ("weir-sync", &[]),
     ("weir-ci", &["weir-sync"]),
-    ("weir-preempt", &["weir-app", "weir-machine", "weir-netif", "weir-sync", "weir-transport"]),
+    ("weir-preempt", &["weir-app", "weir-bpf", "weir-machine", "weir-netif", "weir-sync", "weir-transport"]),
 ];
 
 /// Crates that may hold `unsafe`; netif in its arena only, the test images where they fill registers.

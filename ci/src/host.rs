@@ -309,6 +309,15 @@ impl Host {
         })
     }
 
+    /// Frames and their bytes that this host sent and received, as long as it kept all of them.
+    pub(crate) fn counted(&self) -> [(u64, u64); 2] {
+        let log = self.shared.log();
+        [false, true].map(|from_router| {
+            let own = log.seen.iter().filter(|seen| seen.from_router == from_router);
+            own.fold((0, 0), |(frames, bytes), seen| (frames + 1, bytes + seen.bytes.len() as u64))
+        })
+    }
+
     /// Writes everything that crossed this wire to `path`.
     pub(crate) fn write_capture(&self, path: &std::path::Path) -> std::io::Result<()> {
         let log = self.shared.log();

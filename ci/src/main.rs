@@ -4,6 +4,8 @@
 
 mod arguments;
 mod bench;
+mod bench_api;
+mod calls;
 mod cleanup;
 mod command;
 mod console;
@@ -11,6 +13,7 @@ mod cpio;
 mod disk;
 mod doctor;
 mod echo;
+mod filters;
 mod flows;
 mod frame;
 mod gdb;
@@ -122,6 +125,20 @@ Sums the symbols of images/out/weir.debug by crate. Exits with 1 if the stripped
         },
     },
     Subcommand {
+        name: "filters",
+        summary: "compare tcpdump's programs with those recorded for the tests of filters",
+        help: "lab filters [--record]
+
+Has tcpdump compile every filter of bpf/tests/expression/filters.txt and compares with tcpdump.txt beside it, which the tests of
+bpf run against. --record writes it. Needs root, to ask for programs for an interface. Exits with 1 if they differ, as they may
+with another version of tcpdump.",
+        run: |mut arguments| {
+            let purpose = if arguments.flag("--record") { filters::Purpose::Record } else { filters::Purpose::Check };
+            arguments.end("filters")?;
+            filters::run(purpose)
+        },
+    },
+    Subcommand {
         name: "smoke",
         summary: "boot the one image everywhere, one table",
         help: "lab smoke [--only TEXT]
@@ -218,6 +235,28 @@ of each flow a time (20000), while its configuration changes twice a second. No 
 leak. Before, a round spread by the device's RSS; after, 100 configurations with an interface that comes and goes while
 hosts ping. Needs root.",
         run: soak,
+    },
+    Subcommand {
+        name: "bench-api",
+        summary: "the API with a thousand requests in flight while the router forwards",
+        help: "lab bench-api [--cpus N] [--connections N] [--requests N] [--packets N]
+
+GET /api/v1/interfaces by N connections at once (1000), N requests in all (5000): at an idle router, and at one that forwards 16
+flows of N datagrams (20000) over and over as fast as they get through. Latencies, where the router's time goes, packets lost
+(none may be), memory. With 1 and with 4 CPUs unless --cpus says how many. Needs root.",
+        run: bench_api,
+    },
+    Subcommand {
+        name: "api-load",
+        summary: "ask the API very often at once (used inside the hosts)",
+        help: "lab api-load ADDRESS:PORT --token TOKEN [--path PATH] [--connections N] [--requests N]",
+        run: api_load,
+    },
+    Subcommand {
+        name: "api-cut",
+        summary: "break a connection to the API (used inside the hosts)",
+        help: "lab api-cut ADDRESS:PORT --requests FILE [--count BYTES] [--wait-us N] [--reset]",
+        run: api_cut,
     },
     Subcommand {
         name: "send-flows",
@@ -592,6 +631,40 @@ fn soak(mut arguments: Arguments) -> Result<bool> {
     })?;
     rig.check("soak", |rig| tests::multicore::replaced_while_pinging(rig, 50))?;
     println!("100 configurations that add and remove an interface, no ping lost");
+    Ok(true)
+}
+
+fn bench_api(mut arguments: Arguments) -> Result<bool> {
+    let cpus = arguments.number("--cpus", 0usize)?;
+    let (connections, requests) =
+        (arguments.number("--connections", 1000)?, arguments.number("--requests", 5000)?);
+    let packets = arguments.number("--packets", 20_000)?;
+    arguments.end("bench-api")?;
+    for cpus in if cpus == 0 { vec![1, 4] } else { vec![cpus] } {
+        bench_api::bench(cpus, connections, requests, packets)?;
+    }
+    Ok(true)
+}
+
+fn api_load(mut arguments: Arguments) -> Result<bool> {
+    let token = arguments.option("--token")?.context("--token TOKEN is missing")?;
+    let path = arguments.option("--path")?.unwrap_or_else(|| "/api/v1/status".to_owned());
+    let (connections, requests) =
+        (arguments.number("--connections", 1000)?, arguments.number("--requests", 5000)?);
+    let address = arguments.word().context("lab api-load ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("api-load")?;
+    calls::load(address, &token, &path, connections, requests)?.print();
+    Ok(true)
+}
+
+fn api_cut(mut arguments: Arguments) -> Result<bool> {
+    let file = arguments.option("--requests")?.context("--requests FILE is missing")?;
+    let (count, wait_us) = (arguments.number("--count", usize::MAX)?, arguments.number("--wait-us", 0u64)?);
+    let reset = arguments.flag("--reset");
+    let address = arguments.word().context("lab api-cut ADDRESS:PORT")?.parse().context("ADDRESS:PORT")?;
+    arguments.end("api-cut")?;
+    let requests = std::fs::read(&file).with_context(|| format!("reading {file}"))?;
+    calls::cut(address, &requests, count, std::time::Duration::from_micros(wait_us), reset)?;
     Ok(true)
 }
 

@@ -133,6 +133,11 @@ impl Client {
         &self.settings
     }
 
+    /// The router has another name by now: servers hear of it with the next message.
+    pub fn rename(&mut self, hostname: &str) {
+        self.settings.hostname = hostname.into();
+    }
+
     /// What is in force.
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()

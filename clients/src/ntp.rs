@@ -24,6 +24,8 @@ const BURST: u32 = 4;
 const BURST_MS: u64 = 2000;
 /// RFC 5905 appendix A.5.1.1: MAXDISP, and the most of delay and dispersion together.
 const WORST_NS: u64 = 1_500_000_000;
+/// What a sample loses of its exactness: 100 parts in a million of its age, as a virtual machine's clock may run.
+const AGEING_NS_A_MS: u64 = 100;
 /// A sample counts for so long.
 const FRESH_MS: u64 = 4 << (POLL_LAST) << 10;
 
@@ -170,10 +172,7 @@ impl Server {
         match reply {
             Reply::Sample(sample) => {
                 // The best of those that are still young: a long way says less (RFC 5905 §10).
-                let better = |known: &(Sample, u64)| {
-                    known.1 + FRESH_MS / 8 < now_ms || sample.error_ns <= known.0.error_ns
-                };
-                if self.sample.as_ref().is_none_or(better) {
+                if self.sample(now_ms).is_none_or(|known| sample.error_ns <= known.error_ns) {
                     self.sample = Some((sample, now_ms));
                 }
                 if self.burst == 0 {
@@ -196,7 +195,9 @@ impl Server {
 
     /// What it says, if that is not too old.
     pub fn sample(&self, now_ms: u64) -> Option<Sample> {
-        self.sample.filter(|(_, at_ms)| now_ms < at_ms + FRESH_MS).map(|(sample, _)| sample)
+        let (sample, at_ms) = self.sample.filter(|(_, at_ms)| now_ms < at_ms + FRESH_MS)?;
+        let aged = now_ms.saturating_sub(at_ms) * AGEING_NS_A_MS;
+        Some(Sample { error_ns: sample.error_ns + aged, ..sample })
     }
 }
 

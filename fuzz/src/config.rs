@@ -36,7 +36,7 @@ fn accepted(config: &Config) {
         let ports: Vec<Option<usize>> = config.interfaces.iter().map(port).collect();
         let vlans = Indices::default().follow(config, &ports, &[]);
         assert_eq!(attached.len() + vlans.len(), config.interfaces.len());
-        let snapshot = snapshot(config, &attached, &vlans, &Default::default());
+        let snapshot = snapshot(config, &Default::default(), &attached, &vlans, &Default::default());
         assert!(snapshot.is_ok(), "accepted, but it contradicts itself: {:?}", snapshot.err());
     }
 }

@@ -13,6 +13,7 @@ mod scale;
 mod stated;
 #[cfg(feature = "image")]
 mod tsc;
+pub mod wall;
 
 #[cfg(not(feature = "image"))]
 pub use crate::host::clock::{now, since_entry, source, tsc, tsc_hz};

@@ -21,6 +21,11 @@ impl Code {
             None => Err(compiled),
         }
     }
+
+    /// Where it begins, for reports and tests.
+    pub fn start(&self) -> *const u8 {
+        self.pages.start()
+    }
 }
 
 impl Filter for Code {

@@ -7,6 +7,7 @@ mod pc;
 mod serial;
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "image")]
 pub use pc::{enable_interrupt, init};
 use spin::{Mutex, MutexGuard, Once};
@@ -35,6 +36,8 @@ static SINKS: [Once<&'static Sink>; MAX_SINKS] = [const { Once::new() }; MAX_SIN
 
 /// Keeps lines whole. Held for the time a sink takes to show one line.
 static WRITER: Mutex<()> = Mutex::new(());
+/// `[A]` What was written last ended within a row. Written under [`WRITER`], read by the log's printer; no order needed.
+static OPEN: AtomicBool = AtomicBool::new(false);
 /// Gives each byte of input to one reader.
 static READER: Mutex<()> = Mutex::new(());
 
@@ -54,7 +57,19 @@ fn sinks() -> impl Iterator<Item = &'static Sink> {
 /// Writes to every sink. Waits for another writer, but not for ever.
 pub fn write_str(text: &str) {
     let _whole = patiently();
-    sinks().for_each(|sink| (sink.write)(text.as_bytes()));
+    write(text.as_bytes());
+}
+
+fn write(bytes: &[u8]) {
+    sinks().for_each(|sink| (sink.write)(bytes));
+    if let Some(last) = bytes.last() {
+        OPEN.store(*last != b'\n', Ordering::Relaxed);
+    }
+}
+
+/// Whether the cursor stands within a row: a prompt, a line that is typed.
+pub fn is_within_row() -> bool {
+    OPEN.load(Ordering::Relaxed)
 }
 
 /// Formats to every sink, as one piece.
@@ -97,8 +112,7 @@ struct Pieces {
 
 impl Pieces {
     fn flush(&mut self) {
-        let text = self.bytes.get(..self.len).unwrap_or(&[]);
-        sinks().for_each(|sink| (sink.write)(text));
+        write(self.bytes.get(..self.len).unwrap_or(&[]));
         self.len = 0;
     }
 }

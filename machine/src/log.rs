@@ -62,6 +62,8 @@ static RINGS: [Ring; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
 /// `[A]` Some ring may hold lines, or have lost some. Set (Release) by whoever wrote to one, taken (Acquire) by the printer
 /// before it looks: one load for a CPU that goes to sleep, however many rings there are.
 static WAITING: AtomicBool = AtomicBool::new(false);
+/// `[A]` Lines were printed where somebody was typing. Set by the printer, taken by who shows what was typed again.
+static CUT: AtomicBool = AtomicBool::new(false);
 /// The one who prints deferred lines. Only ever tried, never waited for.
 static PRINTER: Mutex<()> = Mutex::new(());
 
@@ -124,8 +126,20 @@ pub fn flush() {
         let Some(_printer) = PRINTER.try_lock() else { return };
         // What is written from here on sets it again.
         WAITING.swap(false, Ordering::Acquire);
-        drain(&mut |text| console::write_fmt(text));
+        drain(&mut |text| {
+            // A line of the log begins in a row of its own.
+            if console::is_within_row() {
+                console::write_str("\n");
+                CUT.store(true, Ordering::Relaxed);
+            }
+            console::write_fmt(text);
+        });
     }
+}
+
+/// Whether lines were printed where somebody was typing, since the last call.
+pub fn take_cut() -> bool {
+    CUT.swap(false, Ordering::Relaxed)
 }
 
 /// Prints the deferred lines without waiting for anyone: for a CPU that panics. Callable in any context.

@@ -190,12 +190,14 @@ impl Console {
             }
             return;
         }
-        let Some(at) = self.typed_at.filter(|at| now_ms >= at + IDLE_MS) else { return };
+        if self.typed_at.is_none_or(|at| now_ms < at + IDLE_MS) {
+            return;
+        }
         let resting =
             self.line.text().is_empty() && matches!(self.mode, Mode::Line) && self.place == Place::Operate;
         match self.terminal {
             Terminal::Known { .. } if resting => self.enter_dashboard(now_ms, router),
-            Terminal::Known { .. } => self.typed_at = Some(at + IDLE_MS),
+            Terminal::Known { .. } => self.typed_at = Some(now_ms),
             _ => {
                 // What was begun and left is no line: the log goes on in one of its own.
                 if !self.line.text().is_empty() {
@@ -349,6 +351,13 @@ impl Console {
     fn end_row(&mut self) {
         self.row = Row::default();
         self.out.push('\n');
+    }
+
+    /// Something else was printed where the row was: it is shown again, below that.
+    pub fn was_cut(&mut self) {
+        if core::mem::take(&mut self.row) != Row::default() {
+            self.refresh();
+        }
     }
 
     /// Has the row show the line. On a terminal that is none for sure nothing is shown before something is typed.

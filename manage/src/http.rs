@@ -10,6 +10,7 @@ use crate::web;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::net::IpAddr;
 use picoserve::io::embedded_io_async::{ErrorType, Read, Write};
 use picoserve::io::{self, Socket};
@@ -23,13 +24,14 @@ use picoserve::time::Duration;
 use picoserve::{KeepAlive, ResponseSent, Timeouts, Timer};
 
 /// Bytes of a request's line and headers.
-const HEAD: usize = 4096;
+pub const HEAD: usize = 4096;
 /// Bytes that are written at once.
 const PIECE: usize = 1400;
 /// A large configuration takes a while on a slow link.
 const TIMEOUTS: Timeouts = Timeouts {
     start_read_request: Duration::from_secs(10),
-    persistent_start_read_request: Duration::from_secs(60),
+    // Who has nothing to say right now waits without a server: see `serve`.
+    persistent_start_read_request: Duration::from_secs(0),
     read_request: Duration::from_secs(60),
     write: Duration::from_secs(20),
 };
@@ -57,52 +59,103 @@ pub trait Stream {
     fn abort(self);
 }
 
-/// Serves one connection, from `peer`, until it ends.
-pub async fn serve<R: Router, S: Stream>(router: &R, stream: S, peer: IpAddr) {
-    let service = picoserve::Router::from_service(Service { router, peer });
+/// Whether the bytes that have come hold the head of a request. What comes before it (RFC 9112 §2.2) and what is none is
+/// looked at by a server: it says so.
+pub fn has_head(bytes: &[u8]) -> bool {
+    bytes.len() >= HEAD
+        || bytes.windows(4).any(|end| end == b"\r\n\r\n")
+        || bytes.windows(2).any(|end| end == b"\n\n")
+}
+
+/// Streams of events and of captured packets that may be open, as each keeps a server to itself.
+#[derive(Debug)]
+pub struct Streams(Cell<usize>);
+
+impl Streams {
+    /// So many at once.
+    pub fn new(most: usize) -> Self {
+        Self(Cell::new(most))
+    }
+
+    fn open(&self) -> Option<OpenStream<'_>> {
+        let free = self.0.get().checked_sub(1)?;
+        self.0.set(free);
+        Some(OpenStream(self))
+    }
+}
+
+struct OpenStream<'s>(&'s Streams);
+
+impl Drop for OpenStream<'_> {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() + 1);
+    }
+}
+
+/// Serves one connection, from `peer`, while it has requests. Returned if it may have more later: who serves it is free
+/// for others until something comes ([`has_head`]).
+pub async fn serve<R: Router, S: Stream>(
+    router: &R,
+    stream: S,
+    peer: IpAddr,
+    streams: &Streams,
+) -> Option<S> {
+    let service = picoserve::Router::from_service(Service { router, peer, streams });
     let config = picoserve::Config { timeouts: TIMEOUTS, connection: KeepAlive::KeepAlive };
-    let mut head = vec![0; HEAD];
-    let server = picoserve::Server::custom(&service, Clock(router), &config, &mut head);
+    let (mut head, idle, mut left) = (vec![0; HEAD], Cell::new(false), None);
+    let server = picoserve::Server::custom(&service, Clock { router, idle: &idle }, &config, &mut head);
     // However it ends, it has ended: who asked knows.
-    let _ = server.serve(Connection(stream)).await;
+    let _ = server.serve(Connection { stream, left: &mut left }).await;
+    left.filter(|_| idle.get())
 }
 
 /// Tells picoserve's traits for tasks from those for runtimes that it knows.
 struct Tasks;
 
-struct Clock<'r, R>(&'r R);
+struct Clock<'r, R> {
+    router: &'r R,
+    /// There was no further request.
+    idle: &'r Cell<bool>,
+}
 
 impl<R: Router> Timer<Tasks> for Clock<'_, R> {
-    fn delay(&self, duration: Duration) -> impl Future<Output = ()> {
-        self.0.sleep_ms(duration.as_millis().max(1))
+    async fn delay(&self, duration: Duration) {
+        match duration.as_millis() {
+            0 => self.idle.set(true),
+            ms => self.router.sleep_ms(ms).await,
+        }
     }
 }
 
-struct Connection<S>(S);
+struct Connection<'l, S> {
+    stream: S,
+    left: &'l mut Option<S>,
+}
 
-impl<S: Stream> Socket<Tasks> for Connection<S> {
+impl<S: Stream> Socket<Tasks> for Connection<'_, S> {
     type Error = S::Error;
     type ReadHalf<'a>
         = S::Reader<'a>
     where
-        S: 'a;
+        Self: 'a;
     type WriteHalf<'a>
         = Buffered<S::Writer<'a>>
     where
-        S: 'a;
+        Self: 'a;
 
     fn split(&mut self) -> (Self::ReadHalf<'_>, Self::WriteHalf<'_>) {
-        let (reader, inner) = self.0.split();
+        let (reader, inner) = self.stream.split();
         (reader, Buffered { inner, waiting: Vec::new() })
     }
 
     async fn abort<T: Timer<Tasks>>(self, _: &Timeouts, _: &T) -> Result<(), picoserve::Error<S::Error>> {
-        self.0.abort();
+        self.stream.abort();
         Ok(())
     }
 
     /// Dropping a stream closes it; what was flushed still arrives.
     async fn shutdown<T: Timer<Tasks>>(self, _: &Timeouts, _: &T) -> Result<(), picoserve::Error<S::Error>> {
+        *self.left = Some(self.stream);
         Ok(())
     }
 }
@@ -150,6 +203,7 @@ impl<W: Write> io::Write for Buffered<W> {
 struct Service<'r, R> {
     router: &'r R,
     peer: IpAddr,
+    streams: &'r Streams,
 }
 
 impl<R: Router> PathRouterService for Service<'_, R> {
@@ -206,21 +260,27 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         }
         let response = match (problem, api::stream_from(&admitted)) {
             (Some(problem), _) => Response::from(problem),
-            (None, Some(from)) => {
-                let events = Events { router: self.router, admitted, from };
-                let connection = request.body_connection.finalize().await?;
-                return EventStream(events).write_to(connection, writer).await;
-            }
-            (None, None) if admitted.route.operation == Operation::Capture => {
-                let connection = request.body_connection.finalize().await?;
-                return match api::capture(self.router, &admitted) {
-                    Ok((source, wish)) => {
-                        let capture = Captured { router: self.router, admitted, source, wish };
-                        ChunkedResponse::new(capture).write_to(connection, writer).await
-                    }
-                    Err(refused) => send(connection, writer, refused).await,
-                };
-            }
+            (None, Some(from)) => match self.streams.open() {
+                Some(_open) => {
+                    let events = Events { router: self.router, admitted, from };
+                    let connection = request.body_connection.finalize().await?;
+                    return EventStream(events).write_to(connection, writer).await;
+                }
+                None => Response::from(too_many_streams()),
+            },
+            (None, None) if admitted.route.operation == Operation::Capture => match self.streams.open() {
+                Some(_open) => {
+                    let connection = request.body_connection.finalize().await?;
+                    return match api::capture(self.router, &admitted) {
+                        Ok((source, wish)) => {
+                            let capture = Captured { router: self.router, admitted, source, wish };
+                            ChunkedResponse::new(capture).write_to(connection, writer).await
+                        }
+                        Err(refused) => send(connection, writer, refused).await,
+                    };
+                }
+                None => Response::from(too_many_streams()),
+            },
             // Half a configuration is none: nothing is done with it, and nobody hears of it.
             (None, None) if body.len() < expected => Response::from(cut_short(body.len(), expected)),
             (None, None) => api::answer(self.router, &asked, &admitted, body).await,
@@ -235,6 +295,15 @@ fn cut_short(found: usize, expected: usize) -> Refused {
         "The body is cut short",
         format!("{found} bytes of {expected} came"),
         "send the whole text again",
+    )
+}
+
+fn too_many_streams() -> Refused {
+    crate::problem::refuse(
+        503,
+        "There are too many streams",
+        "each keeps a server busy, and others are to be answered too",
+        "end a capture or close a page that is not looked at, or try again later",
     )
 }
 
@@ -261,6 +330,11 @@ async fn send<B: Read, W: ResponseWriter<Error = B::Error>>(
     response: Response,
 ) -> Result<ResponseSent, W::Error> {
     let (status, typed) = (StatusCode::new(response.status), Typed(response));
+    // RFC 9110 §8.6: without Content-Length, as there is no body to measure.
+    if matches!(typed.0.status, 204 | 304) {
+        let response = picoserve::response::Response::empty(status).with_headers(&typed.0.headers[..]);
+        return writer.write_response(connection, response).await;
+    }
     let response = picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
     writer.write_response(connection, response).await
 }

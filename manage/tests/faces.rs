@@ -12,6 +12,11 @@ fn interface(name: &str) -> Interface {
         state: InterfaceState::Broken,
         fault: Some("used-id-not-outstanding".into()),
         addresses: vec!["192.0.2.1/24".into(), "2001:db8::1/64".into()],
+        learnt: vec![LearntAddress {
+            address: "2001:db8::1/64".into(),
+            origin: AddressOrigin::Auto,
+            until_ms: Some(109),
+        }],
         mac: Some("52:54:00:00:00:01".into()),
         mtu: Some(1500),
         device: Some("virtio-net pci 00:02.0".into()),
@@ -93,6 +98,7 @@ fn text_and_json_carry_the_same_fields_and_values() {
         at_us: 4,
         cpu: "cpu1".into(),
         level: LogLevel::Warn,
+        time: Some("2026-11-21T18:00:00.000042Z".into()),
         text: "wan: link down".into(),
     }]);
     let plan = Plan {

@@ -11,6 +11,7 @@ use crate::segment::{self, Checksums};
 use crate::snapshot::{Interface, Snapshot};
 use crate::stack::Turn;
 use alloc::boxed::Box;
+use core::net::Ipv6Addr;
 use weir_netif::{BATCH, Batch, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
 use weir_sync::Softint;
 
@@ -30,6 +31,9 @@ pub trait Egress {
     fn bring_home(&mut self, packet: Packet, _hash: u32) -> Option<Packet> {
         Some(packet)
     }
+
+    /// Another router said `message`, an ICMPv6 message that is valid, on an interface that heeds routers.
+    fn advertised(&mut self, _interface: IfIndex, _router: Ipv6Addr, _message: &[u8]) {}
 
     /// Hands a packet to the sockets of this CPU, which its flow belongs to.
     fn deliver(&mut self, packet: Packet, _local: &Local<'_>) -> Delivery {

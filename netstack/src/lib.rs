@@ -17,6 +17,7 @@ pub mod checksum;
 mod datagram;
 pub mod egress;
 pub mod ethernet;
+pub mod explain;
 pub mod fib;
 pub mod flow;
 pub mod fragment;

@@ -157,6 +157,8 @@ pub enum Verdict {
     Learn(Event<Ipv6Addr>),
     /// A host wants a router advertisement. Also note the event, if any.
     Solicited(Option<Event<Ipv6Addr>>),
+    /// A router that this interface heeds says something.
+    Advertised,
     /// Neither ours nor of use.
     Drop(Drop),
 }
@@ -207,6 +209,7 @@ pub fn input(message: &Message, header: &ipv6::Header, from: [u8; 6], interface:
             Verdict::Learn(Event { interface: interface.index, address: target, mac, evidence })
         }
         Message::RouterSolicitation { mac } => Verdict::Solicited(asked(mac)),
+        Message::RouterAdvertisement if interface.heeds_routers => Verdict::Advertised,
         Message::RouterAdvertisement => Verdict::Drop(Drop::IcmpUnhandled),
     }
 }

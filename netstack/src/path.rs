@@ -409,6 +409,12 @@ impl Stack {
         let from = ethernet::source(packet.data()).unwrap_or_default();
         let verdict = nd::input(message, header, from, interface);
         let end = if let nd::Verdict::Drop(reason) = verdict { reason } else { Drop::Consumed };
+        if verdict == nd::Verdict::Advertised
+            && let Ok(icmp6::Message::Other { offset, len, .. }) = icmp6::parse(&packet, HEADER)
+            && let Some(bytes) = packet.data().get(offset..offset + len)
+        {
+            turn.egress.advertised(interface.index, header.source, bytes);
+        }
         discard(turn, packet, end);
         match verdict {
             nd::Verdict::Reply(reply, event) => {
@@ -428,7 +434,7 @@ impl Stack {
                     Duty::Worker => self.tell(Event::RouterSolicited(interface.index)),
                 }
             }
-            nd::Verdict::Drop(_) => {}
+            nd::Verdict::Advertised | nd::Verdict::Drop(_) => {}
         }
     }
 

@@ -28,9 +28,15 @@ pub(crate) struct Sent {
 struct Wire {
     sent: Vec<Sent>,
     room: usize,
+    /// What other routers said, and where.
+    heard: Vec<(u16, core::net::Ipv6Addr, Vec<u8>)>,
 }
 
 impl Egress for Wire {
+    fn advertised(&mut self, interface: IfIndex, router: core::net::Ipv6Addr, message: &[u8]) {
+        self.heard.push((interface.0, router, message.into()));
+    }
+
     fn flush(&mut self, interface: IfIndex, batch: &mut Batch, pool: &mut Pool) -> Carrier {
         let take = self.room.min(batch.len());
         for packet in batch.drain(..take) {
@@ -50,6 +56,13 @@ pub(crate) struct Rig {
     pub(crate) now: Instant,
     wire: Wire,
     cpu: Cpu,
+}
+
+impl Rig {
+    /// What other routers were heard to say since the last call: where, who, and the message.
+    pub(crate) fn heard(&mut self) -> Vec<(u16, core::net::Ipv6Addr, Vec<u8>)> {
+        core::mem::take(&mut self.wire.heard)
+    }
 }
 
 /// Station address of interface `n`, and of host `n`.
@@ -104,7 +117,7 @@ impl Rig {
             snapshot: Box::new(Snapshot::build(plan).unwrap()),
             pool: frames::pool(2048),
             now: Instant::from_secs(1000),
-            wire: Wire { sent: Vec::new(), room: BATCH },
+            wire: Wire { sent: Vec::new(), room: BATCH, heard: Vec::new() },
             cpu: loop {
                 // Tests are threads and each needs a CPU; there may be more of them than CPUs.
                 match cpu::claim_any() {

@@ -116,6 +116,8 @@ pub struct Interface {
     pub link_local: Box<[Ipv6Addr]>,
     /// Router advertisements.
     pub advertise: Advertise,
+    /// Whether what other routers advertise is handed on.
+    pub heeds_routers: bool,
     /// Whether sockets for management answer what comes in here.
     pub management: bool,
     /// For people.
@@ -342,6 +344,17 @@ impl Snapshot {
     /// Counts packets whose interface is not in the table.
     pub fn unconfigured(&self) -> &IfCounters {
         &self.unconfigured
+    }
+
+    /// The same with counters of its own and no taps: what goes through it is seen nowhere else. The tables are shared.
+    #[must_use]
+    pub fn apart(&self) -> Snapshot {
+        let mut apart = self.clone();
+        (apart.unconfigured, apart.taps) = (Arc::default(), Arc::default());
+        for interface in apart.interfaces.iter_mut().flatten() {
+            interface.counters = Arc::default();
+        }
+        apart
     }
 
     /// The interface that a frame at `port` belongs to, by its tag; `None` if its VLAN is nobody's.

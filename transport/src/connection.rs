@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::half_open::HalfOpen;
-use crate::transport::{Settings, Sink};
+use crate::transport::Sink;
 use crate::wire::{self, Flow, Segment, TCP, header_len, write_ip};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -120,11 +120,11 @@ impl Connection {
     fn new(
         flow: Flow,
         (link, mtu): (IfIndex, u16),
-        settings: &Settings,
+        [receive, send]: [usize; 2],
         seed: u64,
         now_ns: u64,
     ) -> Option<Self> {
-        let mut socket = Socket::new(buffer(settings.receive, MAX_RECEIVE)?, buffer(settings.send, 1 << 20)?);
+        let mut socket = Socket::new(buffer(receive, MAX_RECEIVE)?, buffer(send, 1 << 20)?);
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
         socket.set_keep_alive(Some(KEEP_ALIVE));
@@ -156,12 +156,12 @@ impl Connection {
     /// has by another number, is what all numbers are counted from. `None` without memory.
     pub(crate) fn accepted(
         entry: &HalfOpen,
-        settings: &Settings,
+        sizes: [usize; 2],
         seed: u64,
         scratch: &mut Scratch,
         now_ns: u64,
     ) -> Option<Self> {
-        let mut new = Self::new(entry.flow, (entry.link, entry.mtu), settings, seed, now_ns)?;
+        let mut new = Self::new(entry.flow, (entry.link, entry.mtu), sizes, seed, now_ns)?;
         let local = endpoint(entry.flow.local.ip(), entry.flow.local.port());
         new.socket().listen(local).ok()?;
         let syn = TcpRepr {
@@ -194,11 +194,11 @@ impl Connection {
     pub(crate) fn connecting(
         flow: Flow,
         link: (IfIndex, u16),
-        settings: &Settings,
+        sizes: [usize; 2],
         seed: u64,
         now_ns: u64,
     ) -> Option<Self> {
-        let mut new = Self::new(flow, link, settings, seed, now_ns)?;
+        let mut new = Self::new(flow, link, sizes, seed, now_ns)?;
         let local = endpoint(flow.local.ip(), flow.local.port());
         let remote = endpoint(flow.remote.ip(), flow.remote.port());
         let Self { interface, sockets, handle, .. } = &mut new;
@@ -209,6 +209,12 @@ impl Connection {
 
     pub(crate) fn socket(&mut self) -> &mut Socket<'static> {
         self.sockets.get_mut(self.handle)
+    }
+
+    /// Bytes of its buffers.
+    pub(crate) fn buffers(&self) -> usize {
+        let socket = self.sockets.get::<Socket<'_>>(self.handle);
+        socket.recv_capacity() + socket.send_capacity()
     }
 
     pub(crate) fn state(&self) -> State {

@@ -151,6 +151,11 @@ impl TcpStream {
         .await
     }
 
+    /// What it stands for; dropping it closes nothing any more.
+    pub(crate) fn into_id(mut self) -> Id {
+        core::mem::replace(&mut self.id, Id::NOBODY)
+    }
+
     fn receive<'f>(&'f self, into: &'f mut [u8]) -> impl Future<Output = Result<usize, Error>> + 'f {
         let by_ns = self.by_ns(self.read_timeout);
         poll_fn(move |cx| {

@@ -4,4 +4,5 @@ mod datagrams;
 mod flood;
 mod hostile;
 mod link;
+mod parking;
 mod streams;

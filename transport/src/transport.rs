@@ -1,29 +1,32 @@
 //! One CPU's sockets: finds whose a packet is, answers handshakes, and gives every connection its turn.
 
-use crate::connection::{Connection, Scratch, sums};
+use crate::connection::{Connection, MIN_BUFFER, Scratch, sums};
 use crate::cookie::{Key, Offer};
 use crate::error::Error;
 use crate::half_open::{HalfOpen, Table};
 use crate::icmp::{Notice, Report};
-use crate::listener::Listening;
+use crate::listener::{self, Listening};
 use crate::ports::{Access, Ports, Protocol};
 use crate::time_wait::{self, Ended, Verdict};
 use crate::udp::Socket as Udp;
 use crate::wire::{self, Flow, ICMP, ICMPV6, Ip, Segment, TCP, UDP, header_len, scoped, write_ip};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpAddress, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 use weir_netif::IfIndex;
 
 /// A connection whose task has left it may take this long to end.
 const ORPHAN_NS: u64 = 30_000_000_000;
+/// Whole packets that wait for the way out.
+const PACKETS: usize = 16;
 /// With the way out full, it is tried again after this long.
 const BLOCKED_NS: u64 = 1_000_000;
 /// Resets a second to segments of no connection.
@@ -42,6 +45,9 @@ pub struct Settings {
     pub receive: usize,
     /// Bytes of its send buffer.
     pub send: usize,
+    /// Bytes of all buffers together. The more there are, the smaller further ones are made, such that there is room for
+    /// as many connections as there may be; at the least for two of [`MIN_BUFFER`](crate::MIN_BUFFER) each.
+    pub memory: usize,
     /// Secret and random.
     pub key: [u64; 2],
 }
@@ -49,7 +55,9 @@ pub struct Settings {
 impl Default for Settings {
     /// 128 handshakes, 256 connections of 32 KiB each way, and a key that is no secret.
     fn default() -> Self {
-        Self { half_open: 128, connections: 256, receive: 32 << 10, send: 32 << 10, key: [0x5eed, 0x5eed] }
+        let (connections, each) = (256, 32 << 10);
+        let memory = connections * 2 * each;
+        Self { half_open: 128, connections, receive: each, send: each, memory, key: [0x5eed, 0x5eed] }
     }
 }
 
@@ -144,6 +152,8 @@ pub(crate) struct Inner {
     ended: time_wait::Table,
     pub(crate) listeners: Vec<Listening>,
     pub(crate) udp: Vec<Option<Udp>>,
+    /// Whole packets, and their links.
+    packets: VecDeque<(Vec<u8>, IfIndex)>,
     scratch: Scratch,
     driver: Option<Waker>,
     pub(crate) counters: Counters,
@@ -155,7 +165,7 @@ pub(crate) struct Inner {
     turn: usize,
     /// Resets left of this second.
     resets: (u64, u32),
-    next_port: u16,
+    pub(crate) next_port: u16,
 }
 
 #[derive(Default)]
@@ -167,8 +177,10 @@ struct Slot {
     due_ns: u64,
     /// When a connection that nobody has any more is cut off.
     until_ns: u64,
-    /// A stream has it, or a listener's queue.
+    /// A stream has it, or a listener.
     owned: bool,
+    /// The listener that it is parked at: a port.
+    parked: Option<u16>,
 }
 
 /// A connection by slot and generation.
@@ -176,6 +188,11 @@ struct Slot {
 pub(crate) struct Id {
     slot: usize,
     generation: u32,
+}
+
+impl Id {
+    /// No connection's.
+    pub(crate) const NOBODY: Self = Self { slot: usize::MAX, generation: 0 };
 }
 
 impl Transport {
@@ -194,6 +211,7 @@ impl Transport {
             ended: time_wait::Table::new(settings.connections),
             listeners: Vec::new(),
             udp: Vec::new(),
+            packets: VecDeque::new(),
             scratch: Scratch::new(),
             driver: None,
             counters: Counters::default(),
@@ -208,6 +226,17 @@ impl Transport {
     /// Takes a packet; what it asks for in answer goes to `sink`.
     pub fn input(&self, arrival: &Arrival<'_>, sink: &mut dyn Sink) {
         self.0.borrow_mut().input(arrival, sink);
+    }
+
+    /// Sends a whole IP packet as it is: a message of ICMPv6's, for which there are no sockets. Of too many that wait the
+    /// oldest is lost.
+    pub fn send_packet(&self, packet: Vec<u8>, link: IfIndex) {
+        let inner = &mut *self.0.borrow_mut();
+        if inner.packets.len() >= PACKETS {
+            inner.packets.pop_front();
+        }
+        inner.packets.push_back((packet, link));
+        inner.want();
     }
 
     /// Sends what is due.
@@ -305,6 +334,74 @@ impl Inner {
             connection.segment(bytes, segment, scratch, now_ns, sink);
         }
         self.attend(slot, now_ns, sink);
+        self.unpark(slot, now_ns);
+    }
+
+    /// Has a connection wait at the listener of `port` until there is something to accept it for, for `limit` at most.
+    pub(crate) fn park(&mut self, id: Id, port: u16, limit: Duration) {
+        if self.connection(id).is_none() {
+            return;
+        }
+        let now_ns = self.router.now_ns();
+        let until_ns = now_ns.saturating_add(limit.as_nanos().try_into().unwrap_or(u64::MAX));
+        if let Some(slot) = self.slots.get_mut(id.slot) {
+            (slot.parked, slot.until_ns, slot.due_ns) = (Some(port), until_ns, slot.due_ns.min(until_ns));
+        }
+        self.unpark(id.slot, now_ns);
+        self.want();
+    }
+
+    /// Gives a parked connection to its listener if there is something to do; ends it if nothing can come, or did in time.
+    fn unpark(&mut self, number: usize, now_ns: u64) {
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        let (Some(port), Some(connection)) = (slot.parked, slot.connection.as_mut()) else { return };
+        let id = Id { slot: number, generation: slot.generation };
+        let state = connection.state();
+        let socket = connection.socket();
+        let waits = socket.recv_queue();
+        let mut ready = waits > 0 && (state == State::CloseWait || waits >= socket.recv_capacity());
+        let listener = self.listeners.iter_mut().find(|listener| listener.port == port);
+        if let Some(filter) = listener.as_ref().and_then(|listener| listener.filter) {
+            let bytes = &mut self.scratch.input;
+            let len = socket.peek_slice(bytes).unwrap_or(0);
+            ready |= len > 0 && bytes.get(..len).is_some_and(filter);
+        }
+        match listener {
+            Some(listener) if ready => {
+                (slot.parked, slot.until_ns) = (None, u64::MAX);
+                listener.push(id);
+            }
+            Some(_) if state == State::Established && now_ns < slot.until_ns => {}
+            _ => {
+                slot.parked = None;
+                self.leave(id);
+            }
+        }
+    }
+
+    /// Connections parked at the listener of `port`, which is no more.
+    pub(crate) fn parked_at(&mut self, port: u16) -> Vec<Id> {
+        let mut all = Vec::new();
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if slot.parked.take_if(|own| *own == port).is_some() {
+                all.push(Id { slot: number, generation: slot.generation });
+            }
+        }
+        all
+    }
+
+    /// Bytes of all connections' buffers.
+    pub(crate) fn buffers(&self) -> usize {
+        self.slots.iter().filter_map(|slot| Some(slot.connection.as_ref()?.buffers())).sum()
+    }
+
+    /// Bytes of each of the next connection's buffers, receive and send.
+    fn sizes(&self) -> [usize; 2] {
+        let Settings { connections, receive, send, memory, .. } = self.settings;
+        let others = connections.saturating_sub(1 + self.flows.len());
+        // An eighth of what the others can do without.
+        let spare = memory.saturating_sub(self.buffers() + others * 2 * MIN_BUFFER) / 16;
+        [receive, send].map(|most| spare.clamp(MIN_BUFFER, most.max(MIN_BUFFER)))
     }
 
     /// Lets a connection send what it wants to, notes when it is due, and clears away what has ended.
@@ -373,7 +470,7 @@ impl Inner {
             control: TcpControl::Syn,
             seq_number: TcpSeqNumber(entry.iss as i32),
             ack_number: Some(TcpSeqNumber(entry.irs.wrapping_add(1) as i32)),
-            window_len: self.settings.receive.min(usize::from(u16::MAX)) as u16,
+            window_len: self.sizes()[0].min(usize::from(u16::MAX)) as u16,
             window_scale: entry.offer.scale.map(|_| 0),
             max_seg_size: Some(entry.mtu.saturating_sub(header as u16)),
             sack_permitted: entry.offer.sack,
@@ -418,8 +515,9 @@ impl Inner {
             return;
         }
         let seed = self.key.seed(&flow, now_ns);
-        let connection = match self.free_slot() {
-            Some(_) => Connection::accepted(&entry, &self.settings, seed, &mut self.scratch, now_ns),
+        let sizes = self.sizes();
+        let connection = match self.room(sink) {
+            Some(_) => Connection::accepted(&entry, sizes, seed, &mut self.scratch, now_ns),
             None => None,
         };
         let Some(slot) = connection.and_then(|connection| self.install(connection)) else {
@@ -437,7 +535,10 @@ impl Inner {
         self.counters.accepted += 1;
         self.counters.by_cookie += u64::from(by_cookie);
         if let Some(listener) = self.listeners.get_mut(listener) {
-            listener.push(slot);
+            match listener.filter {
+                None => listener.push(slot),
+                Some(_) => self.park(slot, segment.to, listener::FIRST),
+            }
         }
     }
 
@@ -541,11 +642,20 @@ impl Inner {
             let due = |slot: &Slot| slot.connection.is_some() && (slot.dirty || slot.due_ns <= now_ns);
             if self.slots.get(number).is_some_and(due) {
                 self.attend(number, now_ns, sink);
+                self.unpark(number, now_ns);
             }
         }
         self.turn = self.turn.wrapping_add(1);
         for socket in self.udp.iter_mut().flatten() {
             self.blocked |= !socket.output(&mut self.scratch.output, now_ns, sink);
+        }
+        while let Some((packet, link)) = self.packets.pop_front() {
+            if sink.room() < packet.len() {
+                self.packets.push_front((packet, link));
+                self.blocked = true;
+                break;
+            }
+            sink.send(&packet, link);
         }
         for place in self.udp.iter_mut().filter(|place| place.as_ref().is_some_and(Udp::is_over)) {
             *place = None;
@@ -573,6 +683,25 @@ impl Inner {
         }
     }
 
+    /// A free slot; if there is none, that of the parked connection which has been silent for longest, and ends by that.
+    fn room(&mut self, sink: &mut dyn Sink) -> Option<usize> {
+        if let Some(free) = self.free_slot() {
+            return Some(free);
+        }
+        let silent = |slot: &mut Slot| {
+            let connection = slot.connection.as_mut().filter(|_| slot.parked.is_some())?;
+            (connection.socket().recv_queue() == 0).then_some(slot.until_ns)
+        };
+        let rows = self.slots.iter_mut().enumerate();
+        let (_, number) = rows.filter_map(|(number, slot)| Some((silent(slot)?, number))).min()?;
+        let slot = self.slots.get_mut(number)?;
+        (slot.owned, slot.parked) = (false, None);
+        slot.connection.as_mut()?.abort();
+        let now_ns = self.router.now_ns();
+        self.attend(number, now_ns, sink);
+        self.free_slot()
+    }
+
     fn free_slot(&mut self) -> Option<usize> {
         let free = self.slots.iter().position(|slot| slot.connection.is_none());
         free.or((self.slots.len() < self.settings.connections).then_some(self.slots.len()))
@@ -588,6 +717,7 @@ impl Inner {
         slot.connection = Some(Box::new(connection));
         slot.generation = slot.generation.wrapping_add(1);
         (slot.dirty, slot.due_ns, slot.until_ns, slot.owned) = (true, 0, u64::MAX, true);
+        slot.parked = None;
         Some(Id { slot: number, generation: slot.generation })
     }
 
@@ -632,7 +762,7 @@ impl Inner {
         let seed = self.key.seed(&flow, now_ns);
         let link = (path.interface, path.mtu);
         let connection =
-            Connection::connecting(flow, link, &self.settings, seed, now_ns).ok_or(Error::NoRoom)?;
+            Connection::connecting(flow, link, self.sizes(), seed, now_ns).ok_or(Error::NoRoom)?;
         let id = self.install(connection).ok_or(Error::NoRoom)?;
         self.ports.insert(Protocol::Tcp, port, Access::Any);
         self.want();

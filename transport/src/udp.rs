@@ -6,9 +6,11 @@ use crate::transport::{Inner, Path, Sink, Transport};
 use crate::wire::{self, Flow, Ip, UDP, scoped, write_ip};
 use alloc::vec;
 use core::future::{Future, poll_fn};
+use core::hash::{Hash as _, Hasher as _};
 use core::net::{IpAddr, SocketAddr};
 use core::task::{Poll, Waker};
 use core::time::Duration;
+use siphasher::sip::SipHasher24;
 use smoltcp::storage::{PacketBuffer, PacketMetadata};
 use smoltcp::wire::UdpPacket;
 use weir_netif::IfIndex;
@@ -151,6 +153,10 @@ impl Transport {
     pub fn connect_udp(&self, remote: SocketAddr) -> Result<UdpSocket, Error> {
         let inner = &mut *self.0.borrow_mut();
         let path = inner.router.path(remote.ip(), wire::scope(&remote)).ok_or(Error::NoRoute)?;
+        // Not the port after the last one: whoever guesses it can answer in the server's place (RFC 5452 §4.5).
+        let mut hash = SipHasher24::new_with_keys(inner.settings.key[0], inner.settings.key[1]);
+        (inner.next_port, inner.router.now_ns()).hash(&mut hash);
+        inner.next_port = hash.finish() as u16;
         let port = inner.ephemeral(path.source, &remote, path.interface).ok_or(Error::NoRoom)?;
         let peer = scoped(remote.ip(), remote.port(), path.interface);
         Ok(self.open(inner, port, Access::Any, Some(peer)))

@@ -1,6 +1,6 @@
 //! DHCP for IPv4: a client for each interface that has `"dhcp"` among its addresses, all by one socket.
 
-use super::{Address, LearntRoute, OnInterface, Wish};
+use super::{Address, LearntRoute, OnInterface, Tale, Wish};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -35,16 +35,11 @@ impl Dhcp {
         hostname: &str,
         transport: &Transport,
         now_ms: u64,
-        events: &mut Vec<(String, String)>,
+        tales: &mut Vec<Tale>,
     ) {
         let wanted = |one: &One| {
-            wishes.iter().find(|wish| {
-                let known = one.client.settings();
-                wish.learn.dhcp
-                    && wish.name == one.name
-                    && wish.mac == known.mac
-                    && hostname == known.hostname
-            })
+            let mac = one.client.settings().mac;
+            wishes.iter().find(|wish| wish.learn.dhcp && wish.name == one.name && wish.mac == mac)
         };
         let mut gone = Vec::new();
         let mut at = 0;
@@ -54,6 +49,9 @@ impl Dhcp {
                 continue;
             };
             one.index = wish.index;
+            if one.client.settings().hostname != hostname {
+                one.client.rename(hostname);
+            }
             if wish.up && !one.up {
                 one.client.link_is_back(now_ms);
             }
@@ -62,7 +60,10 @@ impl Dhcp {
         }
         for mut one in gone {
             if let Some(lease) = one.client.lease() {
-                events.push((one.name.clone(), format!("dhcp: {} is given back", lease.grant.address)));
+                tales.push(Tale::of_interface(
+                    &one.name,
+                    format!("dhcp: {} is given back", lease.grant.address),
+                ));
             }
             if let Some(send) = one.client.release() {
                 // To all: its network, and so the way to the server, is gone already.
@@ -88,7 +89,7 @@ impl Dhcp {
     }
 
     /// Sends what is due.
-    pub(super) async fn poll(&mut self, now_ms: u64, events: &mut Vec<(String, String)>) {
+    pub(super) async fn poll(&mut self, now_ms: u64, tales: &mut Vec<Tale>) {
         for at in 0..self.clients.len() {
             loop {
                 let Some(one) = self.clients.get_mut(at) else { break };
@@ -98,7 +99,7 @@ impl Dhcp {
                     break;
                 }
                 let (send, event) = one.client.poll(now_ms);
-                one.tell(event, events);
+                one.tell(event, tales);
                 let index = one.index;
                 match send {
                     Some(send) => self.send(send, index).await,
@@ -110,16 +111,10 @@ impl Dhcp {
     }
 
     /// Takes what came in by `interface`.
-    pub(super) fn input(
-        &mut self,
-        bytes: &[u8],
-        interface: IfIndex,
-        now_ms: u64,
-        events: &mut Vec<(String, String)>,
-    ) {
+    pub(super) fn input(&mut self, bytes: &[u8], interface: IfIndex, now_ms: u64, tales: &mut Vec<Tale>) {
         if let Some(one) = self.clients.iter_mut().find(|one| one.index == interface) {
             let event = one.client.input(bytes, now_ms);
-            one.tell(event, events);
+            one.tell(event, tales);
         }
     }
 
@@ -134,7 +129,7 @@ impl Dhcp {
         for one in &self.clients {
             let Some(lease) = one.client.lease() else { continue };
             let Ok(net) = Ipv4Net::new(lease.grant.address, lease.grant.prefix_len) else { continue };
-            let on = super::run::entry(into, &one.name);
+            let mut on = OnInterface::new(&one.name);
             let origin = AddressOrigin::Dhcp;
             on.addresses.push(Address {
                 net: net.into(),
@@ -153,6 +148,7 @@ impl Dhcp {
                 let via = Some(IpAddr::V4(via)).filter(|via| !via.is_unspecified());
                 on.routes.push(LearntRoute { to, via, metric: 0, origin });
             }
+            super::run::join(into, on);
         }
     }
 
@@ -169,7 +165,7 @@ impl One {
         self.client.lease().map_or(NEVER, |lease| lease.until_ms)
     }
 
-    fn tell(&self, event: Option<Event>, events: &mut Vec<(String, String)>) {
+    fn tell(&self, event: Option<Event>, tales: &mut Vec<Tale>) {
         let terms = |lease: &Lease| {
             let grant = &lease.grant;
             let mut text = format!("{}/{} from {}", grant.address, grant.prefix_len, lease.server);
@@ -185,6 +181,6 @@ impl One {
             Some(Event::Lost(why)) => format!("dhcp: the address is lost: {why}"),
             Some(Event::Renewed) | None => return,
         };
-        events.push((self.name.clone(), text));
+        tales.push(Tale::of_interface(&self.name, text));
     }
 }

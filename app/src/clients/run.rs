@@ -1,9 +1,9 @@
 //! The task of the clients that configure interfaces. Boot CPU: there broadcasts and groups come, and the clients' ports.
 
 use super::dhcp::Dhcp;
-use super::{Learnt, News, OnInterface, Wish, learns};
+use super::slaac::Slaac;
+use super::{Learnt, News, OnInterface, Tale, Wish, learns, syslog, time};
 use crate::manage::{Plane, plane};
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::future::{Future, pending, poll_fn};
@@ -22,7 +22,13 @@ pub fn services(transport: &Transport) {
     if mask::masked(|cx| cx.cpu()) != CpuId::BOOT {
         return;
     }
-    if let Err(full) = task::spawn("clients", run(transport.clone())) {
+    let Some(plane) = plane() else { return };
+    let tasks = [
+        task::spawn("clients", run(transport.clone(), plane)),
+        task::spawn("ntp", time::run(transport.clone(), plane)),
+        task::spawn("syslog", syslog::run(transport.clone(), plane)),
+    ];
+    for full in tasks.into_iter().filter_map(Result::err) {
         error!("clients: {full}");
     }
 }
@@ -32,13 +38,17 @@ pub(super) fn now_ms() -> u64 {
     clock::now() / 1_000_000
 }
 
-/// What is known of the interface of that name, to add to.
-pub(super) fn entry<'a>(all: &'a mut Vec<OnInterface>, name: &str) -> &'a mut OnInterface {
-    let at = all.iter().position(|on| on.name == name).unwrap_or(all.len());
-    if at == all.len() {
-        all.push(OnInterface::new(name));
-    }
-    &mut all[at]
+/// Adds what one client knows of an interface to what others know of it.
+pub(super) fn join(all: &mut Vec<OnInterface>, on: OnInterface) {
+    let Some(known) = all.iter_mut().find(|known| known.name == on.name) else { return all.push(on) };
+    known.addresses.extend(on.addresses);
+    known.routes.extend(on.routes);
+    known.dns.extend(on.dns);
+    known.ntp.extend(on.ntp);
+    known.mtu = match (known.mtu, on.mtu) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
 }
 
 /// What a wait ended with.
@@ -49,47 +59,53 @@ enum Heard {
     Dhcp(usize, Received),
 }
 
-async fn run(transport: Transport) {
-    let Some(plane) = plane() else { return };
-    let (mut dhcp, mut known) = (Dhcp::default(), Learnt::default());
+/// The clients, and what they told last.
+#[derive(Default)]
+struct Clients {
+    dhcp: Dhcp,
+    slaac: Slaac,
+    known: Learnt,
+    tales: Vec<Tale>,
+}
+
+async fn run(transport: Transport, plane: &'static Plane) {
+    let mut clients = Clients::default();
     let mut buffer = vec![0; LONGEST];
     loop {
-        let mut events: Vec<(String, String)> = Vec::new();
-        let view = plane.view();
+        let hostname = plane.view().config.hostname.clone();
         let wishes = wishes(plane);
-        dhcp.follow(&wishes, &view.config.hostname, &transport, now_ms(), &mut events).await;
-        dhcp.poll(now_ms(), &mut events).await;
-        tell(plane, &mut known, &dhcp, events);
-        let deadline_ms = dhcp.deadline_ms();
-        match wait(plane, &mut dhcp.socket, &mut buffer, deadline_ms).await {
-            Heard::Time => {}
-            Heard::Dhcp(len, from) => {
-                let mut events = Vec::new();
-                let bytes = buffer.get(..len).unwrap_or_default();
-                dhcp.input(bytes, from.interface, now_ms(), &mut events);
-                tell(plane, &mut known, &dhcp, events);
-            }
+        let Clients { dhcp, slaac, tales, .. } = &mut clients;
+        dhcp.follow(&wishes, &hostname, &transport, now_ms(), tales).await;
+        slaac.follow(&wishes, now_ms());
+        while let Some(told) = plane.shared().next_advertisement() {
+            slaac.input(&told, now_ms(), tales);
+        }
+        dhcp.poll(now_ms(), tales).await;
+        slaac.poll(&transport, now_ms(), tales);
+        clients.tell(plane);
+        let due_ms = clients.dhcp.deadline_ms().min(clients.slaac.deadline_ms());
+        if let Heard::Dhcp(len, from) = wait(plane, &mut clients.dhcp.socket, &mut buffer, due_ms).await {
+            let bytes = buffer.get(..len).unwrap_or_default();
+            clients.dhcp.input(bytes, from.interface, now_ms(), &mut clients.tales);
         }
     }
 }
 
-/// Tells management what is new.
-fn tell(plane: &'static Plane, known: &mut Learnt, dhcp: &Dhcp, events: Vec<(String, String)>) {
-    let mut learnt = Learnt::default();
-    dhcp.learnt(&mut learnt.interfaces);
-    if learnt != *known || !events.is_empty() {
-        known.clone_from(&learnt);
-        plane.learn(News { learnt, events });
+impl Clients {
+    /// Tells management what is new.
+    fn tell(&mut self, plane: &'static Plane) {
+        let mut learnt = Learnt::default();
+        self.dhcp.learnt(&mut learnt.interfaces);
+        self.slaac.learnt(&mut learnt.interfaces);
+        if learnt != self.known || !self.tales.is_empty() {
+            self.known.clone_from(&learnt);
+            plane.learn(News { learnt: Some(learnt), tales: core::mem::take(&mut self.tales) });
+        }
     }
 }
 
-async fn wait(
-    plane: &'static Plane,
-    dhcp: &mut Option<UdpSocket>,
-    buffer: &mut [u8],
-    deadline_ms: u64,
-) -> Heard {
-    let mut time = pin!(plane.changed.wait_until(deadline_ms.saturating_mul(1_000_000)));
+async fn wait(plane: &'static Plane, dhcp: &mut Option<UdpSocket>, buffer: &mut [u8], due_ms: u64) -> Heard {
+    let mut time = pin!(plane.shared().learners.addresses.wait_until(due_ms.saturating_mul(1_000_000)));
     let mut dhcp = pin!(datagram(dhcp, buffer));
     poll_fn(|cx| {
         if let Poll::Ready((len, from)) = dhcp.as_mut().poll(cx) {
@@ -128,6 +144,7 @@ fn wishes(plane: &'static Plane) -> Vec<Wish> {
                 learn: wanted.learn,
                 index: interface.index,
                 mac: interface.mac,
+                link_local: interface.link_local.first().copied(),
                 up: interface.state == State::Up,
             })
         };

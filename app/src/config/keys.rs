@@ -66,10 +66,13 @@ pub(super) const NEXT_HOP: &[Key] = &[
 ];
 
 /// Every section with where its keys stand in the file, but for next hops: what they are called means something else elsewhere.
-pub(super) const SECTIONS: [(&[Key], &str); 4] = [
+pub(super) const SECTIONS: [(&[Key], &str); 7] = [
     (ROOT, "at the top of the file, before the first [section]"),
     (INTERFACE, "in an [interface.NAME] section"),
     (MATCH, "in an interface's match = { ... }"),
+    (DNS, "in the section [dns]"),
+    (NTP, "in the section [ntp] or [dns]"),
+    (SYSLOG, "in a [[syslog]] section"),
     (ROUTE, "in a [[route]] section"),
 ];
 

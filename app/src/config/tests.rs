@@ -11,6 +11,7 @@ use super::keys::{self, SECTIONS};
 use super::*;
 use ipnet::IpNet;
 
+mod learning;
 mod manual;
 mod properties;
 mod reading;

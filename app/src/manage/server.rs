@@ -2,38 +2,51 @@
 
 use super::Plane;
 use alloc::rc::Rc;
+use core::time::Duration;
 use spin::Once;
 use weir_machine::{error, task};
-use weir_manage::http::{self, Stream};
+use weir_manage::http::{self, Stream, Streams};
 use weir_transport::{Access, Error, ReadHalf, TcpListener, TcpStream, Transport, WriteHalf};
 
 /// The port of HTTP.
 const PORT: u16 = 80;
-/// Connections that one CPU serves at once; further ones wait.
-const AT_ONCE: usize = 8;
+/// Requests that one CPU serves at once; further ones wait in their connections' buffers, of which there are many more.
+const AT_ONCE: usize = 16;
+/// Of these, streams of events and captures, which may never end.
+const STREAMS: usize = 8;
+/// How long a connection may be silent between two requests.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// `[I]` Set by management before other CPUs serve anything: whoever comes earlier waits.
 pub(super) static PLANE: Once<&'static Plane> = Once::new();
 
 /// Spawns what serves the API on this CPU.
 pub fn services(transport: &Transport) {
-    let listener = match transport.listen(PORT, Access::Management) {
-        Ok(listener) => Rc::new(listener),
+    let listener = match transport.listen_for(PORT, Access::Management, http::has_head) {
+        Ok(listener) => listener,
         Err(wrong) => return error!("the API is not served: {wrong}"),
     };
+    let service = Rc::new(Service { listener, streams: Streams::new(STREAMS) });
     for _ in 0..AT_ONCE {
-        if let Err(full) = task::spawn("api", serve(listener.clone())) {
+        if let Err(full) = task::spawn("api", serve(service.clone())) {
             error!("the API: {full}");
         }
     }
 }
 
-async fn serve(listener: Rc<TcpListener>) {
+/// What the servers of a CPU share.
+struct Service {
+    listener: TcpListener,
+    streams: Streams,
+}
+
+async fn serve(service: Rc<Service>) {
     loop {
-        let stream = listener.accept().await;
+        let stream = service.listener.accept().await;
         let peer = stream.peer().ip();
-        if let Some(plane) = PLANE.get() {
-            http::serve(plane, Connection(stream), peer).await;
+        let Some(plane) = PLANE.get() else { continue };
+        if let Some(Connection(idle)) = http::serve(plane, Connection(stream), peer, &service.streams).await {
+            service.listener.park(idle, IDLE);
         }
     }
 }

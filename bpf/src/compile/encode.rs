@@ -248,3 +248,6 @@ impl Code {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ pub(super) fn program(values: &Values, graph: &Graph, snap_length: u32) -> Resul
         (code.a, code.x) = known[place as usize].unwrap_or_default();
         let start = code.list.len();
         let jump = code.test(test)?;
-        steps.push(Step { place, start, end: code.list.len(), jump, yes, no, far: [false; 2] });
+        steps.push(Step { place, start, end: code.list.len(), jump, targets: [yes, no] });
         if code.list.len() + steps.len() > MAX_INSTRUCTIONS {
             return Err(Excess::Instructions);
         }
@@ -58,7 +58,7 @@ pub(super) fn program(values: &Values, graph: &Graph, snap_length: u32) -> Resul
             });
         }
     }
-    lay_out(graph, &code.list, steps, snap_length)
+    lay_out(graph, &code.list, &steps, snap_length)
 }
 
 /// Places in an order in which all edges lead forward, where a test holds as near as can be.
@@ -87,70 +87,55 @@ struct Step {
     start: usize,
     end: usize,
     jump: Instruction,
-    yes: Id,
-    no: Id,
-    /// Whether `yes` and `no` are out of a conditional jump's reach.
-    far: [bool; 2],
+    targets: [Id; 2],
 }
 
+/// How far a conditional jump reaches.
+const REACH: usize = 255;
+
+/// Puts the program together from its end on: where a jump leads is known then. One that does not reach takes a `ja` behind it,
+/// or that of a later one to the same place.
 fn lay_out(
     graph: &Graph,
     list: &[Instruction],
-    mut steps: Vec<Step>,
+    steps: &[Step],
     snap_length: u32,
 ) -> Result<Vec<Instruction>, Excess> {
+    let mut backwards: Vec<Instruction> = Vec::new();
+    // Where places begin, and the last jumps to them, counted from the end.
     let mut starts = vec![0usize; graph.len()];
-    loop {
-        let mut at = 0;
-        for step in &steps {
-            starts[step.place as usize] = at;
-            at += step.end - step.start + 1 + step.far.iter().filter(|far| **far).count();
+    let mut hops: Vec<Option<usize>> = vec![None; graph.len()];
+    for (end, k, other) in [(REJECT, 0, ACCEPT), (ACCEPT, snap_length, REJECT)] {
+        if graph.root != other {
+            starts[end as usize] = backwards.len();
+            backwards.push(Instruction { code: RET, jt: 0, jf: 0, k });
         }
-        starts[ACCEPT as usize] = at;
-        starts[REJECT as usize] = if graph.root == REJECT { at } else { at + 1 };
-        let mut grown = false;
-        for step in &mut steps {
-            let after = starts[step.place as usize] + step.end - step.start + 1;
-            for (far, to) in step.far.iter_mut().zip([step.yes, step.no]) {
-                let is_far = starts[to as usize] - after > 255;
-                grown |= is_far && !*far;
-                *far |= is_far;
+    }
+    for step in steps.iter().rev() {
+        let mut to = step.targets.map(|target| starts[target as usize]);
+        for (to, target) in to.iter_mut().zip(step.targets) {
+            // The other target's hop may come between.
+            let reached = |to: usize| backwards.len() - to <= REACH;
+            if reached(*to) {
+                continue;
             }
+            *to = match hops[target as usize] {
+                Some(hop) if reached(hop) => hop,
+                _ => {
+                    let k = (backwards.len() - *to - 1) as u32;
+                    backwards.push(Instruction { code: JMP, jt: 0, jf: 0, k });
+                    backwards.len() - 1
+                }
+            };
+            hops[target as usize] = Some(*to);
         }
-        if !grown {
-            break;
-        }
+        let [jt, jf] = to.map(|to| (backwards.len() - to - 1) as u8);
+        backwards.push(Instruction { jt, jf, ..step.jump });
+        backwards.extend(list[step.start..step.end].iter().rev());
+        starts[step.place as usize] = backwards.len() - 1;
     }
-    let mut program = Vec::with_capacity(starts[REJECT as usize] + 1);
-    for step in &steps {
-        program.extend_from_slice(&list[step.start..step.end]);
-        let after = program.len() + 1;
-        let mut trampolines = 0;
-        let mut reach = |far: bool, to: Id| {
-            let offset = starts[to as usize] - after;
-            if !far {
-                return offset as u8;
-            }
-            trampolines += 1;
-            trampolines - 1
-        };
-        let (jt, jf) = (reach(step.far[0], step.yes), reach(step.far[1], step.no));
-        program.push(Instruction { jt, jf, ..step.jump });
-        for (far, to) in step.far.into_iter().zip([step.yes, step.no]) {
-            if far {
-                let k = starts[to as usize] - program.len() - 1;
-                program.push(Instruction { code: JMP, jt: 0, jf: 0, k: k as u32 });
-            }
-        }
-    }
-    let end = |k| Instruction { code: RET, jt: 0, jf: 0, k };
-    if graph.root != REJECT {
-        program.push(end(snap_length));
-    }
-    if graph.root != ACCEPT {
-        program.push(end(0));
-    }
-    if program.len() > MAX_INSTRUCTIONS { Err(Excess::Instructions) } else { Ok(program) }
+    backwards.reverse();
+    if backwards.len() > MAX_INSTRUCTIONS { Err(Excess::Instructions) } else { Ok(backwards) }
 }
 
 /// Instructions, and what the registers hold behind them.
@@ -162,6 +147,7 @@ struct Code<'a> {
 }
 
 impl Code<'_> {
+    #[inline(never)]
     fn push(&mut self, code: u16, k: u32) {
         self.list.push(Instruction { code, jt: 0, jf: 0, k });
     }
@@ -171,7 +157,7 @@ impl Code<'_> {
         let code = JMP | test.compare as u16;
         let (code, k) = match test.with {
             With::Constant(k) => {
-                self.to_a(test.value, 0)?;
+                self.fill_a(test.value, 0)?;
                 (code, k)
             }
             With::Value(with) => {
@@ -186,18 +172,18 @@ impl Code<'_> {
     /// Brings `a` to A and `b` to X, or the other way round if that may be.
     fn operands(&mut self, a: Id, b: Id, turns: bool, cell: u32) -> Result<(), Excess> {
         if self.keeps_x(a, b) {
-            self.to_x(b, cell)?;
-            self.to_a(a, cell)
+            self.fill_x(b, cell)?;
+            self.fill_a(a, cell)
         } else if turns && self.keeps_x(b, a) {
-            self.to_x(a, cell)?;
-            self.to_a(b, cell)
+            self.fill_x(a, cell)?;
+            self.fill_a(b, cell)
         } else {
             if cell == CELLS {
                 return Err(Excess::Scratch);
             }
-            self.to_a(b, cell)?;
+            self.fill_a(b, cell)?;
             self.push(ST, cell);
-            self.to_a(a, cell + 1)?;
+            self.fill_a(a, cell + 1)?;
             self.push(LDX | MEM, cell);
             self.x = Some(b);
             Ok(())
@@ -218,7 +204,7 @@ impl Code<'_> {
     }
 
     /// Brings a value to A; cells below `cell` are in use.
-    fn to_a(&mut self, value: Id, cell: u32) -> Result<(), Excess> {
+    fn fill_a(&mut self, value: Id, cell: u32) -> Result<(), Excess> {
         if self.a == Some(value) {
             return Ok(());
         }
@@ -227,20 +213,20 @@ impl Code<'_> {
             Value::Length => self.push(LD | LEN, 0),
             Value::Load(size, at) => self.push(LD | ABS | bits(size), at),
             Value::LoadAt(size, base, at) => {
-                self.to_x(base, cell)?;
+                self.fill_x(base, cell)?;
                 self.push(LD | IND | bits(size), at);
             }
             Value::HeaderLength(_) => {
-                self.to_x(value, cell)?;
+                self.fill_x(value, cell)?;
                 self.push(TXA, 0);
             }
             Value::Negative(of) => {
-                self.to_a(of, cell)?;
+                self.fill_a(of, cell)?;
                 self.push(ALU | NEG, 0);
             }
             Value::Compute(op, a, b) => {
                 if let Value::Constant(k) = self.values.get(b) {
-                    self.to_a(a, cell)?;
+                    self.fill_a(a, cell)?;
                     self.push(ALU | op as u16, k);
                 } else {
                     let turns = matches!(op, Op::Add | Op::Mul | Op::Or | Op::And | Op::Xor);
@@ -254,7 +240,7 @@ impl Code<'_> {
     }
 
     /// Brings a value to X.
-    fn to_x(&mut self, value: Id, cell: u32) -> Result<(), Excess> {
+    fn fill_x(&mut self, value: Id, cell: u32) -> Result<(), Excess> {
         if self.x == Some(value) {
             return Ok(());
         }
@@ -263,7 +249,7 @@ impl Code<'_> {
             Value::Length => self.push(LDX | LEN, 0),
             Value::HeaderLength(at) => self.push(LDX | MSH_BYTE, at),
             _ => {
-                self.to_a(value, cell)?;
+                self.fill_a(value, cell)?;
                 self.push(TAX, 0);
             }
         }

@@ -14,6 +14,7 @@ const IPX: u32 = 0x8137;
 
 impl Lower {
     /// Whether the link carries a protocol: a type, or an 802.2 access point below 1501.
+    #[inline(never)]
     pub(super) fn carries(&mut self, number: u16, span: &Range<usize>) -> Result<Id, Wrong> {
         if self.headers.labels > 0 {
             return self.labelled(number, span);

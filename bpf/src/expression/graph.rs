@@ -30,6 +30,7 @@ impl Conditions {
         self.all.len()
     }
 
+    #[inline(never)]
     fn push(&mut self, condition: Condition) -> Id {
         self.all.push(condition);
         self.all.len() as Id - 1
@@ -89,20 +90,30 @@ pub(super) struct Graph {
 }
 
 /// Steps that shortening a graph takes at most: it stays right, if longer, where they do not suffice.
-const BUDGET: usize = 4_000_000;
-const ROUNDS: usize = 24;
+const BUDGET: usize = 8_000_000;
+/// Tests that an edge is led past in one round at most.
+const STRIDE: usize = 32;
+/// As many times shortening is tried again where it got somewhere.
+pub(super) const ROUNDS: usize = 24;
 
 impl Graph {
-    pub(super) fn build(conditions: &Conditions, root: Id) -> Self {
+    pub(super) fn build(conditions: &Conditions, root: Id, rounds: usize) -> Self {
         let tests = (0..conditions.tests.len() as Id).map(|id| conditions.tests.get(id)).collect();
         let mut graph = Self { tests, places: Table::new(), root: REJECT };
         graph.root = graph.link(conditions, root, ACCEPT, REJECT);
         let mut budget = BUDGET;
-        for _ in 0..ROUNDS {
+        let mut grouped = false;
+        for _ in 0..rounds {
             let (before, root) = (graph.places.len(), graph.root);
             let shortened = graph.shorten(&mut budget);
-            if !shortened && (before, root) == (graph.places.len(), graph.root) || budget == 0 {
+            if budget == 0 {
                 break;
+            }
+            if !shortened && (before, root) == (graph.places.len(), graph.root) {
+                if core::mem::replace(&mut grouped, true) {
+                    break;
+                }
+                graph.group();
             }
         }
         graph
@@ -172,12 +183,12 @@ impl Graph {
                 let mark = facts.mark();
                 facts.learn(place.test, outcome);
                 let edge = if outcome { &mut place.yes } else { &mut place.no };
-                while let Some(next) = self.place(*edge)
-                    && *budget > 0
-                    && let Some(decided) = facts.decide(next.test)
-                {
+                // The next round goes on from where the edges of the place reached lead then: far, in few rounds.
+                for _ in 0..STRIDE {
+                    let Some(next) = self.place(*edge) else { break };
+                    let Some(decided) = facts.decide(next.test) else { break };
                     *edge = if decided { next.yes } else { next.no };
-                    *budget -= 1;
+                    *budget = budget.saturating_sub(1);
                     changed = true;
                 }
                 facts.forget(mark);
@@ -191,6 +202,55 @@ impl Graph {
         }
         self.rebuild(&places, &tree.reached);
         changed
+    }
+
+    /// Of tests of which one must hold, or all, puts those of one value together: it is loaded once for all.
+    fn group(&mut self) {
+        let count = self.len();
+        let mut places: Vec<Option<Place>> = (0..count as Id).map(|id| self.place(id)).collect();
+        let mut ways = vec![0u32; count];
+        for place in places.iter().flatten() {
+            ways[place.yes as usize] += 1;
+            ways[place.no as usize] += 1;
+        }
+        let values = self.tests.iter().map(|test| test.value as usize + 1).max().unwrap_or(0);
+        let mut group_of: Vec<Option<usize>> = vec![None; values];
+        for outcome in [true, false] {
+            let ends = |place: Place| if outcome { (place.yes, place.no) } else { (place.no, place.yes) };
+            let mut done = vec![false; count];
+            for id in (FIRST..count as Id).rev() {
+                let mut chain = Vec::new();
+                let (mut next, mut end) = (id, None);
+                while let Some(place) = places[next as usize]
+                    && !done[next as usize]
+                    && end.is_none_or(|end| end == ends(place).0 && ways[next as usize] == 1)
+                {
+                    done[next as usize] = true;
+                    chain.push((next, place.test));
+                    (end, next) = (Some(ends(place).0), ends(place).1);
+                }
+                let mut groups: Vec<Vec<Id>> = Vec::new();
+                for &(_, test) in &chain {
+                    let value = self.tests[test as usize].value as usize;
+                    let group = *group_of[value].get_or_insert(groups.len());
+                    if group == groups.len() {
+                        groups.push(Vec::new());
+                    }
+                    groups[group].push(test);
+                }
+                for test in groups.iter().flatten() {
+                    group_of[self.tests[*test as usize].value as usize] = None;
+                }
+                let tests = groups.into_iter().flatten();
+                for ((id, _), test) in chain.into_iter().zip(tests) {
+                    if let Some(place) = &mut places[id as usize] {
+                        place.test = test;
+                    }
+                }
+            }
+        }
+        let reached = vec![true; count];
+        self.rebuild(&places, &reached);
     }
 
     /// Which place all ways to a place lead through.

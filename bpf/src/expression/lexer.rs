@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Mac([u8; 6]),
     /// Anything else that looks like a name, or what follows a backslash.
     Name,
-    /// An operator, bracket or colon; of two characters the first, with a comparison's `=` or a shift's second as high byte.
+    /// An operator, a bracket or a colon.
     Sign(Sign),
     End,
 }
@@ -133,7 +133,8 @@ fn token(rest: &str, first: char, at: usize) -> Result<(Kind, usize), Wrong> {
         return Ok((*kind, sign.len()));
     }
     let len = first.len_utf8();
-    Err(Wrong::new(at..at + len, &["\"", &rest[..len], "\" has no meaning here"]))
+    Err(Wrong::new(at..at + len, &["\"", &rest[..len], "\" has no meaning here"])
+        .help("conditions and values are joined by and, or and parentheses"))
 }
 
 fn prefix(text: &str, belongs: impl Fn(char) -> bool) -> &str {

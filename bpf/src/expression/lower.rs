@@ -3,15 +3,13 @@
 use super::graph::Conditions;
 use super::syntax::{Arithmetic, Expression, Identity, Join, Number, Primitive, Qualifiers, What};
 use super::table::Id;
-use super::value::{Compare, Inverted, Op, Size, Values};
+use super::value::{Compare, Inverted, MAX_OFFSET, Op, Size, Values};
 use super::words::{IP, IP6, Protocol};
 use super::{Options, Wrong};
 use core::ops::Range;
 
 /// Conditions before they are shortened: far more than any program of 4096 instructions has.
 const MAX_CONDITIONS: usize = 65_536;
-/// No packet is so long.
-const MAX_OFFSET: u32 = 0xffff;
 
 /// `SKF_AD_OFF` of Linux, and what lies there.
 pub(super) const PACKET_TYPE: u32 = 0xffff_f000 + 4;
@@ -61,6 +59,17 @@ pub(super) struct Lower {
     pub(super) values: Values,
     pub(super) conditions: Conditions,
     pub(super) headers: Headers,
+}
+
+/// A value with what qualifies it.
+pub(super) struct Qualified<'a> {
+    pub(super) qualifiers: Qualifiers,
+    pub(super) identity: &'a Identity,
+    /// If the value is one.
+    pub(super) name: Option<&'a str>,
+    pub(super) span: &'a Range<usize>,
+    /// Where the value itself stands.
+    pub(super) value: &'a Range<usize>,
 }
 
 /// What is computed, and what must hold for it.
@@ -113,8 +122,12 @@ impl Lower {
     fn primitive(&mut self, text: &str, primitive: &Primitive, span: &Range<usize>) -> Result<Id, Wrong> {
         match *primitive {
             Primitive::Protocol(protocol) => self.protocol(protocol, span),
-            Primitive::Qualified(qualifiers, ref identity) => {
-                self.qualified(text, qualifiers, identity, span)
+            Primitive::Qualified(qualifiers, ref identity, ref value) => {
+                let name = match identity {
+                    Identity::Name(name) => text.get(name.clone()),
+                    _ => None,
+                };
+                self.qualified(&Qualified { qualifiers, identity, name, span, value })
             }
             Primitive::Broadcast(protocol) => self.broadcast(protocol, span),
             Primitive::Multicast(protocol) => self.multicast(protocol, span),
@@ -139,21 +152,11 @@ impl Lower {
         }
     }
 
-    fn qualified(
-        &mut self,
-        text: &str,
-        qualifiers: Qualifiers,
-        identity: &Identity,
-        span: &Range<usize>,
-    ) -> Result<Id, Wrong> {
-        let name = match identity {
-            Identity::Name(name) => text.get(name.clone()),
-            _ => None,
-        };
-        match qualifiers.kind {
-            None | Some(What::Host | What::Net) => self.address(qualifiers, identity, name, span),
-            Some(What::Port | What::PortRange) => self.port(qualifiers, identity, name, span),
-            Some(What::Proto) => self.proto(qualifiers, identity, name, span),
+    fn qualified(&mut self, qualified: &Qualified<'_>) -> Result<Id, Wrong> {
+        match qualified.qualifiers.kind {
+            None | Some(What::Host | What::Net) => self.address(qualified),
+            Some(What::Port | What::PortRange) => self.port(qualified),
+            Some(What::Proto) => self.proto(qualified),
         }
     }
 
@@ -162,12 +165,14 @@ impl Lower {
         self.compare(length, compare, with)
     }
 
+    #[inline(never)]
     pub(super) fn compare(&mut self, value: Id, compare: Compare, with: u32) -> Id {
         let with = self.values.constant(with);
         let test = self.values.test(value, compare, with);
         self.conditions.test(test)
     }
 
+    #[inline(never)]
     pub(super) fn load(&mut self, size: Size, place: Place) -> Id {
         match place.base {
             Some(base) => self.values.load_at(size, base, place.at),
@@ -176,12 +181,14 @@ impl Lower {
     }
 
     /// Whether what is at a place is this.
+    #[inline(never)]
     pub(super) fn equal(&mut self, size: Size, place: Place, with: u32) -> Id {
         let value = self.load(size, place);
         self.compare(value, Compare::Equal, with)
     }
 
     /// Whether it is, of the bits in the mask.
+    #[inline(never)]
     pub(super) fn equal_masked(&mut self, size: Size, place: Place, mask: u32, with: u32) -> Id {
         let value = self.load(size, place);
         let masked = self.masked(value, mask);
@@ -245,6 +252,9 @@ impl Lower {
             }
             Number::Bytes(protocol, index, size) => {
                 let (index_value, index_needs) = self.arithmetic(index)?;
+                if self.values.as_constant(index_value).is_some_and(|index| index > MAX_OFFSET) {
+                    return Err(Wrong::new(index.span.clone(), &["no packet is so long"]));
+                }
                 let (base, needs) = self.header(*protocol, &number.span)?;
                 let start = match base.base {
                     // A constant index stays one.
@@ -252,9 +262,6 @@ impl Lower {
                     None => index_value,
                 };
                 let value = self.values.load_at(*size, start, base.at);
-                if self.values.beyond(value, MAX_OFFSET) {
-                    return Err(Wrong::new(index.span.clone(), &["no packet is so long"]));
-                }
                 Ok((value, self.all(index_needs, needs)))
             }
         }

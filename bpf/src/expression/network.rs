@@ -1,7 +1,7 @@
 //! Hosts, nets and protocols over IP.
 
 use super::Wrong;
-use super::lower::Lower;
+use super::lower::{Lower, Qualified};
 use super::syntax::{Direction, Identity, Qualifiers, What};
 use super::table::Id;
 use super::value::Size;
@@ -10,13 +10,8 @@ use core::ops::Range;
 
 impl Lower {
     /// A host or a net.
-    pub(super) fn address(
-        &mut self,
-        qualifiers: Qualifiers,
-        identity: &Identity,
-        name: Option<&str>,
-        span: &Range<usize>,
-    ) -> Result<Id, Wrong> {
+    pub(super) fn address(&mut self, qualified: &Qualified<'_>) -> Result<Id, Wrong> {
+        let Qualified { qualifiers, identity, name, span, value } = *qualified;
         let is_net = qualifiers.kind == Some(What::Net);
         let is_ether = qualifiers.protocol == Some(Protocol::Link);
         let (address, mask) = match *identity {
@@ -24,13 +19,13 @@ impl Lower {
                 return self.station(mac, qualifiers.direction, span);
             }
             Identity::Mac(_) => {
-                return Err(Wrong::new(span.clone(), &["this is the address of a station"])
+                return Err(Wrong::new(value.clone(), &["this is the address of a station"])
                     .help("write ether host, ether src or ether dst before it"));
             }
-            Identity::Name(_) => return Err(unknown(name.unwrap_or_default(), is_net, span)),
+            Identity::Name(_) => return Err(unknown(name.unwrap_or_default(), is_net, value)),
             _ if is_ether => {
-                return Err(Wrong::new(span.clone(), &["this is no address of a station"])
-                    .help("they look like 52:54:00:12:34:56; IP addresses take no ether before them"));
+                return Err(Wrong::new(value.clone(), &["this is no address of a station"])
+                    .help("they look like 52:54:00:12:34:56 (an IP address takes host without ether)"));
             }
             Identity::Address6(address) => {
                 return self.either_ip6(qualifiers, u128::from(address), u128::MAX, span);
@@ -59,7 +54,7 @@ impl Lower {
             Some(Protocol::Type(IP)) => &[IP],
             Some(Protocol::Type(ARP)) => &[ARP],
             Some(Protocol::Type(RARP)) => &[RARP],
-            _ => return Err(misqualified(span)),
+            _ => return Err(misqualified("only ip, arp and rarp have IPv4", span)),
         };
         // Nothing tells ARP behind a label.
         let wanted = if self.headers.labels > 0 && wanted.len() > 1 { &wanted[..1] } else { wanted };
@@ -89,7 +84,7 @@ impl Lower {
         span: &Range<usize>,
     ) -> Result<Id, Wrong> {
         if !matches!(qualifiers.protocol, None | Some(Protocol::Type(IP6))) {
-            return Err(misqualified(span));
+            return Err(misqualified("only ip6 has IPv6", span));
         }
         let carried = self.carries(IP6, span)?;
         let network = self.headers.network;
@@ -109,13 +104,8 @@ impl Lower {
     }
 
     /// `proto` with a number or a name.
-    pub(super) fn proto(
-        &mut self,
-        qualifiers: Qualifiers,
-        identity: &Identity,
-        name: Option<&str>,
-        span: &Range<usize>,
-    ) -> Result<Id, Wrong> {
+    pub(super) fn proto(&mut self, qualified: &Qualified<'_>) -> Result<Id, Wrong> {
+        let Qualified { qualifiers, identity, name, span, value } = *qualified;
         let on_link = qualifiers.protocol == Some(Protocol::Link);
         let number = match (identity, name) {
             (Identity::Number(number), _) => Some(*number),
@@ -128,19 +118,19 @@ impl Lower {
                 Some(name) => ["\"", name, "\" is the name of no protocol known here"],
                 None => ["", "an address", " is no protocol"],
             };
-            return Err(Wrong::new(span.clone(), &what).help("write its number"));
+            return Err(Wrong::new(value.clone(), &what).help("write its number"));
         };
         let most = if on_link { 0xffff } else { 0xff };
         if number > most {
             let most = if on_link { "65535" } else { "255" };
-            return Err(Wrong::new(span.clone(), &["the numbers of these protocols end with ", most]));
+            return Err(Wrong::new(value.clone(), &["the numbers of these protocols end with ", most]));
         }
         match qualifiers.protocol {
             None => self.carried_by_ip(number, span),
             Some(Protocol::Link) => self.carries(number as u16, span),
             Some(Protocol::Type(IP)) => self.carried_by_ip4(number, span),
             Some(Protocol::Type(IP6)) => self.carried_by_ip6(number, span),
-            _ => Err(Wrong::new(span.clone(), &["this protocol carries no others that could be told"])
+            _ => Err(Wrong::new(span.clone(), &["only ip, ip6 and ether tell what they carry"])
                 .help("write proto, ip proto, ip6 proto or ether proto")),
         }
     }
@@ -152,9 +142,8 @@ fn short_net(number: u32, is_net: bool) -> (u32, u32) {
     if is_net && number != 0 { (number << zeros, u32::MAX << zeros) } else { (number, u32::MAX) }
 }
 
-fn misqualified(span: &Range<usize>) -> Wrong {
-    Wrong::new(span.clone(), &["this protocol has no such addresses"])
-        .help("join two conditions: tcp and host 192.0.2.1")
+fn misqualified(who: &str, span: &Range<usize>) -> Wrong {
+    Wrong::new(span.clone(), &[who, " addresses"]).help("join others by and: tcp and host 192.0.2.1")
 }
 
 fn unknown(name: &str, is_net: bool, span: &Range<usize>) -> Wrong {
@@ -165,7 +154,7 @@ fn unknown(name: &str, is_net: bool, span: &Range<usize>) -> Wrong {
     };
     let wrong = Wrong::new(span.clone(), &["\"", name, what]);
     if service(name).is_some() {
-        return wrong.help("a service takes port before it");
+        return wrong.help("write port before the name of a service");
     }
     wrong.help(if is_net { "write it as 192.0.2.0/24 or 2001:db8::/32" } else { "write the address itself" })
 }

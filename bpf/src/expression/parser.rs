@@ -119,7 +119,8 @@ impl Parser<'_> {
         match (item, last) {
             (Item::Condition(condition), _) => Ok(condition),
             (Item::Number(Arithmetic { kind: Number::Constant(number), span, .. }), Some(last)) => {
-                Ok(Expression::Primitive(Primitive::Qualified(last, Identity::Number(number)), span))
+                let primitive = Primitive::Qualified(last, Identity::Number(number), span.clone());
+                Ok(Expression::Primitive(primitive, span))
             }
             (Item::Number(Arithmetic { kind: Number::Constant(_), span, .. }), None) => Err(self.bare(span)),
             (Item::Number(number), _) => Err(Wrong::new(number.span, &["this is a number and no condition"])
@@ -128,11 +129,8 @@ impl Parser<'_> {
     }
 
     fn bare(&self, span: Range<usize>) -> Wrong {
-        Wrong::new(
-            span.clone(),
-            &["\"", self.written(&span), "\" needs a word before it that says what it is"],
-        )
-        .help("such as host, net, port or proto")
+        Wrong::new(span.clone(), &["\"", self.written(&span), "\" alone says nothing"])
+            .help("write host, net, port or proto before it")
     }
 
     fn term(&mut self, last: &mut Last) -> Result<Item, Wrong> {
@@ -179,6 +177,11 @@ impl Parser<'_> {
 
     fn number(&mut self, least: u8) -> Result<Arithmetic, Wrong> {
         let start = self.span();
+        match self.kind() {
+            Kind::Sign(Sign::Open | Sign::Minus) => {}
+            Kind::Sign(_) | Kind::End => return Err(self.expected("a number")),
+            _ => {}
+        }
         match self.arithmetic(least, &mut None)? {
             Item::Number(number) => Ok(number),
             Item::Condition(_) => Err(Wrong::new(start.clone(), &["expected a number, found a condition"])),
@@ -465,7 +468,8 @@ impl Parser<'_> {
         self.at += 1;
         let identity = self.masked(identity, qualifiers.kind == Some(What::Net), &span)?;
         let end = self.tokens.get(self.at - 1).map_or(span.end, |token| token.span.end);
-        Ok(Expression::Primitive(Primitive::Qualified(qualifiers, identity), span.start..end))
+        let value = span.start..end;
+        Ok(Expression::Primitive(Primitive::Qualified(qualifiers, identity, value.clone()), value))
     }
 
     /// An address with what follows of a prefix length or a mask.

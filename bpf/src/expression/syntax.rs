@@ -29,8 +29,8 @@ pub(super) enum Expression {
 #[derive(Debug)]
 pub(super) enum Primitive {
     Protocol(Protocol),
-    /// A value with what qualifies it.
-    Qualified(Qualifiers, Identity),
+    /// A value, where it stands, and what qualifies it.
+    Qualified(Qualifiers, Identity, Range<usize>),
     Broadcast(Option<Protocol>),
     Multicast(Option<Protocol>),
     Less(u32),
@@ -83,7 +83,7 @@ pub(super) enum Identity {
     Address6(Ipv6Addr),
     Net6(Ipv6Addr, u8),
     Mac([u8; 6]),
-    /// Its text is where the primitive's span ends.
+    /// Where its text stands.
     Name(Range<usize>),
 }
 

@@ -1,12 +1,11 @@
 //! Ports.
 
 use super::Wrong;
-use super::lower::{Lower, Place};
-use super::syntax::{Direction, Identity, Qualifiers, What};
+use super::lower::{Lower, Place, Qualified};
+use super::syntax::{Direction, Identity, What};
 use super::table::Id;
 use super::value::{Compare, Size};
 use super::words::{IP, IP6, Protocol, SCTP, TCP, UDP, service};
-use core::ops::Range;
 
 /// Ports from and to, and the one protocol that they are of, if it is one.
 #[derive(Clone, Copy)]
@@ -19,19 +18,14 @@ struct Ports {
 
 impl Lower {
     /// A port or a range of them.
-    pub(super) fn port(
-        &mut self,
-        qualifiers: Qualifiers,
-        identity: &Identity,
-        name: Option<&str>,
-        span: &Range<usize>,
-    ) -> Result<Id, Wrong> {
+    pub(super) fn port(&mut self, qualified: &Qualified<'_>) -> Result<Id, Wrong> {
+        let Qualified { qualifiers, identity, name, span, value } = *qualified;
         let protocol = match qualifiers.protocol {
             None => None,
             Some(Protocol::Ip(number @ (TCP | UDP | SCTP))) => Some(number),
             _ => {
-                return Err(Wrong::new(span.clone(), &["this protocol has no ports"])
-                    .help("tcp, udp and sctp have; join others by and: ip and port 80"));
+                return Err(Wrong::new(span.clone(), &["only tcp, udp and sctp have ports"])
+                    .help("join others by and: ip and port 80"));
             }
         };
         let is_range = qualifiers.kind == Some(What::PortRange);
@@ -41,7 +35,7 @@ impl Lower {
                 let Some((first, last)) =
                     name.split_once('-').and_then(|(first, last)| Some((port(first)?, port(last)?)))
                 else {
-                    return Err(Wrong::new(span.clone(), &["\"", name, "\" is no range of ports"])
+                    return Err(Wrong::new(value.clone(), &["\"", name, "\" is no range of ports"])
                         .help("write it as 6000-6008"));
                 };
                 Ports { first: first.min(last), last: first.max(last), is_range, protocol }
@@ -49,7 +43,7 @@ impl Lower {
             (_, Some(name)) => {
                 let Some((number, only)) = service(name) else {
                     return Err(Wrong::new(
-                        span.clone(),
+                        value.clone(),
                         &["\"", name, "\" is the name of no port known here"],
                     )
                     .help("write its number"));
@@ -58,15 +52,15 @@ impl Lower {
                     && wanted != only
                 {
                     let name_of = if only == TCP { "tcp" } else { "udp" };
-                    return Err(Wrong::new(span.clone(), &["\"", name, "\" is a port of ", name_of]));
+                    return Err(Wrong::new(value.clone(), &["\"", name, "\" is a port of ", name_of]));
                 }
                 let number = number.into();
                 Ports { first: number, last: number, is_range, protocol: protocol.or(only) }
             }
-            _ => return Err(Wrong::new(span.clone(), &["this is an address and no port"])),
+            _ => return Err(Wrong::new(value.clone(), &["this is no port"])),
         };
         if ports.last > 0xffff {
-            return Err(Wrong::new(span.clone(), &["the numbers of ports end with 65535"]));
+            return Err(Wrong::new(value.clone(), &["the numbers of ports end with 65535"]));
         }
         let network = self.headers.network;
         let ip6 = self.carries(IP6, span)?;

@@ -2,6 +2,9 @@
 
 use super::table::{Id, Key, Table};
 
+/// No packet is longer.
+pub(super) const MAX_OFFSET: u32 = 0xffff;
+
 /// How many bytes a load takes, in the order of the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Size {
@@ -124,11 +127,6 @@ impl Values {
         }
     }
 
-    /// Whether a load is from a place behind `last` for certain.
-    pub(super) fn beyond(&self, id: Id, last: u32) -> bool {
-        matches!(self.get(id), Value::Load(_, at) | Value::LoadAt(_, _, at) if at > last)
-    }
-
     pub(super) fn constant(&mut self, k: u32) -> Id {
         self.0.add(Value::Constant(k))
     }
@@ -145,15 +143,18 @@ impl Values {
         self.0.add(Value::Load(size, at))
     }
 
-    /// Bytes at `base + at`.
+    /// Bytes at `base + at`. What is taken away from a base stays there: interpreters differ on sums beyond 32 bits.
     pub(super) fn load_at(&mut self, size: Size, base: Id, at: u32) -> Id {
-        match self.get(base) {
-            Value::Constant(k) => self.load(size, k.wrapping_add(at)),
-            Value::Compute(Op::Add, base, more) if let Some(k) = self.as_constant(more) => {
-                self.0.add(Value::LoadAt(size, base, k.wrapping_add(at)))
-            }
-            _ => self.0.add(Value::LoadAt(size, base, at)),
+        if let Some(k) = self.as_constant(base) {
+            return self.load(size, k.wrapping_add(at));
         }
+        if let Value::Compute(Op::Add, inner, more) = self.get(base)
+            && let Some(k) = self.as_constant(more)
+            && k <= MAX_OFFSET
+        {
+            return self.0.add(Value::LoadAt(size, inner, k + at));
+        }
+        self.0.add(Value::LoadAt(size, base, at))
     }
 
     pub(super) fn negative(&mut self, of: Id) -> Id {

@@ -6,10 +6,15 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::linux_hosts::ping;
 use super::{Context, Needs, Test};
+use crate::cleanup;
+use crate::command;
 use crate::netns::Daemon;
 use crate::rig::{LinuxPlan, LinuxRig, identity};
 
 const ADDRESSES: Needs = Needs { root: true, programs: &["ip", "ping", "dnsmasq"], weir: true, alone: false };
+
+const TIME: Needs = Needs { root: true, programs: &["ip", "dnsmasq", "chronyd"], weir: true, alone: false };
+const SYSLOG: Needs = Needs { root: true, programs: &["ip", "rsyslogd"], weir: true, alone: false };
 
 /// How long a lease may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -18,6 +23,9 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("clients-dhcp", ADDRESSES, |cx| dhcp(cx, 1)),
         Test::new("clients-dhcp-4-cpus", ADDRESSES, |cx| dhcp(cx, 4)),
+        Test::new("clients-router-advertisements", ADDRESSES, auto),
+        Test::new("clients-names-and-time", TIME, time),
+        Test::new("clients-syslog", SYSLOG, syslog),
     ]
 }
 
@@ -41,6 +49,7 @@ fn config(addresses: &str, more: &str) -> String {
 fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
     let base = [
         "--no-daemon",
+        "--no-ping",
         "--conf-file=/dev/null",
         "--no-resolv",
         "--no-hosts",
@@ -73,12 +82,14 @@ fn dhcp(cx: &Context, cpus: usize) -> Result<()> {
     start(cx, cpus, "[\"dhcp\"]", "")?.check(&cx.name, |rig| {
         // A host behind the first, which only the default route leads to.
         rig.host(0).shell("ip addr add 198.51.100.9/32 dev lo", Duration::from_secs(5))?;
+        // It asks for stations from an address of the link.
+        rig.host(0).shell("echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce", Duration::from_secs(5))?;
         rig.host(0).shell("ip route add 10.0.1.0/24 via 192.0.2.77", Duration::from_secs(5))?;
         let list = [
             "--port=0",
             "--dhcp-range=192.0.2.77,192.0.2.77,255.255.255.0,120",
             "--dhcp-option=option:T1,8",
-            "--dhcp-option=option:T2,60",
+            "--dhcp-option=option:T2,20",
             "--dhcp-option=option:router,192.0.2.2",
             "--dhcp-option=option:mtu,1400",
         ];
@@ -125,5 +136,86 @@ fn dhcp(cx: &Context, cpus: usize) -> Result<()> {
         ensure!(passes(rig, "198.51.100.9").is_err(), "a route is still there");
         rig.host(0).shell("ip route replace 10.0.1.0/24 via 192.0.2.1", Duration::from_secs(5))?;
         passes(rig, &own.v4.to_string()).context("by the configured address")
+    })
+}
+
+/// An address of an advertised prefix, a default route by the router's link-local address, and neither when it is no router any
+/// more.
+fn auto(cx: &Context) -> Result<()> {
+    start(cx, 2, "[\"auto\"]", "")?.check(&cx.name, |rig| {
+        let own = "2001:db8:1:0:5054:ff:fe00:1";
+        let limit = Duration::from_secs(5);
+        rig.host(0).shell("ip addr add 2001:db8:99::9/128 dev lo", limit)?;
+        rig.host(0).shell(&format!("ip -6 route add 2001:db8:2::/64 via {own}"), limit)?;
+        rig.host(0).shell("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding", limit)?;
+        let server = dnsmasq(
+            rig,
+            &[
+                "--port=0",
+                "--enable-ra",
+                "--dhcp-range=2001:db8:1::,ra-only,64,7200",
+                "--ra-param=eth0,10,30",
+            ],
+        )?;
+        says(rig, &format!("wan: auto: {own}/64, router fe80::"))?;
+        passes(rig, "2001:db8:1::2")?;
+        passes(rig, "2001:db8:99::9")?;
+        let said = rig.host(0).check("ping", &["-n", "-c", "1", "-W", "5", own], Duration::from_secs(10))?;
+        ensure!(said.contains("1 received"), "{said}");
+        // It says good-bye with a lifetime of 0... or its last advertisement runs out after 30 s.
+        drop(server);
+        says(rig, &format!("wan: auto: {own}/64, no router"))?;
+        ensure!(passes(rig, "2001:db8:99::9").is_err(), "the default route is still there");
+        passes(rig, "2001:db8:1::2").context("the prefix is still on the link")
+    })
+}
+
+/// A server's name becomes an address, and the server's time the router's.
+fn time(cx: &Context) -> Result<()> {
+    let more = "dns.servers = [\"192.0.2.2\"]\nntp.servers = [\"nowhere.test\", \"ntp.test\"]";
+    let (folder, _made) = cleanup::directory()?;
+    let file = folder.join("chrony.conf").display().to_string();
+    let pid = folder.join("pid").display().to_string();
+    std::fs::write(
+        &file,
+        format!("local stratum 5\nallow all\ncmdport 0\nbindcmdaddress /\npidfile {pid}\nuser root\n"),
+    )?;
+    start(cx, 4, "[\"192.0.2.1/24\"]", more)?.check(&cx.name, |rig| {
+        let _clock = rig.host(0).start("chronyd", &["-d", "-x", "-f", &file])?;
+        let list = ["--no-daemon", "--address=/ntp.test/192.0.2.2", "--local=/test/", "--cache-size=0"];
+        let server = dnsmasq(rig, &list)?;
+        server.errors.wait("query[A] ntp.test from 192.0.2.1", PATIENCE)?;
+        says(rig, "ntp: nowhere.test: there is no such name")?;
+        let line = rig.router.machine.console.wait("ntp.test: the time is ", PATIENCE)?;
+        let said = line.text.rsplit(' ').next().unwrap_or_default().to_owned();
+        let said = command::capture("date", &["-d", &said, "+%s"], Duration::from_secs(5))?;
+        let said: i64 = said.trim().parse().with_context(|| format!("{}: no time", line.text))?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() as i64;
+        ensure!((now - said).abs() < 15, "{} at {now}", line.text);
+        Ok(())
+    })
+}
+
+/// Lines of the log arrive, and a Linux syslog server reads their parts.
+fn syslog(cx: &Context) -> Result<()> {
+    let more = "[[syslog]]\nserver = \"192.0.2.2\"\n";
+    let (folder, _made) = cleanup::directory()?;
+    let file = folder.join("rsyslog.conf").display().to_string();
+    std::fs::write(
+        &file,
+        "module(load=\"imudp\")\ninput(type=\"imudp\" port=\"514\")\n\
+         template(name=\"parts\" type=\"string\" string=\"version %protocol-version% severity %syslogseverity-text% \
+         host %hostname% program %app-name%: %msg%\\n\")\n*.* action(type=\"omfile\" file=\"/dev/stdout\" template=\"parts\")\n",
+    )?;
+    start(cx, 2, "[\"192.0.2.1/24\"]", more)?.check(&cx.name, |rig| {
+        // Nobody listens at first: what was logged meanwhile is sent later.
+        std::thread::sleep(Duration::from_secs(2));
+        let server = rig.host(0).start("rsyslogd", &["-n", "-i", "NONE", "-f", &file])?;
+        let text = config("[\"192.0.2.1/24\"]", &format!("steering = \"flows\"\n{more}"));
+        rig.router.machine.type_keys(format!("config\n{text}\n.\n").as_bytes())?;
+        server
+            .output
+            .wait("version 1 severity info host edge1 program weir: configuration replaced", PATIENCE)?;
+        Ok(())
     })
 }

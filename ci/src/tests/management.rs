@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use super::{Context, Needs, Test};
 use crate::command;
+use crate::netns::LinuxHost;
 use crate::rig::{LinuxPlan, LinuxRig, identity};
 
-const NETWORK: Needs = Needs { root: true, programs: &["ip", "curl", "promtool"], weir: true, alone: false };
+pub(super) const NETWORK: Needs =
+    Needs { root: true, programs: &["ip", "curl", "promtool"], weir: true, alone: false };
 
 /// A token, and the section with its hash: echo TOKEN | weir-check --hash-token
 pub(super) const TOKEN: &str = "correct-horse-battery";
@@ -19,7 +21,7 @@ pub(super) const SECTION: &str = r#"
 name = "ann"
 hash = "$argon2id$v=19$m=1024,t=3,p=1$c2FsdHNhbHRzYWx0c2FsdA$Pv9Y76c+Jnos+z8GF2SC3HvHZN6DvIST0yHKRNKE8YE"
 "#;
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -27,6 +29,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("management-api-2-cpus", NETWORK, |cx| api(cx, 2)),
         Test::new("management-commit-confirm", NETWORK, confirm),
         Test::new("management-tokens", NETWORK, tokens),
+        Test::new("management-log-beside-typing", NETWORK, log_beside_typing),
     ]
 }
 
@@ -49,23 +52,34 @@ pub(super) fn call(
     more: &[&str],
     body: &str,
 ) -> Result<(u16, String)> {
-    let url = format!("http://{}{path}", identity(host)?.gateway_v4);
+    request(rig.host(host), &identity(host)?.gateway_v4.to_string(), token, path, more, body)
+}
+
+/// The same from a host to a router's address.
+pub(super) fn request(
+    host: &LinuxHost,
+    router: &str,
+    token: &str,
+    path: &str,
+    more: &[&str],
+    body: &str,
+) -> Result<(u16, String)> {
+    let url = format!("http://{router}{path}");
     let header = format!("Authorization: Bearer {token}");
     let mut words = vec!["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"];
-    // It forwards before it listens.
-    words.extend(["--retry", "3", "--retry-delay", "1", "--retry-connrefused", "--header", &header]);
+    words.extend(["--header", &header]);
     words.extend(more);
     if !body.is_empty() {
         words.extend(["--data-binary", "@-"]);
     }
     words.push(&url);
-    let said = command::run(&mut rig.host(host).command("curl", &words), body.as_bytes(), LIMIT)?;
+    let said = command::run(&mut host.command("curl", &words), body.as_bytes(), LIMIT)?;
     let said = said.success(&format!("curl {path}"))?;
     let (body, status) = said.trim_end().rsplit_once('\n').context("no status")?;
     Ok((status.trim().parse()?, body.to_owned()))
 }
 
-fn post(rig: &LinuxRig, path: &str) -> Result<(u16, String)> {
+pub(super) fn post(rig: &LinuxRig, path: &str) -> Result<(u16, String)> {
     call(rig, 0, TOKEN, path, &["--request", "POST"], "")
 }
 
@@ -154,6 +168,33 @@ fn tokens(cx: &Context) -> Result<()> {
         ensure!(status == 200, "{status}: {said}");
         let (status, said) = call(rig, 0, "not-the-token-at-all", "/api/v1/status", &[], "")?;
         ensure!(status == 401, "{status}: {said}");
+        Ok(())
+    })
+}
+
+/// A line of the log comes while somebody types: it has a row of its own, and what was typed is shown again and counts.
+fn log_beside_typing(cx: &Context) -> Result<()> {
+    start(cx, 1, SECTION)?.check(&cx.name, |rig| {
+        let (_, text) = call(rig, 0, TOKEN, "/api/v1/config", &[], "")?;
+        let console = rig.router.machine.console.clone();
+        for round in 0..5 {
+            let position = console.position();
+            rig.router.machine.type_keys(b"show sta")?;
+            std::thread::sleep(Duration::from_millis(300));
+            let with = format!("{text}# {round}\n");
+            let (status, said) = call(rig, 0, TOKEN, "/api/v1/config", &["--request", "PUT"], &with)?;
+            ensure!(status == 200, "{status}: {said}");
+            post(rig, "/api/v1/config/commit")?;
+            std::thread::sleep(Duration::from_millis(1500));
+            rig.router.machine.type_keys(b"tus | match hostname\n")?;
+            console.wait_after(position, "hostname  ", LIMIT)?;
+            let lines: Vec<String> = console.since(position).into_iter().map(|line| line.text).collect();
+            let all = lines.join("\n");
+            let logged = lines.iter().find(|line| line.contains("configuration: version"));
+            ensure!(logged.is_some_and(|line| line.trim_start().starts_with('[')), "a line is cut:\n{all}");
+            let typed = |line: &String| line.contains("edge1> show status | match hostname");
+            ensure!(lines.iter().any(typed), "what was typed is not shown again:\n{all}");
+        }
         Ok(())
     })
 }

@@ -39,6 +39,14 @@ pub(super) fn tests() -> Vec<Test> {
     all.push(Test::new("preempted-tasks-keep-their-state-without-xsave", weir, |_| {
         stress(1, &["-cpu", "qemu64", INSTRUCTIONS[0], INSTRUCTIONS[1]], Registers::Narrow)
     }));
+    for cpus in [1, 4] {
+        all.push(Test::new(format!("compiled-filters-run-smp{cpus}"), weir, move |_| filters(cpus)));
+    }
+    for place in ["code", "frame"] {
+        all.push(Test::new(format!("compiled-filters-cannot-be-written-{place}"), weir, move |_| {
+            touch(place)
+        }));
+    }
     all.push(Test::new("a-busy-task-does-not-delay-packets", weir, busy));
     all
 }
@@ -75,6 +83,36 @@ fn stress(cpus: usize, options: &[&str], registers: Registers) -> Result<()> {
     let wide = text.contains("256-bit");
     ensure!(wide == (registers == Registers::Wide), "other registers than asked for:\n{text}");
     ensure!(text.contains(&format!("stress: {cpus} CPUs")), "not all CPUs came:\n{text}");
+    Ok(())
+}
+
+/// An image that makes, runs and drops compiled packet filters.
+fn code(cpus: usize, command_line: &str) -> Result<Machine> {
+    let mut spec = Spec::new(&image("code")?);
+    spec.cpus = cpus;
+    spec.command_line = format!("{command_line} panic=halt");
+    spec.limit = Duration::from_secs(300);
+    let machine = Machine::start(&spec)?;
+    let outcome = machine.wait("code: ok", Duration::from_secs(240));
+    outcome.with_context(|| format!("the console:\n{}", machine.console.text()))?;
+    Ok(machine)
+}
+
+fn filters(cpus: usize) -> Result<()> {
+    let machine = code(cpus, "")?;
+    let text = machine.console.text();
+    let runs = text.split_once("runs by CPU [").and_then(|(_, rest)| rest.split(']').next());
+    let on = runs.context("no runs")?.split(',').count();
+    ensure!(on == cpus, "filters ran on {on} of {cpus} CPUs:\n{text}");
+    Ok(())
+}
+
+fn touch(place: &str) -> Result<()> {
+    let machine = code(1, &format!("touch={place}"))?;
+    let outcome = machine.wait("page fault", PATIENCE);
+    let text = machine.console.text();
+    outcome.with_context(|| format!("the console:\n{text}"))?;
+    ensure!(!text.contains("code: wrote"), "the write went through:\n{text}");
     Ok(())
 }
 

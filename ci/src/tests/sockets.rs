@@ -127,9 +127,9 @@ fn call(cx: &Context) -> Result<()> {
 }
 
 /// A Linux host at the router's first port, and something else at the second.
-struct Mixed {
-    router: Router,
-    network: Network,
+pub(super) struct Mixed {
+    pub(super) router: Router,
+    pub(super) network: Network,
 }
 
 impl Mixed {
@@ -138,6 +138,20 @@ impl Mixed {
         cx: &Context,
         cpus: usize,
         wires: impl FnOnce(&Network) -> Result<Vec<crate::qemu::Wire>>,
+    ) -> Result<Mixed> {
+        Mixed::with(cx, wires, |setup| {
+            setup.cpus = cpus;
+            prepare(setup);
+            let text = setup.config.toml().replace("addresses", "management = true\naddresses");
+            setup.module = Some(text.into_bytes());
+        })
+    }
+
+    /// The same with a set-up of one's own.
+    pub(super) fn with(
+        cx: &Context,
+        wires: impl FnOnce(&Network) -> Result<Vec<crate::qemu::Wire>>,
+        prepare: impl FnOnce(&mut Setup),
     ) -> Result<Mixed> {
         let own = identity(0)?;
         let network = Network::new(&[Plan {
@@ -150,11 +164,8 @@ impl Mixed {
         let mut setup = Setup::new(cx.image, Config::two_ports(), wires(&network)?);
         setup.namespace = Some(network.namespace.clone());
         setup.paused = true;
-        setup.cpus = cpus;
         setup.limit = Duration::from_secs(400);
         prepare(&mut setup);
-        let text = setup.config.toml().replace("addresses", "management = true\naddresses");
-        setup.module = Some(text.into_bytes());
         let mut router = setup.start()?;
         router.machine.qmp()?;
         network.arrive()?;
@@ -168,7 +179,7 @@ impl Mixed {
         self.router.machine.console.wait(&all, Duration::from_secs(20)).map(drop)
     }
 
-    fn check(mut self, name: &str, check: impl FnOnce(&mut Mixed) -> Result<()>) -> Result<()> {
+    pub(super) fn check(mut self, name: &str, check: impl FnOnce(&mut Mixed) -> Result<()>) -> Result<()> {
         let outcome = check(&mut self).and_then(|()| no_panic(&self.router));
         let Err(error) = outcome else { return Ok(()) };
         let folder = report_folder()?;
@@ -205,8 +216,11 @@ fn loss(cx: &Context, lost: u64, size: usize) -> Result<()> {
 
 /// Handshakes of a flood.
 const FLOOD: u32 = 100_000;
+/// Of them, between two pings through the router.
+const PING_EACH: u32 = 500;
 
-/// SYNs from addresses that never answer; meanwhile pings are forwarded and a client connects. Memory stays as it was.
+/// SYNs from addresses that never answer; meanwhile, between every few of them, pings are forwarded, none of which is lost,
+/// and clients connect. Memory and buffers stay as they were, while it lasts too.
 fn flood(cx: &Context) -> Result<()> {
     let flooder = Sockets::new()?;
     let wire = flooder.wire.clone();
@@ -221,32 +235,50 @@ fn flood(cx: &Context) -> Result<()> {
     rig.check(&cx.name, |rig| {
         rig.ready(2)?;
         let [to, _] = targets(7)?;
-        let host = &rig.network.hosts[0];
-        echo(host, &[&to, "--size", "1000"], Duration::from_secs(20))?;
+        echo(&rig.network.hosts[0], &[&to, "--size", "20000"], Duration::from_secs(20))?;
         flooder.ping(identity(0)?.v4.into(), 1, Duration::from_secs(5))?;
         let before = crate::table::read(&mut rig.router)?;
-        flooder.keep(Switch::Off);
+        let was = before.memory.context("memory")?;
         let router = identity(0)?.gateway_v4;
-        let mut pings = 0;
+        let mut answered = 0;
         for number in 0..FLOOD {
+            flooder.keep(Switch::Off);
             flooder.send(&syn(&flooder, router, number))?;
+            if number % PING_EACH == PING_EACH - 1 {
+                flooder.keep(Switch::On);
+                let sequence = 2 + (number / PING_EACH) as u16;
+                flooder
+                    .ping(identity(0)?.v4.into(), sequence, Duration::from_secs(20))
+                    .with_context(|| format!("a forwarded ping amid {number} handshakes"))?;
+                answered += 1;
+            }
             if number % 20_000 == 10_000 {
                 let host = &rig.network.hosts[0];
                 echo(host, &[&to, "--size", "20000"], Duration::from_secs(60))
                     .with_context(|| format!("a client amid {number} handshakes"))?;
-                flooder.keep(Switch::On);
-                flooder.ping(identity(0)?.v4.into(), 2 + pings, Duration::from_secs(5))?;
-                flooder.keep(Switch::Off);
-                pings += 1;
+                let now = crate::table::read(&mut rig.router)?.memory.context("memory")?;
+                ensure!(now.kib <= was.kib + 256, "{} KiB, {} before: after {number}", now.kib, was.kib);
+                // What waits for sockets is an eighth of all buffers at most.
+                ensure!(
+                    now.buffers <= was.buffers + 2048,
+                    "{} buffers, {} before: after {number}",
+                    now.buffers,
+                    was.buffers
+                );
             }
         }
+        ensure!(answered == FLOOD / PING_EACH, "{answered} pings");
+        // The last of them have been answered by now.
+        std::thread::sleep(Duration::from_secs(2));
         let after = crate::table::read(&mut rig.router)?;
-        let (was, is) = (before.memory.context("memory")?.kib, after.memory.context("memory")?.kib);
-        ensure!(is <= was + 1024, "memory {was} KiB before the flood, {is} KiB after");
-        ensure!(
-            after.received("lan") - before.received("lan") >= u64::from(FLOOD),
-            "the flood did not arrive"
-        );
+        let is = after.memory.context("memory")?;
+        ensure!(is.kib <= was.kib + 256, "memory {} KiB before the flood, {} KiB after", was.kib, is.kib);
+        ensure!(is.buffers <= was.buffers + 256, "{} buffers before, {} after", was.buffers, is.buffers);
+        let handshakes = after.received("lan") - before.received("lan");
+        ensure!(handshakes >= u64::from(FLOOD), "the flood did not arrive: {handshakes}");
+        // Every ping went out by the one and came back by the other.
+        let sent = after.sent("wan") - before.sent("wan");
+        ensure!(sent >= u64::from(answered), "{sent} packets went out by wan");
         Ok(())
     })
 }

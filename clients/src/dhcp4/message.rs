@@ -242,8 +242,8 @@ impl Grant {
             routes,
             dns: options.addresses(DNS),
             ntp: options.addresses(NTP),
-            // RFC 2132 §5.1: the least is 68.
-            mtu: mtu.filter(|&mtu| mtu >= 68),
+            // What every host takes (RFC 791 §3.1); less is a mistake.
+            mtu: mtu.filter(|&mtu| mtu >= 576),
             lease_s,
             t1_s,
             t2_s,

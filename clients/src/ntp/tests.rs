@@ -31,7 +31,8 @@ fn the_time_is_that_in_the_middle_of_the_exchange() {
     let reply = server.input(&answer(&request, THEN), 10 * SECOND + 40_000_000);
     let wanted = Sample { offset_ns: ((THEN - 10) * SECOND) as i64 - 20_000_000, error_ns: 20_000_000 };
     assert_eq!(reply, Some(Reply::Sample(wanted)));
-    assert_eq!(server.sample(11_000), Some(wanted));
+    let aged = Sample { error_ns: 20_096_000, ..wanted };
+    assert_eq!(server.sample(11_000), Some(aged), "it was taken 960 ms before");
     assert_eq!(server.input(&answer(&request, THEN), 11 * SECOND), None, "a duplicate");
 }
 

@@ -93,7 +93,8 @@ fn note(events: &mut Vec<Event>, log: &mut Vec<LogLine>, at_ms: u64, text: &str)
 
 fn write(log: &mut Vec<LogLine>, at_us: u64, level: LogLevel, text: &str) {
     let number = log.len() as u64;
-    log.push(LogLine { number, at_us, cpu: format!("cpu{}", number % 2), level, text: text.into() });
+    let cpu = format!("cpu{}", number % 2);
+    log.push(LogLine { number, at_us, cpu, level, time: None, text: text.into() });
 }
 
 fn boot_log() -> Vec<LogLine> {

@@ -114,6 +114,8 @@ model! {
         platform: String,
         /// Milliseconds since it was entered.
         uptime_ms: u64,
+        /// The time of day (RFC 3339, UTC), once a server said it.
+        time: Option<String>,
         /// CPUs that forward.
         cpus: u64,
         /// Bytes of memory.
@@ -332,6 +334,8 @@ model! {
         cpu: String,
         /// How much it matters.
         level: LogLevel,
+        /// The time of day (RFC 3339, UTC), if that is known by now.
+        time: Option<String>,
         /// What it says.
         text: String,
     }
@@ -414,9 +418,9 @@ model! {
         number: u64,
         /// Milliseconds since entry.
         at_ms: u64,
-        /// What it is about: `interface` or `configuration`.
+        /// What it is about: `interface`, `configuration` or `clock`.
         kind: String,
-        /// The interface's name, or where the configuration came from.
+        /// The interface's name, where the configuration came from, or who said the time.
         subject: String,
         /// What happened.
         text: String,

@@ -1,10 +1,14 @@
-//! A router that is none, on TCP of this machine: what the plane is tried with.
+//! A router that is none: what the plane is tried with, on TCP of this machine, and by the fuzz targets in a time of their own.
 
+#![allow(dead_code, reason = "every program that includes this uses another part of it")]
+
+pub(crate) mod schema;
 mod script;
-mod tcp;
+pub(crate) mod tcp;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -72,21 +76,36 @@ struct Inner {
 
 /// See the module.
 pub(crate) struct Simulated {
-    began: Instant,
+    /// Since when time passes; `None`: only as told.
+    began: Option<Instant>,
+    passed_ms: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 impl Simulated {
     /// With [`BOOT`] in force, and [`TOKEN`] if there is to be one.
     pub(crate) fn new(tokens: &[&str]) -> Self {
-        let access = Access::new([5; 32]);
         let hash = |token: &&str| Token { name: "ann".into(), hash: Hash::of(token, [1; 16]).unwrap() };
-        let sim = Sim { text: BOOT.into() };
-        let configurations = Configurations::new(BOOT, "boot module", 0);
-        let inner = Inner { sim, configurations, access, events: Vec::new() };
-        let new = Self { began: Instant::now(), inner: Mutex::new(inner) };
+        let new = Self::from(Some(Instant::now()));
         new.configure(&tokens.iter().map(hash).collect::<Vec<_>>());
         new
+    }
+
+    /// The same without tokens, and its time stands still: see [`pass`](Self::pass).
+    pub(crate) fn stopped() -> Self {
+        Self::from(None)
+    }
+
+    /// Lets time go by.
+    pub(crate) fn pass(&self, ms: u64) {
+        self.passed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    fn from(began: Option<Instant>) -> Self {
+        let (sim, access) = (Sim { text: BOOT.into() }, Access::new([5; 32]));
+        let configurations = Configurations::new(BOOT, "boot module", 0);
+        let inner = Mutex::new(Inner { sim, configurations, access, events: Vec::new() });
+        Self { began, passed_ms: AtomicU64::new(0), inner }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -122,12 +141,13 @@ fn note(events: &mut Vec<Event>, at_ms: u64, text: &str) {
 
 impl Router for Simulated {
     fn now_ms(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64
+        let running = self.began.map_or(0, |began| began.elapsed().as_millis() as u64);
+        running + self.passed_ms.load(Ordering::Relaxed)
     }
 
     async fn sleep_ms(&self, ms: u64) {
-        let until = Instant::now() + Duration::from_millis(ms);
-        std::future::poll_fn(|_| if Instant::now() < until { Poll::Pending } else { Poll::Ready(()) }).await;
+        let until = self.now_ms() + ms;
+        std::future::poll_fn(|_| if self.now_ms() < until { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     fn status(&self) -> Status {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use picoserve::io::embedded_io_async::{Error, ErrorKind, ErrorType, Read, Write};
-use weir_manage::http::{self, Stream};
+use weir_manage::http::{self, Stream, Streams};
 use weir_manage::router::Router;
 
 /// Serves whoever connects, for as long as the program runs.
@@ -19,7 +19,14 @@ pub(crate) fn serve<R: Router + Send + Sync + 'static>(listener: TcpListener, ro
             std::thread::spawn(move || {
                 stream.set_nonblocking(true).unwrap();
                 let peer = stream.peer_addr().unwrap().ip();
-                block_on(http::serve(&*router, Tcp(stream), peer));
+                let streams = Streams::new(8);
+                let mut next = Some(Tcp(stream));
+                while let Some(stream) = next.take() {
+                    next = block_on(http::serve(&*router, stream, peer, &streams));
+                    if let Some(Tcp(idle)) = &next {
+                        block_on(std::future::poll_fn(|_| outcome(idle.peek(&mut [0])).map(drop)));
+                    }
+                }
             });
         }
     });

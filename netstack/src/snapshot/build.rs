@@ -131,6 +131,7 @@ fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict
         addresses6: addresses6.into(),
         link_local: local.into(),
         advertise: wish.advertise,
+        heeds_routers: wish.heeds_routers,
         management: wish.management,
         name: wish.name.clone(),
         counters: wish.counters.clone(),

@@ -54,6 +54,8 @@ pub struct InterfacePlan {
     pub reverse_path: ReversePath,
     /// Router advertisements.
     pub advertise: Advertise,
+    /// Whether what other routers advertise is handed on ([`Egress::advertised`](crate::Egress::advertised)).
+    pub heeds_routers: bool,
     /// Whether sockets for management answer what comes in here.
     pub management: bool,
     /// Whether it takes part.
@@ -75,6 +77,7 @@ impl InterfacePlan {
             addresses: Vec::new(),
             reverse_path: ReversePath::Off,
             advertise: Advertise::Off,
+            heeds_routers: false,
             management: false,
             state: State::Up,
             counters: Arc::default(),

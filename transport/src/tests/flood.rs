@@ -25,7 +25,7 @@ pub(super) fn segment(flow: &Flow, seq: u32, ack: u32, flags: u8, payload: &[u8]
     packet
 }
 
-fn stranger(n: u32) -> Flow {
+pub(super) fn stranger(n: u32) -> Flow {
     let address = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n));
     let local = SocketAddr::new(super::link::address(1, false), 443);
     Flow { local, remote: SocketAddr::new(address, 1024 + (n % 60_000) as u16) }

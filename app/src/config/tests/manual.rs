@@ -17,7 +17,7 @@ fn manual_describes_exactly_the_keys_there_are() {
         .filter(|&key| key != "route")
         .collect();
     assert_eq!(described, known);
-    for header in ["[interface.NAME]", "[[management.token]]", "[[route]]"] {
+    for header in ["[interface.NAME]", "[dns]", "[ntp]", "[[syslog]]", "[[management.token]]", "[[route]]"] {
         assert!(MANUAL.contains(header), "{header}");
     }
 }

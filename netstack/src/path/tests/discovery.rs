@@ -244,6 +244,28 @@ fn router_solicitation() -> Vec<u8> {
 }
 
 #[test]
+fn what_other_routers_say_is_handed_on_where_it_is_wanted() {
+    let mut message = [0; 16];
+    (message[0], message[4], message[7]) = (134, 64, 100);
+    let from = |source| discovery(group_mac(ALL_NODES), host_mac(3), a6(source), ALL_NODES, &message);
+    let told = from("fe80::3");
+    let mut plan = plan(&[&[LAN6], &[WAN6]]);
+    plan.interfaces[1].heeds_routers = true;
+    let mut rig = Rig::new(&plan);
+    rig.receive(0, core::slice::from_ref(&told));
+    assert!(rig.heard().is_empty());
+    rig.receive(1, core::slice::from_ref(&told));
+    let heard = rig.heard();
+    let [(1, router, message)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((*router, &message[..2], &message[4..]), (a6("fe80::3"), &told[54..56], &told[58..]));
+    // From beyond the link, or from no router's address, it is no advertisement.
+    let mut far = told.clone();
+    far[21] = 64;
+    rig.receive(1, &[far, from("2001:db8:2::3")]);
+    assert!(rig.heard().is_empty());
+}
+
+#[test]
 fn an_advertisement_says_what_hosts_need() {
     let mut rig = advertising(Settings::default());
     rig.tick();
