@@ -105,6 +105,13 @@ struct Lane {
     bytes: u64,
 }
 
+/// In place of as many that lie in the heap already; there are as many, so it is not called.
+#[cold]
+#[inline(never)]
+fn on_stack() -> Box<[Lane; LANES]> {
+    Box::new(core::array::from_fn(|_| Lane::default()))
+}
+
 /// Where frames for an interface are gathered. Interfaces on VLANs have the indices behind those of devices: the first of
 /// them is to meet none of the first devices.
 #[inline]
@@ -130,7 +137,9 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn new(interfaces: usize) -> Self {
-        let lanes = Box::new(core::array::from_fn(|_| Lane::default()));
+        // One by one: all of them, which is 36 KiB, would be built on the stack first.
+        let lanes: Box<[Lane]> = (0..LANES).map(|_| Lane::default()).collect();
+        let lanes = lanes.try_into().unwrap_or_else(|_| on_stack());
         Self { lanes, taken: 0, interfaces, split: 0, tapped: false }
     }
 
