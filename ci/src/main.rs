@@ -15,6 +15,7 @@ mod doctor;
 mod echo;
 mod filters;
 mod flows;
+mod forward;
 mod frame;
 mod gdb;
 mod graph;

@@ -1,19 +1,24 @@
-//! `lab run`: boots the router between two hosts, shows that it works, and leaves its console to the operator.
+//! `lab run`: boots the router between two hosts, shows that it works, and leaves its console and its page to the operator.
 
 use std::io::{IsTerminal, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::cleanup::{Made, Thing};
 use crate::command::is_root;
+use crate::forward;
 use crate::frame::{self, UDP};
 use crate::host::Identity;
 use crate::http;
+use crate::netns::ip;
+use crate::qemu::Platform;
 use crate::rig::{FrameRig, LinuxPlan, LinuxRig, identity};
 use crate::router::{Config, Image, Router, Setup};
+use crate::web::{free_address, request};
 
 /// How to run.
 pub(crate) struct Options {
@@ -27,6 +32,18 @@ pub(crate) struct Options {
     /// Leave the router running with its console if there is a terminal.
     pub(crate) console: bool,
 }
+
+/// The interface that the page is on: a network of QEMU's own (the addresses are its defaults), to which a port of this
+/// machine leads and nothing else.
+const MANAGEMENT: &str = r#"
+[interface.management]
+match = { mac = "52:54:00:00:00:ff" }
+addresses = ["10.0.2.15/24"]
+management = true
+"#;
+
+/// Where QEMU listens for the page in the namespace of the TAP devices.
+const IN_NAMESPACE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
 
 /// Ctrl-] as telnet has it.
 const LEAVE: u8 = 0x1d;
@@ -53,13 +70,35 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(path) => path.clone(),
         None => crate::router::workspace()?.join("images/weir.toml"),
     };
-    let module = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+    let mut module = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+    // Somebody's own configuration is taken as it is.
+    let page = match options.config {
+        None => Some(free_address()?),
+        Some(_) => None,
+    };
+    if page.is_some() {
+        module.extend_from_slice(MANAGEMENT.as_bytes());
+    }
+    let linux = is_root() && !options.frames;
     let prepare = |setup: &mut Setup| {
         setup.cpus = options.cpus;
         setup.memory_mib = options.memory_mib;
         setup.module = Some(module.clone());
         // A day: an operator may keep the console open.
         setup.limit = Duration::from_secs(86_400);
+        if let Some(at) = page {
+            let at = if linux { IN_NAMESPACE } else { at };
+            let device = match setup.platform {
+                Platform::Microvm => "virtio-net-device",
+                Platform::Q35 | Platform::Pc => "virtio-net-pci",
+            };
+            setup.extra.extend([
+                "-netdev".to_owned(),
+                format!("user,id=management,ipv6=off,restrict=on,hostfwd=tcp:{at}-10.0.2.15:80"),
+                "-device".to_owned(),
+                format!("{device},netdev=management,mac=52:54:00:00:00:ff"),
+            ]);
+        }
     };
     let (a, b) = (identity(0)?, identity(1)?);
     println!("{} CPUs, {} MiB, {}\n", options.cpus, options.memory_mib, file.display());
@@ -72,9 +111,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     );
     println!("         {:>14}  --  {:<14}                  {:>14}  --  {}\n", left.1, wan.1, lan.1, right.1);
     let mut marks = Marks { failed: 0 };
-    if is_root() && !options.frames {
+    if linux {
         let mut rig = LinuxRig::power_on(options.image, &LinuxPlan::new(), prepare)?;
         try_linux(&rig, &mut marks);
+        if let Some(at) = page {
+            let namespace = rig.network.namespace.clone();
+            let lead = |router: &mut Router| {
+                ip(&namespace, "link set lo up\n")?;
+                forward::into_namespace(TcpListener::bind(at)?, namespace.clone(), IN_NAMESPACE);
+                show_page(router, at)
+            };
+            marks.mark("page", lead(&mut rig.router));
+        }
         let hosts = [&rig.network.hosts[0].namespace, &rig.network.hosts[1].namespace];
         let hint = format!("the hosts: ip netns exec {} bash, ip netns exec {} bash", hosts[0], hosts[1]);
         leave_running(&mut rig.router, &hint, options, marks.failed)?;
@@ -84,6 +132,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         }
         let mut rig = FrameRig::start(options.image, Config::two_ports(), 2, prepare)?;
         try_frames(&rig, &mut marks);
+        if let Some(at) = page {
+            marks.mark("page", show_page(&mut rig.router, at));
+        }
         leave_running(&mut rig.router, "the hosts go on answering ARP and pings", options, marks.failed)?;
     }
     Ok(marks.failed == 0)
@@ -121,6 +172,21 @@ fn try_linux(rig: &LinuxRig, marks: &mut Marks) {
         });
         marks.mark(&format!("file by HTTP, {family}, {way}"), outcome);
     }
+}
+
+/// Has the router give out a token, and sees whether page and API answer at `at`.
+fn show_page(router: &mut Router, at: SocketAddr) -> Result<String> {
+    let limit = Duration::from_secs(20);
+    let position = router.machine.console.position();
+    router.machine.type_keys(b"token\n")?;
+    let line = router.machine.console.wait_after(position, "may use the API", limit)?.text;
+    let token = line.split_whitespace().next().context("no token")?;
+    let page = request(at, "GET", "/", &[], "")?;
+    ensure!(page.status == 200, "it answers {}", page.status);
+    let bearer = format!("Bearer {token}");
+    let api = request(at, "GET", "/api/v1/status", &[("Authorization", &bearer)], "")?;
+    ensure!(api.status == 200, "the API answers {}: {}", api.status, api.body);
+    Ok(format!("http://{at}/ with the token {token}, for 15 minutes"))
 }
 
 fn ping(rig: &LinuxRig, to: &str) -> Result<String> {
@@ -225,6 +291,10 @@ fn leave_running(router: &mut Router, hint: &str, options: &Options, failed: usi
     raw.output_modes |= rustix::termios::OutputModes::OPOST | rustix::termios::OutputModes::ONLCR;
     tcsetattr(stdin, OptionalActions::Now, &raw).context("terminal")?;
     router.machine.console.attach();
+    // The lab has typed, and the router then asked for the terminal's size.
+    if let Ok(size) = tcgetwinsize(stdin) {
+        router.machine.type_keys(format!("\x1b[{};{}R", size.ws_row, size.ws_col).as_bytes())?;
+    }
     let mut input = std::io::stdin().lock();
     let mut byte = [0];
     while !router.machine.console.ended() && input.read(&mut byte)? == 1 && byte[0] != LEAVE {

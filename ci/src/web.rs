@@ -11,6 +11,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::arguments::Arguments;
+pub(crate) use browser::{free_address, request};
+
 use browser::Browser;
 use server::Server;
 

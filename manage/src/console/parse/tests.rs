@@ -97,7 +97,10 @@ fn words_and_names_complete() {
 #[test]
 fn settings_complete_from_the_keys_and_the_candidate() {
     let words = |line: &str| words(Place::Configure, line);
-    assert_eq!(words("set "), ["hostname", "steering", "interface", "management", "route"]);
+    assert_eq!(
+        words("set "),
+        ["hostname", "steering", "interface", "management", "route", "dns", "ntp", "syslog"]
+    );
     assert_eq!(words("set interface "), ["wan"]);
     assert_eq!(words("set interface wan m"), ["match", "mtu", "management"]);
     assert_eq!(words("set interface wan enabled "), ["true", "false"]);
@@ -106,7 +109,7 @@ fn settings_complete_from_the_keys_and_the_candidate() {
     assert_eq!(words("set route 10.0.0.0/8 interface "), ["wan", "lan"]);
     assert_eq!(words("set route "), ["10.0.0.0/8"]);
     assert_eq!(words("delete interface wan "), ["match"]);
-    assert_eq!(words("delete "), ["interface", "management", "route"]);
+    assert_eq!(words("delete "), ["interface", "management", "route", "dns", "ntp", "syslog"]);
 }
 
 proptest! {
