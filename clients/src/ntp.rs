@@ -56,12 +56,12 @@ fn unix_ns(stamp: u64) -> i64 {
     let (seconds, fraction) = (stamp >> 32, stamp & 0xffff_ffff);
     let era = if seconds < 1 << 31 { 1 << 32 } else { 0 };
     let seconds = (seconds + era) as i64 - EPOCH as i64;
-    seconds * 1_000_000_000 + (fraction * 1_000_000_000 >> 32) as i64
+    seconds * 1_000_000_000 + ((fraction * 1_000_000_000) >> 32) as i64
 }
 
 /// Nanoseconds of a short format's seconds.
 fn short_ns(short: u32) -> u64 {
-    u64::from(short) * 1_000_000_000 >> 16
+    (u64::from(short) * 1_000_000_000) >> 16
 }
 
 /// The question. `nonce` stands where our time would be: it comes back in the answer, and nobody learns our clock.

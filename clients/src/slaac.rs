@@ -372,13 +372,10 @@ impl Client {
     }
 
     /// All but lifetimes.
-    fn shape(
-        &self,
-    ) -> (Vec<(Ipv6Addr, u8, Option<Ipv6Addr>)>, Option<Ipv6Addr>, Vec<Ipv6Addr>, Option<u16>, (bool, bool))
-    {
+    fn shape(&self) -> impl PartialEq + use<> {
         let prefixes = self.prefixes.iter().map(|prefix| (prefix.prefix, prefix.len, prefix.address));
         let router = Client::router(self).map(|router| router.address);
-        (prefixes.collect(), router, self.dns().collect(), self.mtu, self.flags)
+        (prefixes.collect::<Vec<_>>(), router, self.dns().collect::<Vec<_>>(), self.mtu, self.flags)
     }
 }
 

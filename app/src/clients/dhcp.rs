@@ -91,8 +91,7 @@ impl Dhcp {
     /// Sends what is due.
     pub(super) async fn poll(&mut self, now_ms: u64, tales: &mut Vec<Tale>) {
         for at in 0..self.clients.len() {
-            loop {
-                let Some(one) = self.clients.get_mut(at) else { break };
+            while let Some(one) = self.clients.get_mut(at) {
                 // A lease runs out all the same.
                 let due = if one.up { one.client.deadline_ms() } else { one.until_ms() };
                 if due > now_ms {

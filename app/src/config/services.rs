@@ -19,7 +19,7 @@ const SYSLOG_PORT: u16 = 514;
 
 /// The servers of `[dns]`.
 pub(super) fn dns(root: &Section, report: &mut Report) -> Vec<IpAddr> {
-    servers(root, "dns", keys::DNS, report, |value| value::server(value))
+    servers(root, "dns", keys::DNS, report, value::server)
 }
 
 /// The servers of `[ntp]`.

@@ -45,7 +45,8 @@ impl Drop for File {
 fn capture(rig: &LinuxRig, file: &File, query: &str, work: &str) -> Result<()> {
     let (gateway, path) = (identity(0)?.gateway_v4, file.0.display());
     let script = format!(
-        "curl --silent --no-buffer --max-time 40 --header 'Authorization: Bearer {TOKEN}' \
+        "rm -f {path}; \
+         curl --silent --no-buffer --max-time 40 --header 'Authorization: Bearer {TOKEN}' \
          'http://{gateway}/api/v1/capture?{query}' > {path} & \
          until [ -s {path} ]; do sleep 0.1; done; {work}; wait $!"
     );
