@@ -6,9 +6,11 @@
 
 extern crate alloc;
 
+#[expect(unreachable_pub, reason = "public where it is from")]
 #[path = "../../../../fuzz/src/bpf.rs"]
 mod bpf;
 #[allow(dead_code, reason = "other targets use the rest")]
+#[expect(unreachable_pub, reason = "public where it is from")]
 #[path = "../../../../fuzz/src/input.rs"]
 mod input;
 
