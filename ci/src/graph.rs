@@ -121,7 +121,7 @@ mod tests {
     fn names_the_offending_arrow() {
         assert_eq!(
             forbidden_arrows("weir-netstack", ["weir-netif", "weir-machine"].into_iter()),
-            ["netstack -> machine: netstack may use {netif, sync} only"]
+            ["netstack -> machine: netstack may use {bpf, netif, sync} only"]
         );
         assert!(forbidden_arrows("weir-app", ["weir-netstack", "weir-sync"].into_iter()).is_empty());
         assert_eq!(forbidden_arrows("weir-util", [].into_iter()).len(), 1);

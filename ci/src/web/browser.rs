@@ -316,7 +316,11 @@ fn read(mut stream: TcpStream) -> Result<Answer> {
             let status =
                 head.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no HTTP status")?;
             let answer = Answer { status, head, body: String::new() };
-            let length = answer.header("Content-Length").and_then(|text| text.parse::<usize>().ok());
+            // Neither has content (RFC 9112 §6.3).
+            let length = match status {
+                204 | 304 => Some(0),
+                _ => answer.header("Content-Length").and_then(|text| text.parse().ok()),
+            };
             let got = bytes.len() - end - 4;
             if length.is_some_and(|length| got >= length) {
                 return Ok(Answer {

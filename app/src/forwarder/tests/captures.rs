@@ -18,18 +18,18 @@ impl Filter for Counted {
 fn ten_thousand_captures_begin_and_end_and_leave_nothing() {
     const CPUS: usize = 2;
     let storm = Storm::new();
-    let a = source_wire(0, CPUS, storm.maker(|_| None, |frame| frame), |_, _| ());
+    let a = source_wire(0, 1, storm.maker(|_| None, |frame| frame), |_, _| ());
     let take = storm.taker();
     let b = sink(1, CPUS, move |_, frame| {
         take(frame);
     });
     let mut rig = Rig::new(CPUS, std::vec![a, b]);
-    rig.replace(&config("off", &[(0, A), (1, B)], &[]));
+    rig.replace(&config("flows", &[(0, A), (1, B)], &[]));
     let knock = || {
         for cpu in (0..CPUS).filter_map(CpuId::new) {
             raise(cpu, MESSAGE);
-            raise(cpu, crate::memory_port::source(0));
         }
+        raise(CpuId::BOOT, crate::memory_port::source(0));
     };
     rig.wait_for(|| {
         knock();
