@@ -273,7 +273,8 @@ fn flood(cx: &Context) -> Result<()> {
         let after = crate::table::read(&mut rig.router)?;
         let is = after.memory.context("memory")?;
         ensure!(is.kib <= was.kib + 256, "memory {} KiB before the flood, {} KiB after", was.kib, is.kib);
-        ensure!(is.buffers <= was.buffers + 256, "{} buffers before, {} after", was.buffers, is.buffers);
+        // What a CPU's pool keeps at hand varies; a buffer lost of each handshake would be a hundred thousand.
+        ensure!(is.buffers <= was.buffers + 512, "{} buffers before, {} after", was.buffers, is.buffers);
         let handshakes = after.received("lan") - before.received("lan");
         ensure!(handshakes >= u64::from(FLOOD), "the flood did not arrive: {handshakes}");
         // Every ping went out by the one and came back by the other.
