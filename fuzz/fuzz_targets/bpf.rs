@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| drop(weir_fuzz::bpf::run(data)));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    weir_fuzz::bpf::run(data);
+});
