@@ -4,17 +4,10 @@
 
 #[path = "../../fuzz/src/expression.rs"]
 mod expression;
-
-use std::path::Path;
+#[path = "../../fuzz/src/replay.rs"]
+mod replay;
 
 #[test]
 fn filters() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/regressions/expression");
-    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty(), "nothing to replay in {}", folder.display());
-    for file in files {
-        println!("{}", file.display());
-        expression::run(&std::fs::read(&file).unwrap());
-    }
+    replay::replay("expression", expression::run);
 }

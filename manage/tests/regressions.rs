@@ -12,9 +12,11 @@ mod http;
 #[expect(dead_code, reason = "other targets use the rest")]
 #[path = "../../fuzz/src/input.rs"]
 mod input;
+#[path = "../../fuzz/src/replay.rs"]
+mod replay;
 mod simulated;
 
-use std::path::Path;
+use replay::replay;
 
 #[test]
 fn what_was_typed() {
@@ -29,15 +31,4 @@ fn what_came_by_http() {
 #[test]
 fn what_was_asked_of_the_api() {
     replay("api", api::run);
-}
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/regressions").join(target);
-    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty(), "nothing to replay in {}", folder.display());
-    for file in files {
-        println!("{}", file.display());
-        run(&std::fs::read(&file).unwrap());
-    }
 }

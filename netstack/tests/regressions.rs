@@ -10,19 +10,10 @@ mod input;
 mod packets;
 #[path = "../../fuzz/src/reassembly.rs"]
 mod reassembly;
+#[path = "../../fuzz/src/replay.rs"]
+mod replay;
 
-use std::path::Path;
-
-fn replay(target: &str, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/regressions").join(target);
-    let mut files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty(), "nothing to replay in {}", folder.display());
-    for file in files {
-        println!("{}", file.display());
-        run(&std::fs::read(&file).unwrap());
-    }
-}
+use replay::replay;
 
 #[test]
 fn frames_into_the_stack() {
