@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 out    := images/out
-lab    := cargo run --quiet --release --package weir-ci --bin lab --
+lab    := cargo run --quiet --profile tools --package weir-ci --bin lab --
 # Frame pointers make every report's backtrace exact; the image has its own target folder because of the flag.
 # Paths of this machine do not get into it: the same commit gives the same bytes in every folder.
 flags  := --release --locked --features image --target-dir target/image \
