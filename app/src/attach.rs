@@ -204,7 +204,7 @@ pub fn choose(
 
 /// A device in one line: port, MAC, name, MTU.
 pub fn describe(port: usize, device: &DeviceInfo) -> String {
-    let mac = device.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = crate::observe::mac(device.mac);
     format!("port {port}: {mac}, {}, mtu {}", device.name, device.mtu)
 }
 

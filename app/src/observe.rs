@@ -118,8 +118,17 @@ pub fn losses(totals: &Totals) -> Vec<Loss> {
     lost.map(|(reason, packets)| Loss { reason: reason.name().into(), packets }).collect()
 }
 
+/// As people write it. By hand: every list of interfaces has some.
 pub(crate) fn mac(octets: [u8; 6]) -> String {
-    octets.map(|octet| format!("{octet:02x}")).join(":")
+    let mut text = String::with_capacity(17);
+    for octet in octets {
+        if !text.is_empty() {
+            text.push(':');
+        }
+        let digits = [octet >> 4, octet & 15].map(|digit| char::from_digit(digit.into(), 16));
+        text.extend(digits.into_iter().flatten());
+    }
+    text
 }
 
 /// The router as a whole.
