@@ -13,6 +13,7 @@ pub mod capture;
 pub mod clients;
 pub mod config;
 pub mod disk;
+pub mod explain;
 pub mod forwarder;
 pub mod guest;
 pub mod interfaces;

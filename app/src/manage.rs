@@ -15,6 +15,7 @@ pub use server::services;
 use crate::capture;
 use crate::clients::{Learnt, News};
 use crate::config::{Config, longest};
+use crate::explain;
 use crate::guest::Holdings;
 use crate::observe::{self, InterfaceStatus};
 use crate::shared::Shared;
@@ -30,6 +31,7 @@ use weir_machine::{clock, frames, log, mask, random};
 use weir_manage::access::Access;
 use weir_manage::capture::Wish;
 use weir_manage::configurations::View as Configurations;
+use weir_manage::explain::Question;
 use weir_manage::model;
 use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
@@ -217,6 +219,11 @@ impl Router for &'static Plane {
 
     async fn neighbors(&self) -> Vec<model::Neighbor> {
         lists::neighbors(self.shared, self.cpus).await
+    }
+
+    async fn explain(&self, question: Question) -> Result<model::Explanation, Refused> {
+        let neighbors = lists::known(self.shared, self.cpus).await;
+        explain::explain(self.shared, &self.view(), &neighbors, &question)
     }
 
     fn drops(&self) -> Vec<model::InterfaceLoss> {

@@ -169,6 +169,7 @@ pub async fn run(mut line: Line, shared: &'static Shared, memory: u64, services:
         key: [random::seed(), random::seed()],
         ..Settings::default()
     };
+    shared.ports.of(line.cpu).call_once(|| line.ports.clone());
     let transport = Transport::new(settings, line.ports.clone(), Host { shared, cpu: line.cpu });
     services(&transport);
     shared.listens();

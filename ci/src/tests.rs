@@ -5,6 +5,7 @@ mod clients;
 mod configuration;
 mod disks;
 mod errors;
+mod explain;
 mod forwarding;
 mod fragments;
 mod hardware;
@@ -105,6 +106,7 @@ fn table() -> Vec<Test> {
     all.extend(hardware::tests());
     all.extend(disks::tests());
     all.extend(targets::tests());
+    all.extend(explain::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());

@@ -87,6 +87,8 @@ impl Router for Operated {
 
     fn ask_neighbors(&mut self) {}
 
+    fn ask_explanation(&mut self, _: weir_manage::explain::Question) {}
+
     fn drops(&self) -> Vec<InterfaceLoss> {
         Vec::new()
     }

@@ -2,6 +2,9 @@
 
 use crate::access::{self, Bearer, Entry};
 use crate::capture;
+use crate::console::grammar::Place;
+use crate::console::parse::{Context, parse};
+use crate::explain::Question;
 use crate::metrics;
 use crate::model::{Field, Value, json};
 use crate::openapi;
@@ -228,6 +231,11 @@ fn decoded(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+fn asked(packet: &str) -> Result<Question, String> {
+    let context = Context { place: Place::Operate, interfaces: &[], candidate: "" };
+    Question::of(&parse(&format!("explain {packet}"), context)?)
+}
+
 /// The capture that a request asks for.
 ///
 /// # Errors
@@ -285,6 +293,15 @@ async fn respond<R: Router>(
                 Some(_) => model(router.recorded(size(0)).value()),
                 None => model(router.drops().value()),
             };
+        }
+        Operation::Explain => {
+            let packet = admitted.texts.first().cloned().flatten().unwrap_or_default();
+            let question = asked(&packet).map_err(|wrong| {
+                let cure = "give it as the console's `explain` takes it: \
+                            ?packet=lan+from+10.0.1.2+to+192.0.2.2+protocol+udp+port+53";
+                refuse(400, "The packet cannot be understood", wrong, cure)
+            })?;
+            return model(router.explain(question).await?.value());
         }
         // `http.rs` asks for it by `capture`.
         Operation::Capture => return Ok(Response::new(200, content::PCAPNG, Vec::new())),

@@ -18,6 +18,7 @@ use weir_machine::{frames, random, trace};
 use weir_manage::configurations::Engine;
 use weir_manage::console::{End, Router, Tracing};
 use weir_manage::diff::unified;
+use weir_manage::explain::Question;
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
     Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Loss, Plan, Problem, Recorded, Routes,
@@ -90,6 +91,10 @@ impl Router for Operator<'_> {
 
     fn ask_neighbors(&mut self) {
         self.management.asks_neighbors = true;
+    }
+
+    fn ask_explanation(&mut self, question: Question) {
+        self.management.asks_explanation = Some(question);
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {

@@ -54,6 +54,8 @@ pub enum Action {
     Reboot,
     /// End.
     PowerOff,
+    /// What would become of a packet.
+    Explain,
     /// The list of commands.
     Help,
 }
@@ -133,6 +135,12 @@ pub enum Kind {
     Number(u64, u64),
     /// An address, with a prefix length or without.
     Prefix,
+    /// An address.
+    Address,
+    /// An IP protocol, by name or number.
+    Protocol,
+    /// An Ethernet frame in hexadecimal digits.
+    Frame,
     /// All the rest of the line: a place in the configuration and what to write there.
     Setting,
     /// All the rest of the line: a place in the configuration.
@@ -174,6 +182,18 @@ pub const COMMANDS: &[Command] = &[
     show("show tasks", "the tasks of all CPUs", View::Tasks),
     show("show locks", "how often each lock was taken, and waited for", View::Locks),
     show("show log [--last COUNT]", "the log; 100 lines of it unless COUNT says more", View::Log),
+    Command {
+        filters: Filters::Json,
+        ..command(
+            "explain NAME from SOURCE to DESTINATION [protocol PROTOCOL] [port PORT] [length LENGTH] [ttl TTL]",
+            "what becomes of a packet that comes in by NAME, and why; none is sent",
+            Action::Explain,
+        )
+    },
+    Command {
+        filters: Filters::Json,
+        ..command("explain NAME frame HEX", "the same of a whole Ethernet frame", Action::Explain)
+    },
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
     at(Place::Configure, lines(show("show candidate", "the candidate, as text", View::Candidate))),
@@ -270,6 +290,29 @@ pub const ARGUMENTS: &[Argument] = &[
         name: "PREFIX",
         about: "an address such as 10.0.0.1, or a prefix such as 10.0.0.0/8",
         kind: Kind::Prefix,
+    },
+    Argument { name: "SOURCE", about: "where it comes from: an address", kind: Kind::Address },
+    Argument { name: "DESTINATION", about: "where it goes: an address", kind: Kind::Address },
+    Argument {
+        name: "PROTOCOL",
+        about: "tcp, udp, icmp, icmpv6 or a number; an echo request unless given",
+        kind: Kind::Protocol,
+    },
+    Argument {
+        name: "PORT",
+        about: "the destination's port, from 0 to 65535; 80 unless given",
+        kind: Kind::Number(0, 65535),
+    },
+    Argument {
+        name: "LENGTH",
+        about: "bytes of the IP packet, from 20 to 9216; the least unless given",
+        kind: Kind::Number(20, 9216),
+    },
+    Argument { name: "TTL", about: "hops left, from 0 to 255; 64 unless given", kind: Kind::Number(0, 255) },
+    Argument {
+        name: "HEX",
+        about: "an Ethernet frame, two hexadecimal digits a byte, 14 to 500 bytes",
+        kind: Kind::Frame,
     },
     Argument { name: "COUNT", about: "how many, from the last one back", kind: Kind::Number(1, 100_000) },
     Argument { name: "SECONDS", about: "seconds, from 5 to 3600", kind: Kind::Number(5, LONGEST_CONFIRM) },

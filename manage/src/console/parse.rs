@@ -3,6 +3,7 @@
 use super::grammar::{Argument, COMMANDS, Command, Filters, Item, Kind, Place, WHOLE};
 use super::near::nearest;
 use super::setting;
+use crate::explain;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -292,6 +293,9 @@ impl Argument {
                 word.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
             }
             Kind::Prefix => is_prefix(word),
+            Kind::Address => word.parse::<IpAddr>().is_ok(),
+            Kind::Protocol => explain::protocol(word).is_some(),
+            Kind::Frame => explain::frame(word).is_some(),
             Kind::Interface | Kind::Setting | Kind::Setting0 => true,
         };
         if right {

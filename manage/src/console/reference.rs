@@ -30,6 +30,14 @@ minute without a key the idle screen: addresses, rates, where the page is, what 
 answers at carries the log and nothing else.
 ";
 
+const EXPLAIN: &str = "
+## What becomes of a packet
+
+`explain` makes the packet, or takes a whole frame, and has a stack of its own do with it what the router would: the same code, \
+the tables in force, the neighbours that are known now. Nothing is sent, counted or learnt by it. Each step names the line of \
+the configuration that it comes from. Limits on ICMP errors are not counted in, and of sockets only whether one has the port.
+";
+
 const SETTING: &str = "
 ## Change the configuration
 
@@ -69,6 +77,7 @@ pub fn page() -> String {
             let _ = writeln!(page, "| `{}` | {}{filters} |", command.syntax, command.help);
         }
     }
+    page.push_str(EXPLAIN);
     page.push_str(SETTING);
     page.push_str("\n## Words in capitals\n\n| Word | |\n|---|---|\n");
     for argument in ARGUMENTS {

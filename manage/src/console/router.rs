@@ -1,5 +1,6 @@
 //! What the console asks of the router.
 
+use crate::explain::Question;
 use crate::model::{
     Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Recorded, Routes,
     Status,
@@ -37,6 +38,9 @@ pub trait Router {
     /// Asks all CPUs for the neighbours they know; the answer goes to
     /// [`heard_neighbors`](super::Console::heard_neighbors).
     fn ask_neighbors(&mut self);
+    /// Asks what becomes of a packet; the answer goes to
+    /// [`heard_explanation`](super::Console::heard_explanation).
+    fn ask_explanation(&mut self, question: Question);
     /// Packets lost, by interface and reason.
     fn drops(&self) -> Vec<InterfaceLoss>;
 

@@ -7,7 +7,9 @@ use super::row::Row;
 use super::{Candidate, Console, End, Mode, PASTE, Purpose, Router, Tracing, names, nearest, setting};
 use crate::access::GRANT_MS;
 use crate::diff::unified;
-use crate::model::{Committed, Field, Neighbor, Plan, Problem};
+use crate::explain::Question;
+use crate::model::{Committed, Explanation, Field, Neighbor, Plan, Problem};
+use crate::problem::Refused;
 use crate::table::Table;
 use crate::text::Text;
 use alloc::format;
@@ -119,6 +121,13 @@ impl Console {
                 self.say("the router ends");
                 router.end(End::PowerOff);
             }
+            Action::Explain => match Question::of(parsed) {
+                Ok(question) => {
+                    router.ask_explanation(question);
+                    self.asked = Some(parsed.clone());
+                }
+                Err(wrong) => self.say(&wrong),
+            },
             Action::Help => self.filtered(&help(), parsed),
         }
     }
@@ -167,12 +176,24 @@ impl Console {
 
     /// Shows what [`Router::ask_neighbors`] asked for.
     pub fn heard_neighbors(&mut self, neighbors: Vec<Neighbor>) {
+        self.heard(|console, parsed| console.shown(&neighbors, parsed));
+    }
+
+    /// Shows what [`Router::ask_explanation`] asked for.
+    pub fn heard_explanation(&mut self, explanation: Result<Explanation, Refused>) {
+        self.heard(|console, parsed| match &explanation {
+            Ok(explanation) => console.shown(explanation, parsed),
+            Err(refused) => console.out.push_str(&refused.to_string()),
+        });
+    }
+
+    fn heard(&mut self, show: impl FnOnce(&mut Self, &Parsed)) {
         let Some(parsed) = self.asked.take() else { return };
         // The prompt is there already: it comes again below.
         if self.row != Row::default() {
             self.end_row();
         }
-        self.shown(&neighbors, &parsed);
+        show(self, &parsed);
         self.refresh();
     }
 
