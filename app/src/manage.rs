@@ -12,6 +12,7 @@ pub use lists::Known;
 pub(crate) use lists::routes;
 pub use server::services;
 
+use crate::attach::Equipment;
 use crate::capture;
 use crate::clients::{Learnt, News};
 use crate::config::{Config, longest};
@@ -51,6 +52,8 @@ pub struct View {
     pub config: Arc<Config>,
     /// What is in force beside it.
     pub learnt: Arc<Learnt>,
+    /// What another configuration would find.
+    pub equipment: Equipment,
     /// Its interfaces; their counters go on.
     pub interfaces: Vec<InterfaceStatus>,
     /// Counts packets whose interface is not in service.

@@ -91,6 +91,7 @@ impl Management {
         let view = View {
             config: interfaces.shared_config(),
             learnt: interfaces.shared_learnt(),
+            equipment: interfaces.equipment(),
             interfaces: interfaces.status(),
             unconfigured: interfaces.unconfigured().clone(),
             place: place.clone(),
@@ -415,6 +416,7 @@ impl Management {
         let view = View {
             config: self.interfaces.shared_config(),
             learnt: self.interfaces.shared_learnt(),
+            equipment: self.interfaces.equipment(),
             interfaces: self.interfaces.status(),
             unconfigured: self.interfaces.unconfigured().clone(),
             place: self.place.clone(),

@@ -140,8 +140,14 @@ impl Running {
     /// The CPU that a flow belongs to.
     #[inline]
     pub fn cpu_of(&self, hash: u32) -> Option<CpuId> {
-        CpuId::new(((u64::from(hash) * self.cpus as u64) >> 32) as usize)
+        home(hash, self.cpus)
     }
+}
+
+/// The CPU of so many that a flow belongs to.
+#[inline]
+pub(crate) fn home(hash: u32, cpus: usize) -> Option<CpuId> {
+    CpuId::new(((u64::from(hash) * cpus as u64) >> 32) as usize)
 }
 
 /// One CPU's own counts. `[A]` Written by it alone, read by management.

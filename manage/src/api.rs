@@ -231,9 +231,29 @@ fn decoded(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn asked(packet: &str) -> Result<Question, String> {
+/// The packet that a request asks about.
+fn asked<R: Router>(router: &R, texts: &[Option<String>]) -> Result<Question, Refused> {
+    let text = |place: usize| texts.get(place).and_then(Option::as_deref).unwrap_or_default();
+    let wrong = |wrong: String| {
+        let cure = "give it as the console's `explain` takes it: \
+                    ?packet=lan+from+10.0.1.2+to+192.0.2.2+protocol+udp+port+53";
+        refuse(400, "The packet cannot be understood", wrong, cure)
+    };
     let context = Context { place: Place::Operate, interfaces: &[], candidate: "" };
-    Question::of(&parse(&format!("explain {packet}"), context)?)
+    let parsed = parse(&format!("explain {}", text(0)), context).map_err(wrong)?;
+    let candidate = match text(1) {
+        "" | "false" => parsed.says("candidate"),
+        "true" => true,
+        other => {
+            let found = format!("candidate: found {other:?}");
+            return Err(refuse(400, "The query cannot be", found, "give true or false"));
+        }
+    };
+    let met = match candidate {
+        true => Some(router.configurations().candidate.ok_or_else(no_candidate)?.text.text.to_string()),
+        false => None,
+    };
+    Question::of(&parsed, met).map_err(wrong)
 }
 
 /// The capture that a request asks for.
@@ -295,12 +315,7 @@ async fn respond<R: Router>(
             };
         }
         Operation::Explain => {
-            let packet = admitted.texts.first().cloned().flatten().unwrap_or_default();
-            let question = asked(&packet).map_err(|wrong| {
-                let cure = "give it as the console's `explain` takes it: \
-                            ?packet=lan+from+10.0.1.2+to+192.0.2.2+protocol+udp+port+53";
-                refuse(400, "The packet cannot be understood", wrong, cure)
-            })?;
+            let question = asked(router, &admitted.texts)?;
             return model(router.explain(question).await?.value());
         }
         // `http.rs` asks for it by `capture`.

@@ -12,6 +12,8 @@ pub struct Question {
     pub interface: String,
     /// What comes in.
     pub packet: Packet,
+    /// The configuration that it meets; `None`: the one in force.
+    pub text: Option<String>,
 }
 
 /// What comes in.
@@ -55,14 +57,14 @@ pub fn frame(digits: &str) -> Option<Vec<u8>> {
 }
 
 impl Question {
-    /// What the command `explain` says.
+    /// What the command `explain` says. `text` is for what meets another configuration than the one in force.
     ///
     /// # Errors
     /// What cannot be, and what helps.
-    pub fn of(parsed: &Parsed) -> Result<Question, String> {
+    pub fn of(parsed: &Parsed, text: Option<String>) -> Result<Question, String> {
         let interface = parsed.argument("NAME").unwrap_or_default().into();
         if let Some(bytes) = parsed.argument("HEX").and_then(frame) {
-            return Ok(Question { interface, packet: Packet::Frame(bytes) });
+            return Ok(Question { interface, packet: Packet::Frame(bytes), text });
         }
         let address = |name| parsed.argument(name).and_then(|word| word.parse::<IpAddr>().ok());
         let (Some(source), Some(destination)) = (address("SOURCE"), address("DESTINATION")) else {
@@ -81,6 +83,6 @@ impl Question {
             len: number("LENGTH", 0) as u16,
             ttl: number("TTL", 64) as u8,
         };
-        Ok(Question { interface, packet })
+        Ok(Question { interface, packet, text })
     }
 }

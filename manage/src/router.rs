@@ -81,7 +81,7 @@ pub trait Router {
     /// What becomes of a packet.
     ///
     /// # Errors
-    /// There is no such interface, or no memory for it.
+    /// There is no such interface, no buffer for it, or the configuration asked of has errors.
     fn explain(&self, question: Question) -> impl Future<Output = Result<Explanation, Refused>>;
 
     /// Packets lost, by interface and reason.

@@ -231,12 +231,15 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
-        query: &[text(
-            "packet",
-            "As the console's `explain` takes it: `lan from 10.0.1.2 to 192.0.2.2 protocol udp port 53`.",
-            3000,
-        )],
-        refusals: &[404],
+        query: &[
+            text(
+                "packet",
+                "As the console's `explain` takes it: `lan from 10.0.1.2 to 192.0.2.2 protocol udp port 53`.",
+                3000,
+            ),
+            text("candidate", "`true`: as it would be with the candidate in force.", 5),
+        ],
+        refusals: &[404, 422],
         ..get(
             "/api/v1/explain",
             Operation::Explain,

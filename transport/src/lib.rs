@@ -35,3 +35,4 @@ pub use ports::{Access, Ports, Protocol};
 pub use stream::{ReadHalf, TcpStream, WriteHalf};
 pub use transport::{Arrival, Counters, Path, Router, Settings, Sink, Sum, Transport};
 pub use udp::{Received, UdpSocket};
+pub use wire::{Envelope, packet};

@@ -79,6 +79,17 @@ fn explains(cx: &Context, cpus: usize) -> Result<()> {
         }
         let said = ask(rig, "explain wan from 2001:db8:1::2 to 2001:db8:2::99 protocol tcp port 80")?;
         ensure!(said.contains("verdict  waits"), "{said}");
+        // What is dropped passes with the candidate, whose line it says.
+        rig.router.machine.type_keys(b"configure\nset interface wan reverse-path-filter off\n")?;
+        let line = format!("explain wan from {spoofed} to {} protocol udp", far.v4);
+        let said = ask(rig, &line)?;
+        ensure!(said.contains("verdict  dropped"), "{said}");
+        let said = ask(rig, &format!("{line} candidate"))?;
+        ensure!(
+            said.contains("verdict  forwarded") && said.contains("reverse-path-filter = \"off\""),
+            "{said}"
+        );
+        rig.router.machine.type_keys(b"discard\nexit\n")?;
         Ok(())
     })
 }

@@ -92,7 +92,8 @@ pub enum Place {
 /// A command.
 #[derive(Debug)]
 pub struct Command {
-    /// Its words: small ones are typed as they are, capital ones are [`ARGUMENTS`], what is in brackets may be left out.
+    /// Its words: small ones are typed as they are, capital ones are [`ARGUMENTS`]. What is in brackets may be left out, and
+    /// brackets that follow each other come in any order.
     pub syntax: &'static str,
     /// What it does.
     pub help: &'static str,
@@ -185,14 +186,14 @@ pub const COMMANDS: &[Command] = &[
     Command {
         filters: Filters::Json,
         ..command(
-            "explain NAME from SOURCE to DESTINATION [protocol PROTOCOL] [port PORT] [length LENGTH] [ttl TTL]",
+            "explain NAME from SOURCE to DESTINATION [protocol PROTOCOL] [port PORT] [length LENGTH] [ttl TTL] [candidate]",
             "what becomes of a packet that comes in by NAME, and why; none is sent",
             Action::Explain,
         )
     },
     Command {
         filters: Filters::Json,
-        ..command("explain NAME frame HEX", "the same of a whole Ethernet frame", Action::Explain)
+        ..command("explain NAME frame HEX [candidate]", "the same of a whole Ethernet frame", Action::Explain)
     },
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
@@ -338,17 +339,21 @@ pub enum Item {
     Argument(&'static Argument),
     /// What follows, up to the closing bracket so many items on, may be left out.
     Open(usize),
-    /// The end of it.
-    Close,
+    /// The end of it. The first of those that follow each other begins there.
+    Close(usize),
 }
 
 impl Command {
     /// Its syntax in pieces.
     pub fn items(&self) -> alloc::vec::Vec<Item> {
         let mut items = alloc::vec::Vec::new();
+        let mut first = 0;
         for word in self.syntax.split(' ') {
             let name = word.trim_matches(['[', ']']);
             if word.starts_with('[') {
+                if !matches!(items.last(), Some(Item::Close(_))) {
+                    first = items.len();
+                }
                 items.push(Item::Open(0));
             }
             items.push(match ARGUMENTS.iter().find(|argument| argument.name == name) {
@@ -360,7 +365,7 @@ impl Command {
                 if let Some(at) = items.iter().rposition(|item| matches!(item, Item::Open(0))) {
                     items[at] = Item::Open(end - at);
                 }
-                items.push(Item::Close);
+                items.push(Item::Close(first));
             }
         }
         items

@@ -35,7 +35,7 @@ const EXPLAIN: &str = "
 
 `explain` makes the packet, or takes a whole frame, and has a stack of its own do with it what the router would: the same code, \
 the tables in force, the neighbours that are known now. Nothing is sent, counted or learnt by it. Each step names the line of \
-the configuration that it comes from. Limits on ICMP errors are not counted in, and of sockets only whether one has the port.
+the configuration that it comes from. With `candidate` it is asked what would be with the candidate in force. Limits on ICMP errors are not counted in, and of sockets only whether one has the port.
 ";
 
 const SETTING: &str = "

@@ -121,13 +121,19 @@ impl Console {
                 self.say("the router ends");
                 router.end(End::PowerOff);
             }
-            Action::Explain => match Question::of(parsed) {
-                Ok(question) => {
-                    router.ask_explanation(question);
-                    self.asked = Some(parsed.clone());
+            Action::Explain => {
+                let text = parsed.says("candidate").then(|| match &self.candidate {
+                    Some(candidate) => candidate.text.clone(),
+                    None => router.configuration(),
+                });
+                match Question::of(parsed, text) {
+                    Ok(question) => {
+                        router.ask_explanation(question);
+                        self.asked = Some(parsed.clone());
+                    }
+                    Err(wrong) => self.say(&wrong),
                 }
-                Err(wrong) => self.say(&wrong),
-            },
+            }
             Action::Help => self.filtered(&help(), parsed),
         }
     }

@@ -739,6 +739,13 @@ fn packet_to_explain_is_read_whole() {
     for part in ["protocol: 17", "port: 53", "len: 1400", "ttl: 2", "route  none"] {
         assert!(seat.sent.contains(part), "{part}: {}", seat.sent);
     }
+    assert!(seat.sent.contains("text: None"), "the configuration in force: {}", seat.sent);
+    for line in
+        ["configure", "set interface lan mtu 1400", "explain lan from 10.0.1.2 to 192.0.2.2 candidate"]
+    {
+        seat.type_(line).type_("\r");
+    }
+    assert!(seat.sent.contains("mtu = 1400"), "the candidate: {}", seat.sent);
     for (line, wrong) in [
         ("explain lan from 10.0.1.2 to 2001:db8::1", "one address is IPv4 and the other IPv6"),
         ("explain lan from 10.0.1.2", "there is more to say"),
