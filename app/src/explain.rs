@@ -7,6 +7,7 @@ use crate::config::{Config, Reject, Target};
 use crate::manage::{Known, View};
 use crate::observe::mac;
 use crate::shared::{Shared, home};
+use crate::transport::is_open;
 use crate::vlans::MAX_INDICES;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -27,7 +28,7 @@ use weir_netstack::explain::{self, End, Explained, Step};
 use weir_netstack::neighbor::State;
 use weir_netstack::snapshot::{Interface, ReversePath, Route, Snapshot};
 use weir_netstack::{Instant, Local, Upper};
-use weir_transport::{Access, Envelope, Protocol, packet};
+use weir_transport::{Envelope, packet};
 
 /// A station that is nobody's: locally administered.
 const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -70,13 +71,8 @@ pub(crate) fn explain(
     let interface = snapshot.interfaces().find(|interface| interface.name == question.interface);
     let interface = interface.ok_or_else(|| no_interface(question))?;
     let listens = |flow: u32, local: &Local<'_>| {
-        let protocol = match local.kind {
-            Upper::Tcp | Upper::TcpError => Protocol::Tcp,
-            Upper::Udp | Upper::UdpError => Protocol::Udp,
-        };
-        let came = if local.interface.management { Access::Management } else { Access::Any };
         let ports = home(flow, cpus).and_then(|cpu| shared.ports.of(cpu).get());
-        ports.is_some_and(|ports| ports.open(protocol, local.port, came))
+        ports.is_some_and(|ports| is_open(ports, local))
     };
     let (port, frame) = (interface.link.port, frame(question, interface).ok_or_else(no_buffer)?);
     let asked = explain::Question { port, frame: &frame, neighbors, listens: &listens };
@@ -136,7 +132,7 @@ fn frame(question: &Question, interface: &Interface) -> Option<Vec<u8>> {
         58 => upper[0] = 128,
         _ => {}
     }
-    let envelope = Envelope { source, destination, protocol, hops, whole: false };
+    let envelope = Envelope { source, destination, protocol, hops, whole: false, id: 0 };
     let mut frame = Vec::from(ethernet::header(station(interface, destination), SENDER, kind));
     if interface.link.vlan != 0 {
         let kind = [frame.pop(), frame.pop()].map(Option::unwrap_or_default);
@@ -274,12 +270,11 @@ impl Words<'_> {
             End::Answered => (PacketEnd::Answered, None, answer),
             End::Delivered(kind, port) => {
                 let what = match kind {
-                    Upper::Tcp => "the TCP socket",
-                    Upper::Udp => "the UDP socket",
-                    Upper::TcpError => "as an error: the TCP socket",
-                    Upper::UdpError => "as an error: the UDP socket",
+                    Upper::Tcp | Upper::TcpError => "TCP socket of port",
+                    Upper::Udp | Upper::UdpError => "UDP socket of port",
+                    Upper::Echo | Upper::EchoError => "ping with identifier",
                 };
-                (PacketEnd::Delivered, None, format!("{what} of port {port} gets it"))
+                (PacketEnd::Delivered, None, format!("the {what} {port} gets it"))
             }
             End::Waits => {
                 let forwarded = told.steps.iter().any(|step| matches!(step, Step::NextHop(..)));

@@ -24,6 +24,7 @@ mod memory_port;
 pub mod mesh;
 pub mod modules;
 pub mod observe;
+pub mod ping;
 pub mod port;
 pub mod router;
 pub mod shared;

@@ -19,6 +19,7 @@ use crate::config::{Config, longest};
 use crate::explain;
 use crate::guest::Holdings;
 use crate::observe::{self, InterfaceStatus};
+use crate::ping::Probing;
 use crate::shared::Shared;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -101,6 +102,8 @@ pub struct Plane {
     orders: ArrayQueue<Order>,
     /// `[A]` Pushed by the clients' task, popped by management.
     news: ArrayQueue<News>,
+    /// `[A]` Inside.
+    probing: Probing,
     /// `[L:Access]` Tokens, and who failed.
     access: Lock<rank::Access, Access>,
 }
@@ -121,6 +124,7 @@ impl Plane {
             view: Published::new(Box::new(Arc::new(view))),
             orders: ArrayQueue::new(ORDERS),
             news: ArrayQueue::new(REPORTS),
+            probing: Probing::new(),
             access: Lock::new(access),
         }
     }
@@ -166,6 +170,11 @@ impl Plane {
     /// The oldest report of the clients. Management's.
     pub(crate) fn next_news(&self) -> Option<News> {
         self.news.pop()
+    }
+
+    /// The way to the task that pings.
+    pub(crate) fn probing(&self) -> &Probing {
+        &self.probing
     }
 
     /// What all CPUs see.

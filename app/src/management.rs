@@ -177,6 +177,12 @@ impl Management {
         }
         self.end_if_due(now);
         self.serve(cx, now);
+        while let Some(said) = self.plane.probing().said() {
+            match said {
+                Some(line) => self.console.told(&line),
+                None => self.console.probe_ended(),
+            }
+        }
         if log::take_cut() {
             self.console.was_cut();
         }

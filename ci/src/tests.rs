@@ -21,6 +21,7 @@ mod operation;
 mod own;
 mod policy;
 mod preempt;
+mod reach;
 mod refusals;
 mod sockets;
 mod sources;
@@ -107,6 +108,7 @@ fn table() -> Vec<Test> {
     all.extend(disks::tests());
     all.extend(targets::tests());
     all.extend(explain::tests());
+    all.extend(reach::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod model;
 pub mod openapi;
 pub mod pcapng;
+pub mod probe;
 pub mod problem;
 pub mod reference;
 pub mod router;

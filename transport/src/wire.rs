@@ -156,18 +156,21 @@ pub struct Envelope {
     pub hops: u8,
     /// IPv4's "don't fragment".
     pub whole: bool,
+    /// IPv4's identification, which fragments of it have in common.
+    pub id: u16,
 }
 
 /// An IP packet without options around `upper`. The checksum of TCP, UDP, ICMP and ICMPv6, 0 in `upper`, is made right.
 /// `None` if the families differ or it would be too long.
 pub fn packet(envelope: &Envelope, upper: &[u8]) -> Option<Vec<u8>> {
-    let &Envelope { source, destination, protocol, hops, whole } = envelope;
+    let &Envelope { source, destination, protocol, hops, whole, id } = envelope;
     let header = header_len(destination);
     let mut packet = vec![0; header];
     write_ip(&mut packet, source, destination, protocol, upper.len())?;
     packet.extend_from_slice(upper);
     if header == IPV4_HEADER {
         (packet[6], packet[8]) = (if whole { 0x40 } else { 0 }, hops);
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
         packet[10..12].fill(0);
         let sum = !fold(packet.get(..header)?, 0);
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
@@ -310,7 +313,7 @@ mod tests {
                 ICMP | ICMPV6 => upper[2..4].fill(0),
                 _ => {}
             }
-            let bytes = packet(&Envelope { source, destination, protocol, hops, whole }, &upper).unwrap();
+            let bytes = packet(&Envelope { source, destination, protocol, hops, whole, id: 7 }, &upper).unwrap();
             let ip = Ip::parse(&bytes).unwrap();
             prop_assert_eq!((ip.source, ip.destination, ip.protocol), (source, destination, protocol));
             if !six {

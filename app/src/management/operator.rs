@@ -24,6 +24,7 @@ use weir_manage::model::{
     Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Loss, Plan, Problem, Recorded, Routes,
     Status,
 };
+use weir_manage::probe::Probe;
 use weir_manage::problem::{self, Refused};
 use weir_manage::router::{Command as Wish, Done, Router as _};
 use weir_netstack::Instant;
@@ -95,6 +96,14 @@ impl Router for Operator<'_> {
 
     fn ask_explanation(&mut self, question: Question) {
         self.management.asks_explanation = Some(question);
+    }
+
+    fn probe(&mut self, probe: Probe) {
+        self.management.plane.probing().begin(probe);
+    }
+
+    fn stop_probe(&mut self) {
+        self.management.plane.probing().stop();
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {

@@ -56,6 +56,10 @@ pub enum Action {
     PowerOff,
     /// What would become of a packet.
     Explain,
+    /// Whether a host answers.
+    Ping,
+    /// Which routers are on the way to it.
+    Traceroute,
     /// The list of commands.
     Help,
 }
@@ -138,6 +142,8 @@ pub enum Kind {
     Prefix,
     /// An address.
     Address,
+    /// An address, or a name that stands for some.
+    Host,
     /// An IP protocol, by name or number.
     Protocol,
     /// An Ethernet frame in hexadecimal digits.
@@ -195,6 +201,16 @@ pub const COMMANDS: &[Command] = &[
         filters: Filters::Json,
         ..command("explain NAME frame HEX [candidate]", "the same of a whole Ethernet frame", Action::Explain)
     },
+    command(
+        "ping HOST [count TIMES] [interval MILLISECONDS] [size SIZE] [df] [ttl HOPS] [source SOURCE] [interface NAME] [ipv6]",
+        "asks HOST for an answer by ICMP, five times unless TIMES says otherwise; Ctrl-C ends it",
+        Action::Ping,
+    ),
+    command(
+        "traceroute HOST [hops HOPS] [size SIZE] [source SOURCE] [interface NAME] [ipv6]",
+        "asks each router on the way to HOST, three times; Ctrl-C ends it",
+        Action::Traceroute,
+    ),
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
     at(Place::Configure, lines(show("show candidate", "the candidate, as text", View::Candidate))),
@@ -315,6 +331,23 @@ pub const ARGUMENTS: &[Argument] = &[
         about: "an Ethernet frame, two hexadecimal digits a byte, 14 to 500 bytes",
         kind: Kind::Frame,
     },
+    Argument { name: "HOST", about: "an address, or a name that name servers know", kind: Kind::Host },
+    Argument { name: "TIMES", about: "how often, from 1 to 65535", kind: Kind::Number(1, 65535) },
+    Argument {
+        name: "MILLISECONDS",
+        about: "between two requests, from 10 to 60000; 1000 unless given",
+        kind: Kind::Number(10, 60_000),
+    },
+    Argument {
+        name: "SIZE",
+        about: "bytes of data, from 0 to 8192; 56 unless given, 32 for traceroute",
+        kind: Kind::Number(0, 8192),
+    },
+    Argument {
+        name: "HOPS",
+        about: "routers that may pass it on, and one: from 1 to 255; 64 unless given, 30 for traceroute",
+        kind: Kind::Number(1, 255),
+    },
     Argument { name: "COUNT", about: "how many, from the last one back", kind: Kind::Number(1, 100_000) },
     Argument { name: "SECONDS", about: "seconds, from 5 to 3600", kind: Kind::Number(5, LONGEST_CONFIRM) },
     Argument { name: "VERSION", about: "a number from `show history`", kind: Kind::Number(1, u64::MAX) },
@@ -381,7 +414,7 @@ mod tests {
         for command in COMMANDS {
             for item in command.items() {
                 if let Item::Word(word) = item {
-                    assert!(!word.is_empty() && word.chars().all(|c| matches!(c, 'a'..='z' | '-')), "{word}");
+                    assert!(!word.is_empty() && word.chars().all(|c| matches!(c, 'a'..='z' | '6' | '-')), "{word}");
                 }
             }
         }

@@ -306,6 +306,11 @@ impl Argument {
                 word.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
             }
             Kind::Prefix => is_prefix(word),
+            Kind::Host => {
+                let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+                word.parse::<IpAddr>().is_ok()
+                    || word.len() < 254 && word.starts_with(named) && word.chars().all(named)
+            }
             Kind::Address => word.parse::<IpAddr>().is_ok(),
             Kind::Protocol => explain::protocol(word).is_some(),
             Kind::Frame => explain::frame(word).is_some(),

@@ -9,6 +9,7 @@ use crate::access::GRANT_MS;
 use crate::diff::unified;
 use crate::explain::Question;
 use crate::model::{Committed, Explanation, Field, Neighbor, Plan, Problem};
+use crate::probe::Probe;
 use crate::problem::Refused;
 use crate::table::Table;
 use crate::text::Text;
@@ -134,6 +135,10 @@ impl Console {
                     Err(wrong) => self.say(&wrong),
                 }
             }
+            Action::Ping | Action::Traceroute => {
+                router.probe(Probe::of(parsed, parsed.command.action == Action::Traceroute));
+                self.mode = Mode::Probe { stopped: false };
+            }
             Action::Help => self.filtered(&help(), parsed),
         }
     }
@@ -183,6 +188,19 @@ impl Console {
     /// Shows what [`Router::ask_neighbors`] asked for.
     pub fn heard_neighbors(&mut self, neighbors: Vec<Neighbor>) {
         self.heard(|console, parsed| console.shown(&neighbors, parsed));
+    }
+
+    /// Shows a line of what [`Router::probe`] finds.
+    pub fn told(&mut self, line: &str) {
+        self.say(line);
+    }
+
+    /// That was all of it.
+    pub fn probe_ended(&mut self) {
+        if let Mode::Probe { .. } = self.mode {
+            self.mode = Mode::Line;
+            self.refresh();
+        }
     }
 
     /// Shows what [`Router::ask_explanation`] asked for.
