@@ -148,9 +148,10 @@ pub(super) async fn known(shared: &Shared, cpus: usize) -> Vec<Known> {
 /// The same for people.
 pub(super) async fn neighbors(shared: &Shared, cpus: usize) -> Vec<model::Neighbor> {
     let all = known(shared, cpus).await;
-    let names: BTreeMap<IfIndex, String> = mask::masked(|cx| {
+    let mut names: BTreeMap<IfIndex, String> = BTreeMap::new();
+    mask::masked(|cx| {
         let interfaces = shared.running.read(cx).snapshot.interfaces();
-        interfaces.map(|interface| (interface.index, interface.name.clone())).collect()
+        names.extend(interfaces.map(|interface| (interface.index, interface.name.clone())));
     });
     let row = |(interface, address, state, mac): Known| {
         Some(model::Neighbor {

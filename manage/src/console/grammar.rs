@@ -414,7 +414,10 @@ mod tests {
         for command in COMMANDS {
             for item in command.items() {
                 if let Item::Word(word) = item {
-                    assert!(!word.is_empty() && word.chars().all(|c| matches!(c, 'a'..='z' | '6' | '-')), "{word}");
+                    assert!(
+                        !word.is_empty() && word.chars().all(|c| matches!(c, 'a'..='z' | '6' | '-')),
+                        "{word}"
+                    );
                 }
             }
         }
