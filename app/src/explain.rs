@@ -22,7 +22,7 @@ use weir_machine::{clock, frames, mask};
 use weir_manage::explain::{PROTOCOLS, Packet, Question};
 use weir_manage::model::{ExplainedStep, Explanation, PacketEnd};
 use weir_manage::problem::{Refused, refuse};
-use weir_netif::{IfIndex, Pool};
+use weir_netif::{Drop, IfIndex, Pool};
 use weir_netstack::ethernet::{self, Cast};
 use weir_netstack::explain::{self, End, Explained, Step};
 use weir_netstack::neighbor::State;
@@ -93,8 +93,8 @@ fn no_interface(question: &Question) -> Refused {
     refuse(
         404,
         "There is no such interface in service",
-        format!("found {:?}", question.interface),
-        "name one that is up or down; `show interfaces` lists them",
+        format!("there is no interface {:?} in service", question.interface),
+        "`show interfaces` lists them",
     )
 }
 
@@ -246,6 +246,12 @@ impl Words<'_> {
             let (line, text) = line.unzip();
             steps.push(ExplainedStep { step: name.into(), found, line, text });
         }
+        if let End::Dropped(Drop::ReversePath, _) = told.end {
+            let found = "its way back is not this interface, or there is none".into();
+            let line = root.and_then(|root| line(text, root, &Place::Interface(came, "reverse-path-filter")));
+            let (line, text) = line.unzip();
+            steps.push(ExplainedStep { step: "source".into(), found, line, text });
+        }
         let (verdict, reason, end) = self.end(told);
         Explanation { verdict, reason, end, steps }
     }
@@ -254,8 +260,11 @@ impl Words<'_> {
         let sent = told.sent.first();
         let station = sent.and_then(|sent| sent.bytes.first_chunk().copied()).map_or(String::new(), mac);
         let by = sent.map_or("", |sent| self.name(sent.interface));
+        // A question to a group, for the station.
+        let asks = sent.and_then(|sent| sent.bytes.first()).is_some_and(|first| first & 1 == 1);
         let answer = match told.sent.len() {
             0 => "nothing is sent".to_string(),
+            _ if asks => format!("the answer waits for its next hop, which is asked for on {by}"),
             1 => format!("an answer goes by {by} to {station}"),
             count => format!("{count} answers go by {by} to {station}"),
         };

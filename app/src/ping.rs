@@ -180,8 +180,11 @@ async fn work(operator: &Operator, transport: &Transport, probe: &Probe) -> Resu
     };
     let socket = transport.echo(random::seed() as u16).ok_or("another one is under way")?;
     let shared = operator.plane.shared();
-    let chosen = mask::masked(|cx| choose(&shared.running.read(cx).snapshot, &socket, to, probe));
-    let (source, link, mtu) = chosen?;
+    let (link, source) = mask::masked(|cx| choose(&shared.running.read(cx).snapshot, to, probe))?;
+    let path = socket.path(to, link).ok_or_else(|| {
+        format!("there is no route to {to}, or no address to send from; `show routes {to}` says more")
+    })?;
+    let (source, link, mtu) = (source.unwrap_or(path.source), path.interface, path.mtu);
     let envelope = Envelope {
         source,
         destination: to,
@@ -208,13 +211,12 @@ async fn work(operator: &Operator, transport: &Transport, probe: &Probe) -> Resu
     Ok(())
 }
 
-/// From where, by which interface, and what that takes whole.
+/// The interface to leave by and the address to come from, where the operator or the destination settles that.
 fn choose(
     snapshot: &Snapshot,
-    socket: &EchoSocket,
     to: IpAddr,
     probe: &Probe,
-) -> Result<(IpAddr, IfIndex, u16), String> {
+) -> Result<(Option<IfIndex>, Option<IpAddr>), String> {
     let owner = |address: IpAddr| {
         snapshot.interfaces().find(|own| match address {
             IpAddr::V4(address) => own.owns4(address),
@@ -224,43 +226,40 @@ fn choose(
     if let Some(own) = owner(to) {
         return Err(format!("{to} is an address of this router, on {}", own.name));
     }
-    let on_link = match to {
-        IpAddr::V4(to) => to.is_broadcast() || to.is_multicast(),
-        IpAddr::V6(to) => to.is_unicast_link_local() || to.is_multicast(),
-    };
-    let wanted = probe.interface.as_deref();
-    let link = match wanted {
-        None if on_link => {
-            return Err(format!("{to} can be on any link: say which, as in `{to} interface lan`"));
-        }
-        None => None,
-        Some(name) => Some(snapshot.interfaces().find(|own| own.name == name).ok_or_else(|| {
-            format!("there is no interface `{name}` in service; `show interfaces` lists them")
-        })?),
-    };
-    let path = socket.path(to, link.map(|own| own.index)).ok_or_else(|| {
-        format!("there is no route to {to}, or no address to send from; `show routes {to}` says more")
-    })?;
-    let of_link = link.filter(|_| !on_link).map(|own| match to {
-        IpAddr::V4(to) => own.source4(to).map(IpAddr::from),
-        IpAddr::V6(to) => own.source6(to).map(IpAddr::from),
-    });
-    let source = match (probe.source, of_link) {
-        (Some(source), _) if source.is_ipv4() != to.is_ipv4() => {
+    if let Some(source) = probe.source {
+        if source.is_ipv4() != to.is_ipv4() {
             return Err(format!("{source} and {to} are of different families"));
         }
-        (Some(source), _) if owner(source).is_none() => {
+        if owner(source).is_none() {
             return Err(format!(
                 "{source} is no address of this router; `show interfaces` lists those that are"
             ));
         }
-        (Some(source), _) => source,
-        (None, Some(source)) => {
-            source.ok_or_else(|| format!("{} has no address of that family", wanted.unwrap_or_default()))?
-        }
-        (None, None) => path.source,
+    }
+    let on_link = match to {
+        IpAddr::V4(to) => to.is_broadcast() || to.is_multicast(),
+        IpAddr::V6(to) => to.is_unicast_link_local() || to.is_multicast(),
     };
-    Ok((source, path.interface, path.mtu))
+    let Some(name) = &probe.interface else {
+        return match on_link {
+            true => Err(format!("{to} can be on any link: say which, as in `{to} interface lan`")),
+            false => Ok((None, probe.source)),
+        };
+    };
+    let Some(own) = snapshot.interfaces().find(|own| own.name == *name) else {
+        return Err(format!("there is no interface `{name}` in service; `show interfaces` lists them"));
+    };
+    if on_link || probe.source.is_some() {
+        return Ok((Some(own.index), probe.source));
+    }
+    let source = match to {
+        IpAddr::V4(to) => own.source4(to).map(IpAddr::from),
+        IpAddr::V6(to) => own.source6(to).map(IpAddr::from),
+    };
+    match source {
+        Some(source) => Ok((Some(own.index), Some(source))),
+        None => Err(format!("{name} has no address of that family")),
+    }
 }
 
 /// A time in milliseconds, to a microsecond.

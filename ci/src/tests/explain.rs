@@ -46,7 +46,7 @@ fn explains(cx: &Context, cpus: usize) -> Result<()> {
         let lost = "203.0.113.9".parse()?;
         let cases = [
             (near.v4, far.v4, "forwarded", format!("it goes by lan to {}", host_mac(1))),
-            (spoofed, far.v4, "dropped", "reverse-path".to_owned()),
+            (spoofed, far.v4, "dropped", "reverse-path-filter = \"strict\"".to_owned()),
             (near.v4, lost, "dropped", "route-blackhole".to_owned()),
             (near.v4, near.gateway_v4, "dropped", format!("an answer goes by wan to {}", host_mac(0))),
         ];

@@ -345,7 +345,7 @@ pub const ARGUMENTS: &[Argument] = &[
     },
     Argument {
         name: "HOPS",
-        about: "routers that may pass it on, and one: from 1 to 255; 64 unless given, 30 for traceroute",
+        about: "how far, from 1 to 255 hops; 64 unless given, 30 for traceroute",
         kind: Kind::Number(1, 255),
     },
     Argument { name: "COUNT", about: "how many, from the last one back", kind: Kind::Number(1, 100_000) },
