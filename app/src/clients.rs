@@ -11,6 +11,7 @@ mod syslog;
 mod time;
 
 pub use names::resolve;
+pub(crate) use names::servers;
 pub use run::services;
 
 use crate::config::{Config, Interface, Learn};

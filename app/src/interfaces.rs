@@ -2,7 +2,7 @@
 //!
 //! Task level, one owner: management. A change is one store of a [`Running`]; see [`Interfaces::replace`].
 
-use crate::attach::{self, Absent, Attached, Bay};
+use crate::attach::{self, Absent, Attached, Bay, Equipment};
 use crate::clients::Learnt;
 use crate::config::{Config, MAX_DEVICES, Steering as Wish};
 use crate::observe::{InterfaceStatus, State};
@@ -183,6 +183,21 @@ impl Interfaces {
     pub fn check(&self, config: &Config) -> Result<(), String> {
         let infos: Vec<_> = self.bays.iter().map(|bay| bay.as_ref().map(Bay::info)).collect();
         attach::choose(config, &infos, self.absent).map(drop)
+    }
+
+    /// What there is to put another configuration in force with.
+    pub fn equipment(&self) -> Equipment {
+        let device = |(port, bay): (usize, &Option<Bay>)| {
+            let own = self.attached.iter().find(|attached| attached.interface.index() == port);
+            let up = State::Link(Link::Up);
+            match own {
+                Some(Attached { device, state: State::Disabled, .. }) => Some((device.info().clone(), up)),
+                Some(Attached { device, state, .. }) => Some((device.info().clone(), *state)),
+                None => Some((bay.as_ref()?.info().clone(), up)),
+            }
+        };
+        let devices = self.bays.iter().enumerate().map(device).collect();
+        Equipment { devices, vlans: self.vlans.clone() }
     }
 
     /// Devices in service.

@@ -9,12 +9,14 @@ use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
+use spin::Once;
 use weir_machine::task::Signal;
 use weir_machine::{clock, trace};
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
 use weir_netstack::capture::Taps;
 use weir_sync::{Counter, CpuId, PerCpu, Published};
+use weir_transport::Ports;
 
 /// What packet work tells management.
 #[derive(Clone, Copy, Debug)]
@@ -138,8 +140,14 @@ impl Running {
     /// The CPU that a flow belongs to.
     #[inline]
     pub fn cpu_of(&self, hash: u32) -> Option<CpuId> {
-        CpuId::new(((u64::from(hash) * self.cpus as u64) >> 32) as usize)
+        home(hash, self.cpus)
     }
+}
+
+/// The CPU of so many that a flow belongs to.
+#[inline]
+pub(crate) fn home(hash: u32, cpus: usize) -> Option<CpuId> {
+    CpuId::new(((u64::from(hash) * cpus as u64) >> 32) as usize)
 }
 
 /// One CPU's own counts. `[A]` Written by it alone, read by management.
@@ -176,6 +184,8 @@ pub struct Shared {
     pub returned: ArrayQueue<Port>,
     /// `[A]` Questions after each CPU's neighbours.
     pub census: PerCpu<Census>,
+    /// `[I]` The ports with sockets, once a CPU has any; `[A]` inside.
+    pub ports: PerCpu<Once<Arc<Ports>>>,
     /// `[A]` What watches packets: captures and the flight recorder, the same in each snapshot.
     pub taps: Arc<Taps>,
     /// `[A]` Wakes management: a notice, a key, a change of a device, a port that came back.
@@ -213,6 +223,7 @@ impl Shared {
             inbox: PerCpu::new(|_| ArrayQueue::new(INBOX)),
             returned: ArrayQueue::new(INBOX * cpus.max(1)),
             census: PerCpu::new(|_| Census { question: ArrayQueue::new(1), answer: ArrayQueue::new(1) }),
+            ports: PerCpu::new(|_| Once::new()),
             taps,
             news: Signal::new(),
             learners: Learners::default(),

@@ -48,7 +48,8 @@ pub struct Local<'a> {
     pub interface: &'a Interface,
     /// What it is.
     pub kind: Upper,
-    /// The port of this side: the destination's; of an error, the source's that is quoted in it.
+    /// The port of this side: the destination's; of an error, the source's that is quoted in it. Of an echo request its
+    /// identifier.
     pub port: u16,
 }
 
@@ -63,6 +64,10 @@ pub enum Upper {
     TcpError,
     /// An ICMP error about a UDP datagram.
     UdpError,
+    /// The reply to an echo request.
+    Echo,
+    /// An ICMP error about one.
+    EchoError,
 }
 
 /// What became of a packet for a socket.

@@ -142,6 +142,8 @@ pub fn stack(interfaces: usize, neighbors: &[Known]) -> Stack {
 
 /// Follows a frame through `snapshot`, whose counters are to be its own ([`Snapshot::apart`]), with a [`stack`] that is
 /// new. `None`: there is no buffer for it.
+#[cold]
+#[inline(never)]
 pub fn explain(
     cx: &Softint,
     stack: &mut Stack,

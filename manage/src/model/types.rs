@@ -68,6 +68,22 @@ choices! {
         Probe = "probe",
     }
 
+    /// How the way of a packet ends.
+    pub enum PacketEnd {
+        /// It is dropped.
+        Dropped = "dropped",
+        /// It is sent on.
+        Forwarded = "forwarded",
+        /// The router itself answers it, or takes note of it.
+        Answered = "answered",
+        /// A socket of the router gets it.
+        Delivered = "delivered",
+        /// It, or what answers it, waits for the next hop to tell its Ethernet address.
+        Waits = "waits",
+        /// It waits for the other fragments of its datagram.
+        Gathers = "gathers",
+    }
+
     /// How much a line of the log matters.
     pub enum LogLevel {
         /// Something does not work.
@@ -262,6 +278,30 @@ model! {
         mac: Option<String>,
         /// How sure that is.
         state: NeighborState,
+    }
+
+    /// What becomes of a packet, and why.
+    pub struct Explanation {
+        /// How it ends.
+        verdict: PacketEnd,
+        /// Why it is dropped, as counters have it; none if it is not.
+        reason: Option<String>,
+        /// The end in words: by which interface it goes on and to which station, who has it, what is sent instead.
+        end: String,
+        /// What was found on the way, in its order.
+        steps: Vec<ExplainedStep>,
+    }
+
+    /// Something that was found on the way of a packet.
+    pub struct ExplainedStep {
+        /// What was looked at.
+        step: String,
+        /// What was found.
+        found: String,
+        /// The line of the configuration that it comes from, if one does.
+        line: Option<u64>,
+        /// How that line begins.
+        text: Option<String>,
     }
 
     /// A CPU.

@@ -97,7 +97,9 @@ impl Stack {
                 let error = icmp::Error::PortUnreachable;
                 self.refuse4(turn, interface, packet, cast, (Drop::LocalProtocol, error));
             }
-            Upper::TcpError | Upper::UdpError => discard(turn, packet, Drop::IcmpUnhandled),
+            Upper::TcpError | Upper::UdpError | Upper::Echo | Upper::EchoError => {
+                discard(turn, packet, Drop::IcmpUnhandled)
+            }
         }
     }
 
@@ -123,7 +125,9 @@ impl Stack {
                 let error = icmp6::Error::PortUnreachable;
                 self.refuse6(turn, interface, packet, cast, (Drop::LocalProtocol, error));
             }
-            Upper::TcpError | Upper::UdpError => discard(turn, packet, Drop::IcmpUnhandled),
+            Upper::TcpError | Upper::UdpError | Upper::Echo | Upper::EchoError => {
+                discard(turn, packet, Drop::IcmpUnhandled)
+            }
         }
     }
 
@@ -231,6 +235,8 @@ fn deliver(
     socket: &Socket,
 ) -> Option<Packet> {
     let flow = match (socket.kind, cast) {
+        // Who asks is on the first CPU.
+        (Upper::Echo | Upper::EchoError, _) => GROUP_FLOW,
         (Upper::TcpError | Upper::UdpError, _) => {
             let mut quoted = [0; 64];
             let len = packet.copy_out(socket.offset, &mut quoted);
