@@ -11,7 +11,7 @@ let at = 0;
 let before = new Map();
 const rates = new Map();
 const list = h("tbody");
-const table = h("div", { class: "card flush" }, h("table", { class: "wide stack" },
+const table = h("div", { class: "card flush", id: "drops-reasons" }, h("table", { class: "wide stack" },
   head(["Reason", "Interface", "Meaning", ">Packets", ">Now"]), list));
 const none = h("p", { class: "hint" }, "No packet was lost since boot.");
 const key = (loss) => `${loss.reason} ${loss.interface ?? ""}`;
