@@ -1,5 +1,6 @@
-//! The web page: files of `manage/web`, embedded as `build.rs` compresses them. The HTTP server hands them out to
-//! everybody, with gzip's coding and no other; the page then asks for a token, and speaks to the API alone.
+//! The web page: files of `manage/web`, embedded as `build.rs` compresses them, without comments and indentation. The HTTP
+//! server hands them out to everybody, with gzip's coding and no other; the page then asks for a token, and speaks to the
+//! API alone.
 
 use crate::api::{Request, Response};
 use crate::problem::refuse;
@@ -263,7 +264,7 @@ mod tests {
         let mut known = quoted(reasons, " = \"", "\",");
         // Counted among them, but not lost.
         assert!(known.remove("consumed"));
-        let explained = quoted(&text(find("/reasons.js").unwrap()), "  \"", "\": \"");
+        let explained = quoted(&text(find("/reasons.js").unwrap()), "\"", "\": \"");
         let differ: Vec<_> = explained.symmetric_difference(&known).collect();
         assert!(differ.is_empty(), "reasons.js and netif::Drop differ by {differ:?}");
     }
