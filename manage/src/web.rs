@@ -112,6 +112,7 @@ files! {
     "/icon.svg" "icon.svg" SVG;
     "/api.js" "api.js" SCRIPT;
     "/app.js" "app.js" SCRIPT;
+    "/capture.js" "capture.js" SCRIPT;
     "/configuration.js" "configuration.js" SCRIPT;
     "/diff.js" "diff.js" SCRIPT;
     "/dom.js" "dom.js" SCRIPT;
@@ -122,9 +123,12 @@ files! {
     "/live.js" "live.js" SCRIPT;
     "/log.js" "log.js" SCRIPT;
     "/overview.js" "overview.js" SCRIPT;
+    "/packet.js" "packet.js" SCRIPT;
+    "/pcapng.js" "pcapng.js" SCRIPT;
     "/plot.js" "plot.js" SCRIPT;
     "/reasons.js" "reasons.js" SCRIPT;
     "/routes.js" "routes.js" SCRIPT;
+    "/view.js" "view.js" SCRIPT;
 }
 
 const fn etag(bytes: &[u8]) -> [u8; 18] {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 use super::browser::{free_address, plain};
 use super::steps::{self, Step, commit_confirm, go, opened, paste, picture, shows, validate};
-use super::{Behind, Page};
+use super::{Behind, Page, packets};
 use crate::frame::{self, Ipv4, UDP};
 use crate::host::Host;
 use crate::rig::{FrameRig, PATIENCE, no_panic};
@@ -25,6 +25,12 @@ pub(crate) const STEPS: &[Step<Machine>] = &[
     ("rates", rates),
     ("same-numbers", same_numbers),
     ("drops", drops),
+    ("last-drops", packets::last_drops),
+    ("wrong-filter", packets::wrong_filter),
+    ("capture", packets::capture),
+    ("capture-limit", packets::limited),
+    ("contrast", steps::contrast),
+    ("phone", steps::phone),
     ("commit-confirm", commit_confirm),
     ("locked-out", locked_out),
     ("quiet", steps::quiet),
@@ -32,7 +38,7 @@ pub(crate) const STEPS: &[Step<Machine>] = &[
 ];
 
 /// The machine with the router, and the hosts at its ports `wan` and `lan`.
-pub(crate) struct Machine(FrameRig);
+pub(crate) struct Machine(pub(super) FrameRig);
 
 impl Machine {
     pub(crate) fn start() -> Result<(Machine, Api)> {
@@ -48,7 +54,7 @@ impl Machine {
 }
 
 impl Behind for Machine {
-    const PICTURES: &[&str] = &["drops", "locked-out"];
+    const PICTURES: &[&str] = &["capture", "drops", "last-drops", "locked-out"];
     const NAME: &str = "booted";
 
     fn report(&self) -> Result<String> {
@@ -88,6 +94,7 @@ fn legend(page: &Page<Machine>, name: &str) -> Result<[f64; 2]> {
 
 /// One host sends for some seconds: rates rise to what it sends, at both interfaces, and fall to nothing afterwards.
 fn rates(page: &mut Page<Machine>) -> Result<String> {
+    page.browser.view(steps::DESK)?;
     go(page, "overview")?;
     page.browser.script(
         "[...document.querySelectorAll('.segments button')].find(b => b.innerText == 'bit/s').click()",
@@ -205,6 +212,7 @@ const TRIAL: u64 = 13;
 /// A commit takes away the address that the page is asked by: the page says what will come, the router takes the
 /// configuration back, the page finds it again. Who is behind the router notices nothing.
 fn locked_out(page: &mut Page<Machine>) -> Result<String> {
+    page.browser.view(steps::DESK)?;
     let (before, _) = page.server.configuration()?;
     let without = before.replace("addresses = [\"10.0.2.15/24\"]\n", "");
     ensure!(without != before, "there is no address to take away: {before}");

@@ -31,6 +31,7 @@ pub(crate) const STEPS: &[Step] = &[
     ("interfaces", interfaces),
     ("routes", routes),
     ("drops", drops),
+    ("capture", capture),
     ("log", log),
     ("contrast", contrast),
     ("phone", phone),
@@ -39,7 +40,7 @@ pub(crate) const STEPS: &[Step] = &[
     ("quiet", quiet),
 ];
 
-const PAGES: &[&str] = &["overview", "interfaces", "routes", "drops", "log", "configuration"];
+const PAGES: &[&str] = &["overview", "interfaces", "routes", "drops", "capture", "log", "configuration"];
 pub(crate) const DESK: View = View { width: 1180, height: 760, scheme: "light" };
 pub(crate) const PHONE: View = View { width: 390, height: 844, scheme: "dark" };
 /// Pictures in the repository are few and small.
@@ -225,6 +226,19 @@ fn drops(page: &mut Page) -> Result<String> {
     Ok(reasons.join(", "))
 }
 
+/// The simulated router has nothing to capture, and says so.
+fn capture(page: &mut Page) -> Result<String> {
+    go(page, "capture")?;
+    page.browser.click("#page-capture button[type=submit]")?;
+    page.browser
+        .wait("document.querySelector('#capture-wrong').innerText.includes('this router is simulated')")?;
+    // The browser's own word on the answer.
+    let errors = page.browser.errors()?;
+    ensure!(errors.iter().all(|error| error.contains("503")), "{errors:?}");
+    Ok(plain(&page.browser.script("return document.querySelector('#capture-wrong').innerText")?)
+        .replace('\n', " "))
+}
+
 fn log(page: &mut Page) -> Result<String> {
     go(page, "log")?;
     let lines = page.server.get("/log")?;
@@ -266,7 +280,7 @@ fn keyboard(page: &mut Page) -> Result<String> {
         ensure!(ring == json!("solid"), "no ring around what has the focus: {ring}");
         seen.push(plain(&browser.script("return document.activeElement.innerText")?));
     }
-    Ok(format!("1 to 6, ?, Escape, skip link, then {}", seen.join(", ")))
+    Ok(format!("1 to 7, ?, Escape, skip link, then {}", seen.join(", ")))
 }
 
 /// Replaces the editor's text as a person would who selects all and pastes.
@@ -504,7 +518,7 @@ while (walker.nextNode()) {
 }
 return bad;";
 
-fn contrast(page: &mut Page) -> Result<String> {
+pub(crate) fn contrast<B: Behind>(page: &mut Page<B>) -> Result<String> {
     for scheme in ["light", "dark"] {
         page.browser.view(View { scheme, ..DESK })?;
         for id in PAGES {
@@ -518,7 +532,7 @@ fn contrast(page: &mut Page) -> Result<String> {
     Ok("every text of every page, light and dark: 4.5 and more".into())
 }
 
-fn phone(page: &mut Page) -> Result<String> {
+pub(crate) fn phone<B: Behind>(page: &mut Page<B>) -> Result<String> {
     for scheme in ["light", "dark"] {
         page.browser.view(View { scheme, ..PHONE })?;
         for id in PAGES {
@@ -549,7 +563,7 @@ pub(crate) fn picture<B: Behind>(page: &Page<B>, name: &str) -> Result<()> {
 
 fn pictures(page: &mut Page) -> Result<String> {
     page.browser.view(DESK)?;
-    for id in ["overview", "interfaces", "routes", "drops", "log"] {
+    for id in ["overview", "interfaces", "routes", "log"] {
         go(page, id)?;
         thread::sleep(Duration::from_millis(200));
         picture(page, id)?;
