@@ -1,5 +1,5 @@
-//! Compresses the files of the web page: the image holds them, and sends them, as gzip makes them. The same files give
-//! the same bytes everywhere, as the header has neither time nor name.
+//! Compresses the files of the web page: the image holds them, and sends them, as gzip makes them, without what only their
+//! authors need. The same files give the same bytes everywhere, as the header has neither time nor name.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -20,8 +20,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn compress(path: &Path) -> std::io::Result<Vec<u8>> {
+fn compress(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(&fs::read(path)?)?;
-    encoder.finish()
+    let text = fs::read_to_string(path)?;
+    for (line, number) in text.lines().map(str::trim_start).zip(1..) {
+        if line.is_empty() || line.starts_with("//") || line.starts_with("/*") && line.ends_with("*/") {
+            continue;
+        }
+        if line.matches('`').count() % 2 == 1 {
+            return Err(format!(
+                "line {number}: a template goes on in the next line, and would lose its indentation"
+            )
+            .into());
+        }
+        encoder.write_all(format!("{line}\n").as_bytes())?;
+    }
+    Ok(encoder.finish()?)
 }

@@ -329,12 +329,13 @@ are in target/lab.",
     Subcommand {
         name: "web",
         summary: "the router's web page in Chromium, step by step",
-        help: "lab web [--list]
+        help: "lab web [--list] [--only simulated|booted]
 
 Serves the page and the API with a simulated router, and drives headless Chromium through every part of the page: text,
-keyboard, validation, commit with confirmation, light and dark, a phone's width, a router that goes away. Nothing may be asked
-of anybody else, nothing may end on the browser's console. A line a step; pictures land in docs/screenshots, those of failed steps
-in target/lab.",
+keyboard, validation, commit with confirmation, light and dark, a phone's width, a router that goes away. Then boots the router
+between two hosts: the page must show the rates and counts that the hosts have, and find the router again that a commit has cut
+off. Nothing may be asked of anybody else, nothing may end on the browser's console. A line a step; pictures land in
+docs/screenshots, those of failed steps in target/lab.",
         run: web::run,
     },
     Subcommand {

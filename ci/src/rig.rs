@@ -102,12 +102,18 @@ impl FrameRig {
     pub(crate) fn check(mut self, name: &str, check: impl FnOnce(&mut FrameRig) -> Result<()>) -> Result<()> {
         let outcome = check(&mut self).and_then(|()| no_panic(&self.router));
         let Err(error) = outcome else { return Ok(()) };
+        let written = self.write_report(name)?;
+        Err(error.context(written))
+    }
+
+    /// Writes captures and console; says where they are.
+    pub(crate) fn write_report(&self, name: &str) -> Result<String> {
         let folder = report_folder()?;
         for (port, host) in self.hosts.iter().enumerate() {
             host.write_capture(&folder.join(format!("{name}-port{port}.pcap")))?;
         }
         write_console(&folder, name, &self.router)?;
-        Err(error.context(format!("captures and console: {}/{name}-*", folder.display())))
+        Ok(format!("captures and console: {}/{name}-*", folder.display()))
     }
 }
 

@@ -2,6 +2,7 @@
 //! starting either image with it.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -223,6 +224,14 @@ pub(crate) struct Setup {
     pub(crate) limit: Duration,
 }
 
+/// The interface that [`Setup::offer_page`] adds.
+const MANAGEMENT: &str = r#"
+[interface.management]
+match = { mac = "52:54:00:00:00:ff" }
+addresses = ["10.0.2.15/24"]
+management = true
+"#;
+
 /// Address of the router's NIC at `port`.
 pub(crate) fn router_mac(port: usize) -> String {
     format!("52:54:00:00:00:{:02x}", port + 1)
@@ -251,6 +260,24 @@ impl Setup {
             paused: false,
             limit: Duration::from_secs(120),
         }
+    }
+
+    /// Offers the page at a port of this machine, and nowhere else: by one more interface, on a network of QEMU's own (the
+    /// addresses are its defaults). `at` is where QEMU listens.
+    pub(crate) fn offer_page(&mut self, at: SocketAddr) {
+        if let Some(module) = &mut self.module {
+            module.extend_from_slice(MANAGEMENT.as_bytes());
+        }
+        let device = match self.platform {
+            Platform::Microvm => "virtio-net-device",
+            Platform::Q35 | Platform::Pc => "virtio-net-pci",
+        };
+        self.extra.extend([
+            "-netdev".to_owned(),
+            format!("user,id=management,ipv6=off,restrict=on,hostfwd=tcp:{at}-10.0.2.15:80"),
+            "-device".to_owned(),
+            format!("{device},netdev=management,mac=52:54:00:00:00:ff"),
+        ]);
     }
 
     /// Starts the machine; it may not be ready yet.
@@ -315,6 +342,15 @@ impl Router {
     /// Waits until the router says it forwards.
     pub(crate) fn ready(&self) -> Result<Line> {
         self.machine.wait(self.image.ready_text(), self.image.patience())
+    }
+
+    /// Has it give out a token, by its console.
+    pub(crate) fn token(&mut self) -> Result<String> {
+        let position = self.machine.console.position();
+        self.machine.type_keys(b"token\n")?;
+        let line =
+            self.machine.console.wait_after(position, "may use the API", Duration::from_secs(20))?.text;
+        line.split_whitespace().next().context("no token").map(str::to_owned)
     }
 
     /// Types a configuration on the console and waits for what is said to it.

@@ -15,7 +15,6 @@ use crate::frame::{self, UDP};
 use crate::host::Identity;
 use crate::http;
 use crate::netns::ip;
-use crate::qemu::Platform;
 use crate::rig::{FrameRig, LinuxPlan, LinuxRig, identity};
 use crate::router::{Config, Image, Router, Setup};
 use crate::web::{free_address, request};
@@ -32,15 +31,6 @@ pub(crate) struct Options {
     /// Leave the router running with its console if there is a terminal.
     pub(crate) console: bool,
 }
-
-/// The interface that the page is on: a network of QEMU's own (the addresses are its defaults), to which a port of this
-/// machine leads and nothing else.
-const MANAGEMENT: &str = r#"
-[interface.management]
-match = { mac = "52:54:00:00:00:ff" }
-addresses = ["10.0.2.15/24"]
-management = true
-"#;
 
 /// Where QEMU listens for the page in the namespace of the TAP devices.
 const IN_NAMESPACE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
@@ -70,15 +60,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(path) => path.clone(),
         None => crate::router::workspace()?.join("images/weir.toml"),
     };
-    let mut module = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+    let module = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
     // Somebody's own configuration is taken as it is.
     let page = match options.config {
         None => Some(free_address()?),
         Some(_) => None,
     };
-    if page.is_some() {
-        module.extend_from_slice(MANAGEMENT.as_bytes());
-    }
     let linux = is_root() && !options.frames;
     let prepare = |setup: &mut Setup| {
         setup.cpus = options.cpus;
@@ -87,17 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         // A day: an operator may keep the console open.
         setup.limit = Duration::from_secs(86_400);
         if let Some(at) = page {
-            let at = if linux { IN_NAMESPACE } else { at };
-            let device = match setup.platform {
-                Platform::Microvm => "virtio-net-device",
-                Platform::Q35 | Platform::Pc => "virtio-net-pci",
-            };
-            setup.extra.extend([
-                "-netdev".to_owned(),
-                format!("user,id=management,ipv6=off,restrict=on,hostfwd=tcp:{at}-10.0.2.15:80"),
-                "-device".to_owned(),
-                format!("{device},netdev=management,mac=52:54:00:00:00:ff"),
-            ]);
+            setup.offer_page(if linux { IN_NAMESPACE } else { at });
         }
     };
     let (a, b) = (identity(0)?, identity(1)?);
@@ -176,11 +153,7 @@ fn try_linux(rig: &LinuxRig, marks: &mut Marks) {
 
 /// Has the router give out a token, and sees whether page and API answer at `at`.
 fn show_page(router: &mut Router, at: SocketAddr) -> Result<String> {
-    let limit = Duration::from_secs(20);
-    let position = router.machine.console.position();
-    router.machine.type_keys(b"token\n")?;
-    let line = router.machine.console.wait_after(position, "may use the API", limit)?.text;
-    let token = line.split_whitespace().next().context("no token")?;
+    let token = router.token()?;
     let page = request(at, "GET", "/", &[], "")?;
     ensure!(page.status == 200, "it answers {}", page.status);
     let bearer = format!("Bearer {token}");

@@ -15,7 +15,7 @@ mod management;
 pub(crate) mod multicore;
 mod neighbours;
 mod next_hops;
-mod numbers;
+pub(crate) mod numbers;
 mod offloads;
 mod operation;
 mod own;

@@ -1,5 +1,6 @@
-//! The web page: files of `manage/web`, embedded as `build.rs` compresses them. The HTTP server hands them out to
-//! everybody, with gzip's coding and no other; the page then asks for a token, and speaks to the API alone.
+//! The web page: files of `manage/web`, embedded as `build.rs` compresses them, without comments and indentation. The HTTP
+//! server hands them out to everybody, with gzip's coding and no other; the page then asks for a token, and speaks to the
+//! API alone.
 
 use crate::api::{Request, Response};
 use crate::problem::refuse;
@@ -111,6 +112,7 @@ files! {
     "/icon.svg" "icon.svg" SVG;
     "/api.js" "api.js" SCRIPT;
     "/app.js" "app.js" SCRIPT;
+    "/capture.js" "capture.js" SCRIPT;
     "/configuration.js" "configuration.js" SCRIPT;
     "/diff.js" "diff.js" SCRIPT;
     "/dom.js" "dom.js" SCRIPT;
@@ -121,9 +123,12 @@ files! {
     "/live.js" "live.js" SCRIPT;
     "/log.js" "log.js" SCRIPT;
     "/overview.js" "overview.js" SCRIPT;
+    "/packet.js" "packet.js" SCRIPT;
+    "/pcapng.js" "pcapng.js" SCRIPT;
     "/plot.js" "plot.js" SCRIPT;
     "/reasons.js" "reasons.js" SCRIPT;
     "/routes.js" "routes.js" SCRIPT;
+    "/view.js" "view.js" SCRIPT;
 }
 
 const fn etag(bytes: &[u8]) -> [u8; 18] {
@@ -263,7 +268,7 @@ mod tests {
         let mut known = quoted(reasons, " = \"", "\",");
         // Counted among them, but not lost.
         assert!(known.remove("consumed"));
-        let explained = quoted(&text(find("/reasons.js").unwrap()), "  \"", "\": \"");
+        let explained = quoted(&text(find("/reasons.js").unwrap()), "\"", "\": \"");
         let differ: Vec<_> = explained.symmetric_difference(&known).collect();
         assert!(differ.is_empty(), "reasons.js and netif::Drop differ by {differ:?}");
     }

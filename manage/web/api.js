@@ -73,17 +73,24 @@ export async function putConfig(text, etag) {
   return (await send("/config", brief({ method: "PUT", headers, body: text }))).json();
 }
 
-/// Calls `take(event)` for everything that happened at the router from event `from` on, and that happens, until the connection ends or `signal` says so.
-/// EventSource cannot carry a token, so the stream is read by hand (HTML standard, 9.2.6: lines, "data:" fields).
-export async function events(from, take, signal) {
-  const answer = await send(`/events?from=${from}`, { headers: { Accept: "text/event-stream" }, signal });
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let pending = "";
-  let data = [];
+/// Calls `take(bytes)` with each piece of an answer as it comes, until the answer ends or `signal` says so.
+export async function pieces(path, take, signal, headers) {
+  const reader = (await send(path, { signal, headers })).body.getReader();
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    const lines = (pending + value).split(/\r?\n/);
+    take(value);
+  }
+}
+
+/// Calls `take(event)` for everything that happened at the router from event `from` on, and that happens, until the connection ends or `signal` says so.
+/// EventSource cannot carry a token, so the stream is read by hand (HTML standard, 9.2.6: lines, "data:" fields).
+export async function events(from, take, signal) {
+  const decoder = new TextDecoder();
+  let pending = "";
+  let data = [];
+  await pieces(`/events?from=${from}`, (piece) => {
+    const lines = (pending + decoder.decode(piece, { stream: true })).split(/\r?\n/);
     pending = lines.pop();
     for (const line of lines) {
       if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
@@ -91,5 +98,5 @@ export async function events(from, take, signal) {
       take(JSON.parse(data.join("\n")));
       data = [];
     }
-  }
+  }, signal, { Accept: "text/event-stream" });
 }

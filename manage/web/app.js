@@ -4,6 +4,7 @@ import { token } from "./api.js";
 import { $, h, say, setText } from "./dom.js";
 import { duration } from "./format.js";
 import { live, refresh, start } from "./live.js";
+import capture from "./capture.js";
 import configuration, { watchTrial } from "./configuration.js";
 import drops from "./drops.js";
 import interfaces from "./interfaces.js";
@@ -11,7 +12,7 @@ import log from "./log.js";
 import overview from "./overview.js";
 import routes from "./routes.js";
 
-const PAGES = [overview, interfaces, routes, drops, log, configuration];
+const PAGES = [overview, interfaces, routes, drops, capture, log, configuration];
 let current = null;
 
 function show() {

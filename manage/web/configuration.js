@@ -13,6 +13,8 @@ let base = null;
 /// What the router said to the text that is in the editor, if it was asked.
 let plan = null;
 let busy = false;
+/// Whether a commit on trial was not answered: it may have cut this page off.
+let unanswered = false;
 
 const validate = h("button", { type: "button", class: "primary", onclick: () => act(check) }, "Validate");
 const reload = h("button", { type: "button", onclick: () => act(load) }, "Load from router");
@@ -131,7 +133,16 @@ function showPlan() {
 
 async function commit() {
   const seconds = trial.value;
-  const done = await post(`/config/commit${seconds ? `?confirm=${seconds}` : ""}`, { "If-Match": `"${plan.etag}"` });
+  let done;
+  try {
+    done = await post(`/config/commit${seconds ? `?confirm=${seconds}` : ""}`, { "If-Match": `"${plan.etag}"` });
+  } catch (error) {
+    if (error.status !== 0 || !seconds) throw error;
+    unanswered = true;
+    answer(h("h2", { class: "bad" }, "No answer since the commit"),
+      h("p", {}, `If it has cut this page off, the router takes it back by itself, ${seconds} seconds after the commit.`));
+    return;
+  }
   base = await getText("/config");
   text.set(base.text);
   plan = null;
@@ -167,6 +178,7 @@ async function history() {
     };
     return item;
   });
+  return list;
 }
 
 // The countdown, on every page.
@@ -213,7 +225,13 @@ async function decide(what, said) {
 /// Looks at what is in force, and what on trial: after it changed, whoever did that.
 async function look() {
   try {
-    await history();
+    const [latest, tried] = await history();
+    if (unanswered) {
+      unanswered = false;
+      const became = latest.reverts_at_ms != null ? "It is on trial"
+        : tried?.state === "reverted" ? "The router took it back" : "The router did not take it";
+      answer(h("h2", {}, became), h("p", {}, "Your text stays in the editor."));
+    }
     if (base == null) return;
     const now = await getText("/config");
     if (now.etag === base.etag) return;

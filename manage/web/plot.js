@@ -113,8 +113,8 @@ export function plot(title, lines) {
       readings[index].textContent = si(reading?.[line.field], unit);
     });
     picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-    picture.setAttribute("aria-label", `${title}, last ${windowMs / 1000} seconds. Now: ${lines.map((line) =>
-      `${line.name} ${si(measured.at(-1)?.[line.field], unit)}`).join(", ")}`);
+    const latest = lines.map((line) => `${line.name} ${si(measured.at(-1)?.[line.field], unit)}`);
+    picture.setAttribute("aria-label", `${title}, last ${windowMs / 1000} seconds. Now: ${latest.join(", ")}`);
     picture.replaceChildren(...parts);
   }
 

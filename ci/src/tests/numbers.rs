@@ -25,10 +25,10 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// Frames and bytes of an interface: received, sent.
-type Counted = [(u64, u64); 2];
+pub(crate) type Counted = [(u64, u64); 2];
 
 /// Reasons and how many packets are made to die of each.
-const LOSSES: [(&str, u64); 4] =
+pub(crate) const LOSSES: [(&str, u64); 4] =
     [("ttl-expired", 7), ("no-route", 5), ("ipv4-checksum", 11), ("ethernet-unknown-type", 13)];
 
 /// A Linux host manages the router at its first port; between the other two flow frames that nobody else counts.
@@ -110,7 +110,7 @@ fn ask(rig: &Mixed, path: &str) -> Result<Value> {
 }
 
 /// What is forwarded arrives; what is to be lost dies for its reason.
-fn traffic(a: &Host, b: &Host) -> Result<()> {
+pub(crate) fn traffic(a: &Host, b: &Host) -> Result<()> {
     // Neighbours first, so that nothing waits for them.
     a.ping(b.identity().v4.into(), 1, PATIENCE)?;
     a.ping(b.identity().v6.into(), 2, PATIENCE)?;
@@ -143,7 +143,7 @@ fn traffic(a: &Host, b: &Host) -> Result<()> {
 }
 
 /// What hosts counted once nothing comes any more.
-fn settled(hosts: &[Host]) -> Vec<Counted> {
+pub(crate) fn settled(hosts: &[Host]) -> Vec<Counted> {
     let counted = || hosts.iter().map(Host::counted).collect::<Vec<_>>();
     let mut before = counted();
     loop {

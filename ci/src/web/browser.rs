@@ -60,7 +60,9 @@ pub(crate) struct Browser {
     seen: RefCell<Seen>,
     driver: Child,
     made: Option<Made>,
-    _profile: Made,
+    /// Everything that it keeps is in this folder, which goes with it.
+    profile: PathBuf,
+    _made_profile: Made,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +85,8 @@ impl Browser {
             seen: RefCell::default(),
             driver,
             made: Some(made),
-            _profile: directory,
+            profile: profile.clone(),
+            _made_profile: directory,
         };
         let deadline = Instant::now() + PATIENCE;
         while let Err(error) = browser.call("GET", "/status", None) {
@@ -110,6 +113,15 @@ impl Browser {
     /// Opens an address. The page is loaded then, its scripts are not done.
     pub(crate) fn open(&self, address: &str) -> Result<()> {
         self.command("/url", &json!({ "url": address })).map(|_| ())
+    }
+
+    /// From now on files that the page hands out go to this folder.
+    pub(crate) fn downloads(&self) -> Result<PathBuf> {
+        let folder = self.profile.join("downloads");
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let wanted = json!({ "behavior": "allow", "downloadPath": folder });
+        self.devtools("Browser.setDownloadBehavior", &wanted)?;
+        Ok(folder)
     }
 
     pub(crate) fn reload(&self) -> Result<()> {

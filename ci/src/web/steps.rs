@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Page;
 use super::browser::{View, key, plain};
 use super::picture::shrink;
-use super::server::Server;
+use super::program::Program;
+use super::{Behind, Page};
 
-type Step = (&'static str, fn(&mut Page) -> Result<String>);
+/// A step of a run with `B` behind the page.
+pub(crate) type Step<B = Program> = (&'static str, fn(&mut Page<B>) -> Result<String>);
 
 pub(crate) const STEPS: &[Step] = &[
     ("files", files),
@@ -30,6 +31,7 @@ pub(crate) const STEPS: &[Step] = &[
     ("interfaces", interfaces),
     ("routes", routes),
     ("drops", drops),
+    ("capture", capture),
     ("log", log),
     ("contrast", contrast),
     ("phone", phone),
@@ -38,20 +40,20 @@ pub(crate) const STEPS: &[Step] = &[
     ("quiet", quiet),
 ];
 
-const PAGES: &[&str] = &["overview", "interfaces", "routes", "drops", "log", "configuration"];
-const DESK: View = View { width: 1180, height: 760, scheme: "light" };
-const PHONE: View = View { width: 390, height: 844, scheme: "dark" };
+const PAGES: &[&str] = &["overview", "interfaces", "routes", "drops", "capture", "log", "configuration"];
+pub(crate) const DESK: View = View { width: 1180, height: 760, scheme: "light" };
+pub(crate) const PHONE: View = View { width: 390, height: 844, scheme: "dark" };
 /// Pictures in the repository are few and small.
 const PICTURE_BYTES: usize = 100 << 10;
 
 /// Opens a part of the page, as a click on its tab does.
-fn go(page: &Page, id: &str) -> Result<()> {
+pub(crate) fn go<B: Behind>(page: &Page<B>, id: &str) -> Result<()> {
     page.browser.script(&format!("location.hash = {}", json!(id)))?;
     page.browser.wait(&format!("!document.querySelector('#page-{id}').hidden"))
 }
 
 /// Waits until a part shows all these texts.
-fn shows(page: &Page, id: &str, texts: &[String]) -> Result<()> {
+pub(crate) fn shows<B: Behind>(page: &Page<B>, id: &str, texts: &[String]) -> Result<()> {
     for text in texts {
         page.browser
             .wait(&format!("document.querySelector('#page-{id}').innerText.includes({})", json!(text)))?;
@@ -65,7 +67,7 @@ fn fields(list: &Value, field: &str) -> Vec<String> {
     rows.iter().map(|row| &row[field]).filter(|value| !value.is_null()).map(plain).collect()
 }
 
-fn files(page: &mut Page) -> Result<String> {
+pub(crate) fn files<B: Behind>(page: &mut Page<B>) -> Result<String> {
     let index = page.server.file("/", &[])?;
     ensure!(index.status == 200, "/ answers {}", index.status);
     let policy = index.header("Content-Security-Policy").context("no Content-Security-Policy")?;
@@ -81,14 +83,14 @@ fn files(page: &mut Page) -> Result<String> {
     Ok(format!("{length} bytes of markup, compressed; {policy}"))
 }
 
-fn token(page: &mut Page) -> Result<String> {
+pub(crate) fn token<B: Behind>(page: &mut Page<B>) -> Result<String> {
     let browser = &page.browser;
     browser.view(DESK)?;
     browser.open(&page.server.page())?;
     browser.wait("document.querySelector('#token').open")?;
     for (text, outcome) in [
         ("wrong", "document.querySelector('#token-why').innerText.includes('The token is not known')"),
-        (Server::TOKEN, "document.querySelector('#link').dataset.state == 'up'"),
+        (&page.server.token, "document.querySelector('#link').dataset.state == 'up'"),
     ] {
         browser.click("#token-field")?;
         browser.insert(text)?;
@@ -109,10 +111,10 @@ fn token_in_address(page: &mut Page) -> Result<String> {
     let browser = &page.browser;
     browser.script("sessionStorage.clear()")?;
     browser.open("about:blank")?;
-    browser.open(&format!("{}#token={}", page.server.page(), Server::TOKEN))?;
+    browser.open(&format!("{}#token={}", page.server.page(), &page.server.token))?;
     browser.wait("document.querySelector('#link').dataset.state == 'up'")?;
     let address = plain(&browser.script("return location.href")?);
-    ensure!(!address.contains(Server::TOKEN), "the address bar shows {address}");
+    ensure!(!address.contains(&page.server.token), "the address bar shows {address}");
     Ok(format!("taken, {address} is left"))
 }
 
@@ -224,6 +226,19 @@ fn drops(page: &mut Page) -> Result<String> {
     Ok(reasons.join(", "))
 }
 
+/// The simulated router has nothing to capture, and says so.
+fn capture(page: &mut Page) -> Result<String> {
+    go(page, "capture")?;
+    page.browser.click("#page-capture button[type=submit]")?;
+    page.browser
+        .wait("document.querySelector('#capture-wrong').innerText.includes('this router is simulated')")?;
+    // The browser's own word on the answer.
+    let errors = page.browser.errors()?;
+    ensure!(errors.iter().all(|error| error.contains("503")), "{errors:?}");
+    Ok(plain(&page.browser.script("return document.querySelector('#capture-wrong').innerText")?)
+        .replace('\n', " "))
+}
+
 fn log(page: &mut Page) -> Result<String> {
     go(page, "log")?;
     let lines = page.server.get("/log")?;
@@ -265,22 +280,22 @@ fn keyboard(page: &mut Page) -> Result<String> {
         ensure!(ring == json!("solid"), "no ring around what has the focus: {ring}");
         seen.push(plain(&browser.script("return document.activeElement.innerText")?));
     }
-    Ok(format!("1 to 6, ?, Escape, skip link, then {}", seen.join(", ")))
+    Ok(format!("1 to 7, ?, Escape, skip link, then {}", seen.join(", ")))
 }
 
 /// Replaces the editor's text as a person would who selects all and pastes.
-fn paste(page: &Page, text: &str) -> Result<()> {
+pub(crate) fn paste<B: Behind>(page: &Page<B>, text: &str) -> Result<()> {
     page.browser.click("#page-configuration textarea")?;
     page.browser.press(&[key::CONTROL, "a"])?;
     page.browser.insert(text)
 }
 
-fn opened(page: &Page) -> Result<()> {
+pub(crate) fn opened<B: Behind>(page: &Page<B>) -> Result<()> {
     go(page, "configuration")?;
     page.browser.wait("document.querySelector('#page-configuration textarea').value.length > 0")
 }
 
-fn validate(page: &Page) -> Result<()> {
+pub(crate) fn validate<B: Behind>(page: &Page<B>) -> Result<()> {
     page.browser.click("#page-configuration textarea")?;
     page.browser.press(&[key::CONTROL, key::ENTER])
 }
@@ -343,7 +358,7 @@ fn changed(text: &str, to: &str) -> String {
 }
 
 /// Edits, validates, commits on trial for the default of a minute.
-fn commit(page: &Page, text: &str) -> Result<()> {
+pub(crate) fn commit<B: Behind>(page: &Page<B>, text: &str) -> Result<()> {
     opened(page)?;
     paste(page, text)?;
     validate(page)?;
@@ -353,13 +368,13 @@ fn commit(page: &Page, text: &str) -> Result<()> {
     page.browser.wait("!document.querySelector('#trial').hidden")
 }
 
-fn seconds_left(page: &Page) -> Result<u64> {
+fn seconds_left<B: Behind>(page: &Page<B>) -> Result<u64> {
     let text = plain(&page.browser.script("return document.querySelector('#trial-left').innerText")?);
     let (minutes, seconds) = text.split_once(':').context("no countdown")?;
     Ok(minutes.parse::<u64>()? * 60 + seconds.parse::<u64>()?)
 }
 
-fn commit_confirm(page: &mut Page) -> Result<String> {
+pub(crate) fn commit_confirm<B: Behind>(page: &mut Page<B>) -> Result<String> {
     let (before, _) = page.server.configuration()?;
     let after = changed(&before, "203.0.113.0/24");
     // The plan and its difference, looked at before anything is done.
@@ -503,7 +518,7 @@ while (walker.nextNode()) {
 }
 return bad;";
 
-fn contrast(page: &mut Page) -> Result<String> {
+pub(crate) fn contrast<B: Behind>(page: &mut Page<B>) -> Result<String> {
     for scheme in ["light", "dark"] {
         page.browser.view(View { scheme, ..DESK })?;
         for id in PAGES {
@@ -517,7 +532,7 @@ fn contrast(page: &mut Page) -> Result<String> {
     Ok("every text of every page, light and dark: 4.5 and more".into())
 }
 
-fn phone(page: &mut Page) -> Result<String> {
+pub(crate) fn phone<B: Behind>(page: &mut Page<B>) -> Result<String> {
     for scheme in ["light", "dark"] {
         page.browser.view(View { scheme, ..PHONE })?;
         for id in PAGES {
@@ -533,8 +548,11 @@ fn phone(page: &mut Page) -> Result<String> {
     Ok("390 pixels wide, nothing to scroll sideways".into())
 }
 
-/// Keeps a picture of what the window shows.
-fn picture(page: &Page, name: &str) -> Result<()> {
+/// Keeps a picture of what the window shows, if this run is the one to take it.
+pub(crate) fn picture<B: Behind>(page: &Page<B>, name: &str) -> Result<()> {
+    if !B::PICTURES.contains(&name) {
+        return Ok(());
+    }
     // Without what was said a moment ago.
     page.browser.script("document.querySelector('#said').replaceChildren()")?;
     let png = shrink(&page.browser.screenshot()?)?;
@@ -545,7 +563,7 @@ fn picture(page: &Page, name: &str) -> Result<()> {
 
 fn pictures(page: &mut Page) -> Result<String> {
     page.browser.view(DESK)?;
-    for id in ["overview", "interfaces", "routes", "drops", "log"] {
+    for id in ["overview", "interfaces", "routes", "log"] {
         go(page, id)?;
         thread::sleep(Duration::from_millis(200));
         picture(page, id)?;
@@ -564,11 +582,11 @@ fn pictures(page: &mut Page) -> Result<String> {
 fn unreachable(page: &mut Page) -> Result<String> {
     ensure!(page.browser.errors()?.is_empty(), "errors on the console");
     go(page, "overview")?;
-    page.server.end();
+    page.behind.end();
     page.browser.wait("!document.querySelector('#lost').hidden")?;
     page.browser.wait("document.querySelector('#lost-text').innerText.includes('Trying again in')")?;
     let said = plain(&page.browser.script("return document.querySelector('#lost-text').innerText")?);
-    page.server.begin()?;
+    page.behind.begin(&page.server)?;
     page.browser.click("#lost-retry")?;
     page.browser.wait(
         "document.querySelector('#lost').hidden && document.querySelector('#link').dataset.state == 'up'",
@@ -579,7 +597,7 @@ fn unreachable(page: &mut Page) -> Result<String> {
     Ok(said)
 }
 
-fn quiet(page: &mut Page) -> Result<String> {
+pub(crate) fn quiet<B: Behind>(page: &mut Page<B>) -> Result<String> {
     let errors = page.browser.errors()?;
     ensure!(errors.is_empty(), "errors on the console: {errors:?}");
     let origin = page.server.page();
