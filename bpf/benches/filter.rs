@@ -181,7 +181,7 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let load = file("/proc/loadavg");
     format!(
-        "{cores} cores ({}), Linux {}, load {}.",
+        "A machine of {cores} cores ({}), Linux {}, load {}.",
         model.unwrap_or("unknown"),
         file("/proc/sys/kernel/osrelease").trim(),
         load.split(' ').next().unwrap_or("unknown")
@@ -201,6 +201,8 @@ fn record(figures: &str) {
 }
 
 fn main() {
+    // Before it stays on one core, and so has no other.
+    let machine = machine();
     let core = std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1);
     let mut cores = CpuSet::new();
     cores.set(core);
@@ -217,7 +219,7 @@ fn main() {
         format!(
             "Nanoseconds a packet of 60 bytes, the quickest of {TURNS} turns; {} bytes of code. {}",
             compile(program.clone()).code().len(),
-            machine()
+            machine
         ),
         String::new(),
         "| packet | interpreter | compiled | interpreter / compiled | compiled, without the call | Linux, without the call \
