@@ -99,6 +99,14 @@ struct Ports<'t> {
     egress: &'t mut dyn Egress,
 }
 
+/// What is known of the Ethernet types of a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kinds {
+    /// All are of one.
+    One,
+    Any,
+}
+
 /// Interfaces that frames can be gathered for at once: as many as a word has bits.
 const LANES: usize = 64;
 
@@ -175,14 +183,15 @@ impl Lanes {
         }
     }
 
-    /// Takes a batch of frames that fit `to` and owe nothing, `bytes` bytes of them, and leaves it empty.
+    /// Takes a batch of untagged frames of one Ethernet type that fit `to` and owe nothing, `bytes` bytes of them, and leaves it
+    /// empty.
     #[inline]
     pub(crate) fn all(&mut self, turn: &mut Turn<'_>, to: IfIndex, batch: &mut Batch, bytes: u64) {
         // What came before goes before.
         self.flush(turn);
         let (mut ports, pool) = split(turn);
         if to.index() < self.interfaces {
-            ports.flush(pool, to, batch, bytes, self.tapped);
+            ports.flush(pool, to, batch, bytes, self.tapped.then_some(Kinds::One));
         } else {
             batch.drain(..).for_each(|packet| ports.discard(pool, packet, Drop::InterfaceUnconfigured));
         }
@@ -341,7 +350,7 @@ impl Lanes {
 impl Lane {
     fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, tapped: bool) {
         let bytes = core::mem::take(&mut self.bytes);
-        ports.flush(pool, self.interface, &mut self.batch, bytes, tapped);
+        ports.flush(pool, self.interface, &mut self.batch, bytes, tapped.then_some(Kinds::Any));
     }
 }
 
@@ -354,14 +363,14 @@ impl Ports<'_> {
         interface: IfIndex,
         batch: &mut Batch,
         mut bytes: u64,
-        tapped: bool,
+        tapped: Option<Kinds>,
     ) {
         if batch.is_empty() {
             return;
         }
         let packets = batch.len();
-        if tapped {
-            self.tap(interface, batch);
+        if let Some(kinds) = tapped {
+            self.tap(interface, batch, kinds);
         }
         let carrier = self.egress.flush(interface, batch, pool);
         let left = batch.len();
@@ -377,10 +386,12 @@ impl Ports<'_> {
     /// Shows captures what is about to be sent.
     #[cold]
     #[inline(never)]
-    fn tap(&self, interface: IfIndex, batch: &Batch) {
+    fn tap(&self, interface: IfIndex, batch: &Batch, kinds: Kinds) {
         // What goes to another CPU is shown there.
         if self.egress.transmits(interface) {
-            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, interface, batch);
+            let first = batch.first().filter(|_| kinds == Kinds::One);
+            let kind = first.and_then(|packet| ethernet::kind(packet.data()));
+            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, (interface, kind), batch);
         }
     }
 

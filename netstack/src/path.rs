@@ -53,7 +53,8 @@ impl Stack {
     #[cold]
     #[inline(never)]
     fn tap(&mut self, turn: &Turn<'_>, received: IfIndex, batch: &Batch) {
-        self.lanes.tapped = turn.snapshot.taps().pass(turn.cx, turn.snapshot, Direction::In, received, batch);
+        self.lanes.tapped =
+            turn.snapshot.taps().pass(turn.cx, turn.snapshot, Direction::In, (received, None), batch);
     }
 
     /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.
