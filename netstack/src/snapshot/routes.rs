@@ -128,7 +128,7 @@ impl<'i, A: Family> Table<'i, A> {
 
     /// Adds the routes that an interface has of its own accord. Returns the addresses that no packet comes from.
     pub(super) fn local(&mut self, interface: &Interface, routes: &[(Prefix<A>, Route<A>)]) -> Vec<A> {
-        let is_up = interface.state == State::Up;
+        let is_up = interface.state == State::Up && A::served(interface);
         let wanted = |route| if is_up { Wanted::Now(route) } else { Wanted::Down };
         self.routes.extend(routes.iter().map(|&(prefix, route)| (prefix, wanted(route))));
         let ours = |route| matches!(route, Route::Local { .. } | Route::Broadcast { .. });
