@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 out    := images/out
-lab    := cargo run --quiet --release --package weir-ci --bin lab --
+lab    := cargo run --quiet --profile tools --package weir-ci --bin lab --
 # Frame pointers make every report's backtrace exact; the image has its own target folder because of the flag.
 # Paths of this machine do not get into it: the same commit gives the same bytes in every folder.
 flags  := --release --locked --features image --target-dir target/image \
@@ -12,6 +12,8 @@ flags  := --release --locked --features image --target-dir target/image \
           "--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo"]'
 router := --package weir-app --bin weir
 tests  := --package weir-preempt
+# $(call step,NAME,COMMAND): the command, and then how long it took.
+step    = @TIMEFORMAT='$(1): %0R s'; time $(2)
 
 .PHONY: help
 help: ## this list
@@ -25,27 +27,26 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 
 .PHONY: test
 test: image test-images doctor ## unit, property, doc and boot tests, the web page in Chromium, the router on uhyve
-	cargo test --workspace --quiet
+	$(call step,tests on this machine,cargo test --workspace --quiet)
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
 	else echo 'skip  the routing table against Linux: needs root for a network namespace'; fi
 	@python3 images/wireshark/test_weir.py
-	@$(lab) boot-tests
-	@$(lab) web
+	$(call step,boot tests,$(lab) boot-tests)
+	$(call step,web page,$(lab) web)
 	@# An emulated machine that runs a hypervisor loses time under load: once more before it counts.
-	@$(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }
+	$(call step,uhyve,{ $(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }; })
 
 .PHONY: preflight
 preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size, instructions a packet
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo clippy $(router) $(flags) --quiet -- -D warnings
-	cargo clippy $(tests) $(flags) --quiet -- -D warnings
-	@$(lab) graph
+	$(call step,clippy,cargo clippy --workspace --all-targets --quiet -- -D warnings)
+	$(call step,clippy on the images,{ for what in '$(router)' '$(tests)'; do cargo clippy $$what $(flags) --quiet -- -D warnings; done; })
+	$(call step,the lab and the crate graph,$(lab) graph)
 	@$(MAKE) --no-print-directory test
 	@$(lab) size
 	@$(lab) bench-vm --only weir --instructions --check
 	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
-	@$(lab) smoke-xen --cycles 3 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 3; }
+	$(call step,Xen,{ $(lab) smoke-xen --cycles 3 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 3; }; })
 
 .PHONY: image
 image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)

@@ -18,6 +18,7 @@ use weir_machine::{dispatch, error, info, trace, warn};
 use weir_netif::{IfCounters, IfIndex, Link, Queue};
 use weir_netstack::Conflict;
 use weir_netstack::snapshot::Interface;
+use weir_sync::sort::sort_by_key;
 use weir_sync::{Control, CpuId, Event};
 
 /// The interfaces in service, those on their way out, and the devices there are. `[C]` management
@@ -336,7 +337,7 @@ impl Interfaces {
             self.attached.drain(..).partition(|attached| after.contains(&attached.interface));
         let mut next = fresh;
         next.extend(kept);
-        next.sort_by_key(|attached| after.iter().position(|&index| index == attached.interface));
+        sort_by_key(&mut next, |attached| after.iter().position(|&index| index == attached.interface));
         let names: Vec<String> = next.iter().map(|attached| attached.name.clone()).collect();
         let states: Vec<State> = next.iter().map(|attached| attached.state).collect();
         let served = config.interfaces.iter().zip(&chosen).filter_map(|(wish, port)| port.map(|_| wish));
@@ -368,8 +369,9 @@ impl Interfaces {
                 let was = was.map(|((attached, name), state)| Attached { name, state, ..attached });
                 let old = was.filter(|attached| !change.attach.contains(&attached.interface)).chain(gone);
                 self.attached = old.collect();
-                self.attached
-                    .sort_by_key(|attached| before.iter().position(|&index| index == attached.interface));
+                sort_by_key(&mut self.attached, |attached| {
+                    before.iter().position(|&index| index == attached.interface)
+                });
                 return Err(alloc::format!("{wrong}\n"));
             }
         };

@@ -1,4 +1,4 @@
-//! The boot test-suite: a table of independent tests, each with its own machine, two at a time.
+//! The boot test-suite: a table of independent tests, each with its own machine, two at a time and one that waits beside them.
 
 mod capture;
 mod clients;
@@ -57,6 +57,8 @@ type Body = Box<dyn Fn(&Context) -> Result<()> + Send + Sync>;
 pub(crate) struct Test {
     pub(crate) name: String,
     needs: Needs,
+    /// Needs next to no processor: it waits for timers most of its time.
+    waits: bool,
     body: Body,
 }
 
@@ -73,7 +75,13 @@ impl Test {
         needs: Needs,
         body: impl Fn(&Context) -> Result<()> + Send + Sync + 'static,
     ) -> Test {
-        Test { name: name.into(), needs, body: Box::new(body) }
+        Test { name: name.into(), needs, waits: false, body: Box::new(body) }
+    }
+
+    /// It mostly waits: it runs beside the others, and takes no place of theirs.
+    pub(crate) fn waits(mut self) -> Test {
+        self.waits = true;
+        self
     }
 
     /// Why this test cannot run here, if it cannot.
@@ -92,7 +100,6 @@ impl Test {
 /// All tests, in the order they run.
 fn table() -> Vec<Test> {
     let mut all = Vec::new();
-    // Own tests first: one of them mostly waits.
     all.extend(own::tests());
     all.extend(fragments::tests());
     all.extend(forwarding::tests());
@@ -156,7 +163,11 @@ pub(crate) fn run(image: Image, filter: &str, jobs: usize) -> Result<bool> {
             }
         });
     };
-    work(together, jobs);
+    let (waiting, together) = together.into_iter().partition(|test| test.waits);
+    std::thread::scope(|scope| {
+        scope.spawn(|| work(waiting, 1));
+        work(together, jobs);
+    });
     work(alone, 1);
     let [passed, failed, skipped] = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
     if passed + failed + skipped == 0 {

@@ -22,6 +22,7 @@ pub use pci_types::PciAddress;
 use pci_types::{CommandRegister, StatusRegister};
 use spin::Once;
 use weir_sync::rank::PciBars;
+use weir_sync::sort::sort_by_key;
 
 pub use crate::msix::Msix;
 
@@ -99,7 +100,7 @@ fn scan(space: &'static dyn Space) -> Vec<Function> {
             found.push(function);
         }
     }
-    found.sort_by_key(|function| function.address);
+    sort_by_key(&mut found, |function| function.address);
     found
 }
 

@@ -179,7 +179,16 @@ pub fn ram(map: impl Iterator<Item = (Range<u64>, Kind)> + Clone) -> Areas {
         sorted.push(area);
     }
     let len = sorted.len;
-    sorted.list[..len].sort_unstable_by_key(|area| area.start);
+    // By insertion: there is no heap yet, and the map has them in order as a rule.
+    let list = &mut sorted.list[..len];
+    for next in 1..len {
+        for at in (1..=next).rev() {
+            if list[at - 1].start <= list[at].start {
+                break;
+            }
+            list.swap(at - 1, at);
+        }
+    }
 
     let mut joined = Areas::new();
     for next in sorted.as_slice().iter().cloned() {

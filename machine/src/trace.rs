@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
+use weir_sync::sort::sort_by_key;
 use weir_sync::trace::{Hex, Record, What};
 use weir_sync::{CpuId, Event, MAX_CPUS, Trace};
 
@@ -85,7 +86,7 @@ fn rings() -> impl Iterator<Item = (CpuId, &'static Trace)> {
 /// What was noted on all CPUs, in the order of time. Task level.
 pub fn records() -> Vec<Record> {
     let mut records: Vec<Record> = rings().flat_map(|(cpu, ring)| ring.records(cpu.index() as u32)).collect();
-    records.sort_by_key(|record| record.time);
+    sort_by_key(&mut records, |record| record.time);
     records
 }
 

@@ -198,7 +198,7 @@ fn queried(route: &Route, query: &str) -> Result<Queried, Refused> {
     match missing {
         None => Ok((numbers, texts)),
         Some((Query { name, doc, .. }, _)) => {
-            let doc = doc.trim_end_matches('.').to_lowercase();
+            let doc = doc.trim_end_matches('.').to_ascii_lowercase();
             Err(refuse(
                 400,
                 "The query is not whole",

@@ -13,9 +13,13 @@ use serde_json::{Value as Json, json};
 pub fn document() -> String {
     let mut paths: BTreeMap<&str, BTreeMap<String, Json>> = BTreeMap::new();
     for route in ROUTES {
-        paths.entry(route.path).or_default().insert(route.method.name().to_lowercase(), operation(route));
+        paths
+            .entry(route.path)
+            .or_default()
+            .insert(route.method.name().to_ascii_lowercase(), operation(route));
     }
-    let schemas: BTreeMap<&str, Json> = TYPES.iter().map(|of| (of.name, record(of))).collect();
+    let mut schemas: BTreeMap<&str, Json> = BTreeMap::new();
+    schemas.extend(TYPES.iter().map(|of| (of.name, record(of))));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -115,8 +119,9 @@ fn record(of: &Type) -> Json {
         }
         other => other,
     };
-    let properties: BTreeMap<&str, Json> =
-        of.fields.iter().map(|field| (field.name, described(schema(&field.schema), field.doc()))).collect();
+    let mut properties: BTreeMap<&str, Json> = BTreeMap::new();
+    properties
+        .extend(of.fields.iter().map(|field| (field.name, described(schema(&field.schema), field.doc()))));
     let names: Vec<&str> = of.fields.iter().map(|field| field.name).collect();
     json!({
         "type": "object",

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use weir_sync::sort::sort;
 
 /// The limited broadcast address.
 pub const BROADCAST: Ipv4Addr = Ipv4Addr::BROADCAST;
@@ -238,7 +239,7 @@ pub struct Set<A> {
 impl<A: Address> Set<A> {
     /// The set of `members`.
     pub fn new(mut members: Vec<A>) -> Self {
-        members.sort_unstable();
+        sort(&mut members);
         members.dedup();
         let mut filter = Box::new([false; FILTER]);
         for member in &members {

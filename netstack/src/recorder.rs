@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 use weir_netif::{Drop, IfIndex};
 use weir_sync::cpu::count;
+use weir_sync::sort::sort_by_key;
 use weir_sync::{CpuId, Last, PerCpu, Softint};
 
 /// Bytes of a frame that are kept.
@@ -118,7 +119,7 @@ impl Recorder {
     pub fn newest(&self, most: usize) -> Vec<Entry> {
         let mut all: Vec<Entry> =
             (0..count()).filter_map(CpuId::new).flat_map(|cpu| self.of(cpu, most)).collect();
-        all.sort_by_key(|entry| core::cmp::Reverse(entry.ticks));
+        sort_by_key(&mut all, |entry| core::cmp::Reverse(entry.ticks));
         all.truncate(most);
         all
     }

@@ -29,6 +29,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use group::Group;
 use weir_netif::{IfCounters, IfIndex, Offloads, Packet};
+use weir_sync::sort::sort;
 
 /// What becomes of packets that a route matches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -223,7 +224,7 @@ impl Interface {
         let mut groups: Vec<_> = own.chain(anycast).map(|own| group_mac(solicited_node(own))).collect();
         groups.extend([[0x33, 0x33, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 2]]);
         groups.extend([[0x01, 0, 0x5e, 0, 0, 1], [0x01, 0, 0x5e, 0, 0, 2]]);
-        groups.sort_unstable();
+        sort(&mut groups);
         groups.dedup();
         groups
     }

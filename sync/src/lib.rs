@@ -27,6 +27,7 @@ mod published;
 pub mod rank;
 pub mod records;
 pub mod ring;
+pub mod sort;
 pub mod trace;
 pub mod wheel;
 pub mod wide;

@@ -1,6 +1,7 @@
 //! One CPU's sockets: finds whose a packet is, answers handshakes, and gives every connection its turn.
 
 mod parking;
+mod slots;
 
 use crate::connection::{Connection, MIN_BUFFER, Scratch, sums};
 use crate::cookie::{Key, Offer};
@@ -20,6 +21,8 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Poll, Waker};
+pub(crate) use slots::Id;
+use slots::Slots;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpAddress, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 use weir_netif::IfIndex;
@@ -147,7 +150,7 @@ pub(crate) struct Inner {
     key: Key,
     pub(crate) router: Box<dyn Router>,
     pub(crate) ports: Arc<Ports>,
-    slots: Vec<Slot>,
+    slots: Slots,
     flows: BTreeMap<Flow, usize>,
     half_open: Table,
     ended: time_wait::Table,
@@ -162,38 +165,9 @@ pub(crate) struct Inner {
     dirty: bool,
     /// The way out was full.
     blocked: bool,
-    /// Where the next round begins, so that the first do not get all.
-    turn: usize,
     /// Resets left of this second.
     resets: (u64, u32),
     pub(crate) next_port: u16,
-}
-
-#[derive(Default)]
-struct Slot {
-    connection: Option<Box<Connection>>,
-    /// Another one for each connection.
-    generation: u32,
-    dirty: bool,
-    due_ns: u64,
-    /// When a connection that nobody has any more is cut off.
-    until_ns: u64,
-    /// A stream has it, or a listener.
-    owned: bool,
-    /// The listener that it is parked at: a port.
-    parked: Option<u16>,
-}
-
-/// A connection by slot and generation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Id {
-    slot: usize,
-    generation: u32,
-}
-
-impl Id {
-    /// No connection's.
-    pub(crate) const NOBODY: Self = Self { slot: usize::MAX, generation: 0 };
 }
 
 impl Transport {
@@ -206,7 +180,7 @@ impl Transport {
             key,
             router: Box::new(router),
             ports,
-            slots: Vec::new(),
+            slots: Slots::new(settings.connections),
             flows: BTreeMap::new(),
             half_open: Table::new(settings.half_open),
             ended: time_wait::Table::new(settings.connections),
@@ -218,7 +192,6 @@ impl Transport {
             counters: Counters::default(),
             dirty: false,
             blocked: false,
-            turn: 0,
             resets: (now_ns, RESETS_EACH_S),
             next_port: settings.key[0] as u16,
         })))
@@ -268,7 +241,7 @@ impl Transport {
     /// Handshakes begun, and connections, right now.
     pub fn load(&self) -> (usize, usize) {
         let inner = self.0.borrow();
-        (inner.half_open.len(), inner.slots.iter().filter(|slot| slot.connection.is_some()).count())
+        (inner.half_open.len(), inner.slots.connections())
     }
 }
 
@@ -328,19 +301,20 @@ impl Inner {
         }
     }
 
-    fn segment(&mut self, slot: usize, bytes: &[u8], segment: &Segment<'_>, sink: &mut dyn Sink) {
+    /// Shows a connection a segment of its flow. What it says to that is sent when all have come that wait: [`poll`](Self::poll).
+    fn segment(&mut self, number: usize, bytes: &[u8], segment: &Segment<'_>, sink: &mut dyn Sink) {
         let now_ns = self.router.now_ns();
         let Self { slots, scratch, .. } = self;
-        if let Some(connection) = slots.get_mut(slot).and_then(|slot| slot.connection.as_mut()) {
+        if let Some(connection) = slots.get_mut(number).and_then(|slot| slot.connection.as_mut()) {
             connection.segment(bytes, segment, scratch, now_ns, sink);
+            slots.due_by(number, now_ns);
+            self.want();
         }
-        self.attend(slot, now_ns, sink);
-        self.unpark(slot, now_ns);
     }
 
     /// Bytes of all connections' buffers.
     pub(crate) fn buffers(&self) -> usize {
-        self.slots.iter().filter_map(|slot| Some(slot.connection.as_ref()?.buffers())).sum()
+        self.slots.bytes()
     }
 
     /// Bytes of each of the next connection's buffers, receive and send.
@@ -356,10 +330,9 @@ impl Inner {
     fn attend(&mut self, number: usize, now_ns: u64, sink: &mut dyn Sink) {
         let Some(slot) = self.slots.get_mut(number) else { return };
         let Some(connection) = slot.connection.as_mut() else { return };
-        slot.dirty = connection.poll(&mut self.scratch, now_ns, sink);
-        self.blocked |= slot.dirty && sink.room() == 0;
-        self.dirty |= slot.dirty;
-        slot.due_ns = connection.due_ns(now_ns).min(slot.until_ns);
+        let more = connection.poll(&mut self.scratch, now_ns, sink);
+        self.blocked |= more && sink.room() == 0;
+        self.dirty |= more;
         if !slot.owned {
             // Nobody reads any more: what comes now is refused, as by a closed socket (RFC 9293 §3.6.1).
             let unread = connection.socket().recv_queue() > 0;
@@ -369,26 +342,29 @@ impl Inner {
                 connection.poll(&mut self.scratch, now_ns, sink);
             }
         }
-        if connection.is_over() {
-            if self.flows.get(&connection.flow) == Some(&number) {
-                self.flows.remove(&connection.flow);
-                if connection.state() == State::TimeWait {
-                    self.ended.insert(Ended::new(
-                        connection.flow,
-                        connection.link(),
-                        connection.numbers(),
-                        now_ns,
-                    ));
-                }
-                if connection.ephemeral {
-                    self.ports.remove(Protocol::Tcp, connection.flow.local.port(), Access::Any);
-                }
+        if !connection.is_over() {
+            // Later than now in any case: others have their turn first.
+            let due_ns = if more { 0 } else { connection.due_ns(now_ns).min(slot.until_ns) };
+            self.slots.set_due(number, due_ns.max(now_ns + 1));
+            return;
+        }
+        if self.flows.get(&connection.flow) == Some(&number) {
+            self.flows.remove(&connection.flow);
+            if connection.state() == State::TimeWait {
+                self.ended.insert(Ended::new(
+                    connection.flow,
+                    connection.link(),
+                    connection.numbers(),
+                    now_ns,
+                ));
             }
-            slot.due_ns = u64::MAX;
-            slot.dirty = false;
-            if !slot.owned {
-                slot.connection = None;
+            if connection.ephemeral {
+                self.ports.remove(Protocol::Tcp, connection.flow.local.port(), Access::Any);
             }
+        }
+        match slot.owned {
+            true => self.slots.set_due(number, u64::MAX),
+            false => self.slots.remove(number),
         }
     }
 
@@ -465,8 +441,8 @@ impl Inner {
         let seed = self.key.seed(&flow, now_ns);
         let sizes = self.sizes();
         let connection = match self.room(sink) {
-            Some(_) => Connection::accepted(&entry, sizes, seed, &mut self.scratch, now_ns),
-            None => None,
+            true => Connection::accepted(&entry, sizes, seed, &mut self.scratch, now_ns),
+            false => None,
         };
         let Some(slot) = connection.and_then(|connection| self.install(connection)) else {
             self.counters.no_room += 1;
@@ -547,9 +523,9 @@ impl Inner {
         let now_ns = self.router.now_ns();
         match notice.protocol {
             Protocol::Tcp => {
-                let Some(&slot) = self.flows.get(&notice.flow) else { return };
-                let Some(slot) = self.slots.get_mut(slot) else { return };
-                let Some(connection) = slot.connection.as_mut() else { return };
+                let Some(&number) = self.flows.get(&notice.flow) else { return };
+                let slot = self.slots.get_mut(number);
+                let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return };
                 // Whoever does not see the traffic cannot know the number (RFC 5927 §4.1).
                 if !notice.seq.is_some_and(|seq| connection.is_under_way(seq)) {
                     return;
@@ -558,7 +534,7 @@ impl Inner {
                     Report::TooBig(mtu) => connection.clamp(mtu, now_ns),
                     Report::Failed(error) => connection.icmp(error),
                 }
-                slot.dirty = true;
+                self.slots.due_by(number, now_ns);
                 self.want();
             }
             Protocol::Udp => {
@@ -584,16 +560,10 @@ impl Inner {
         while let Some(entry) = self.half_open.due(now_ns) {
             self.answer(&entry, sink);
         }
-        let slots = self.slots.len();
-        for number in 0..slots {
-            let number = (self.turn + number) % slots;
-            let due = |slot: &Slot| slot.connection.is_some() && (slot.dirty || slot.due_ns <= now_ns);
-            if self.slots.get(number).is_some_and(due) {
-                self.attend(number, now_ns, sink);
-                self.unpark(number, now_ns);
-            }
+        while let Some(number) = self.slots.take_due(now_ns) {
+            self.attend(number, now_ns, sink);
+            self.unpark(number, now_ns);
         }
-        self.turn = self.turn.wrapping_add(1);
         for socket in self.udp.iter_mut().flatten() {
             self.blocked |= !socket.output(&mut self.scratch.output, now_ns, sink);
         }
@@ -612,9 +582,8 @@ impl Inner {
     }
 
     fn deadline(&self) -> Option<u64> {
-        let connections = self.slots.iter().filter(|slot| slot.connection.is_some()).map(|slot| slot.due_ns);
         let datagrams = self.udp.iter().flatten().filter_map(|socket| socket.by_ns);
-        let due = connections.chain(datagrams).chain(self.half_open.deadline()).min();
+        let due = datagrams.chain(self.slots.first_due()).chain(self.half_open.deadline()).min();
         let due = due.filter(|&due| due != u64::MAX);
         if !self.blocked {
             return due;
@@ -631,35 +600,23 @@ impl Inner {
         }
     }
 
-    fn free_slot(&mut self) -> Option<usize> {
-        let free = self.slots.iter().position(|slot| slot.connection.is_none());
-        free.or((self.slots.len() < self.settings.connections).then_some(self.slots.len()))
-    }
-
     fn install(&mut self, connection: Connection) -> Option<Id> {
-        let number = self.free_slot()?;
-        if number == self.slots.len() {
-            self.slots.push(Slot::default());
-        }
-        let slot = self.slots.get_mut(number)?;
-        self.flows.insert(connection.flow, number);
-        slot.connection = Some(Box::new(connection));
-        slot.generation = slot.generation.wrapping_add(1);
-        (slot.dirty, slot.due_ns, slot.until_ns, slot.owned) = (true, 0, u64::MAX, true);
-        slot.parked = None;
-        Some(Id { slot: number, generation: slot.generation })
+        let (flow, now_ns) = (connection.flow, self.router.now_ns());
+        let id = self.slots.insert(connection, now_ns)?;
+        self.flows.insert(flow, id.slot);
+        Some(id)
     }
 
     /// The connection, while a stream holds it.
     pub(crate) fn connection(&mut self, id: Id) -> Option<&mut Connection> {
-        let slot = self.slots.get_mut(id.slot).filter(|slot| slot.generation == id.generation)?;
-        slot.connection.as_deref_mut()
+        self.slots.of(id)?.connection.as_deref_mut()
     }
 
     /// Has the driver attend to a connection.
     pub(crate) fn touch(&mut self, id: Id) {
-        if let Some(slot) = self.slots.get_mut(id.slot).filter(|slot| slot.generation == id.generation) {
-            slot.dirty = true;
+        if self.slots.of(id).is_some() {
+            let now_ns = self.router.now_ns();
+            self.slots.due_by(id.slot, now_ns);
             self.want();
         }
     }
@@ -674,7 +631,7 @@ impl Inner {
             connection.socket().close();
         }
         (connection.read_by_ns, connection.write_by_ns) = (None, None);
-        if let Some(slot) = self.slots.get_mut(id.slot) {
+        if let Some(slot) = self.slots.of(id) {
             (slot.owned, slot.until_ns) = (false, now_ns + ORPHAN_NS);
         }
         self.touch(id);
@@ -686,7 +643,9 @@ impl Inner {
         let port = self.ephemeral(path.source, &remote, path.interface).ok_or(Error::NoRoom)?;
         let remote = scoped(remote.ip(), remote.port(), path.interface);
         let flow = Flow { local: scoped(path.source, port, path.interface), remote };
-        self.free_slot().ok_or(Error::NoRoom)?;
+        if !self.slots.has_room() {
+            return Err(Error::NoRoom);
+        }
         let now_ns = self.router.now_ns();
         let seed = self.key.seed(&flow, now_ns);
         let link = (path.interface, path.mtu);

@@ -22,6 +22,7 @@ use weir_machine::xen::grant::{Access, Lent, Page, Table};
 use weir_machine::xen::store::{Store, StoreError, Transaction};
 use weir_machine::{clock, debug, frames, interrupt, warn};
 use weir_netif::{Arena, Device, DeviceInfo, Offloads, QueuePair};
+use weir_sync::sort::sort;
 use weir_sync::{Control, CpuId};
 
 /// Pages for copies of a trusted vif: what few packets need that take too many requests as they lie, six of 64 KiB.
@@ -94,7 +95,7 @@ impl Vif {
         };
         let mut vifs: Vec<Vif> =
             names.iter().filter_map(|name| Some(Vif { handle: name.parse().ok()? })).collect();
-        vifs.sort_unstable();
+        sort(&mut vifs);
         Ok(vifs)
     }
 }

@@ -9,6 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::Range;
+use weir_sync::sort::sort_by_key;
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -269,7 +270,7 @@ fn check_networks(interfaces: &[InterfaceDraft], report: &mut Report) -> (Vec<Li
     }
     // A network sorts before those it contains. The sort is stable: of the same two, the first in the file
     // leads.
-    networks.sort_by_key(|&(net, _, _)| net);
+    sort_by_key(&mut networks, |&(net, _, _)| net);
 
     let mut links: Vec<(Link, &AddressDraft)> = Vec::new();
     let mut apart = true;

@@ -207,7 +207,8 @@ fn route(value: &str) -> Result<String, String> {
         "expected weir.route=DESTINATION,KEY=VALUE such as weir.route=0.0.0.0/0,via=10.0.0.254";
     let mut parts = value.split(',');
     let mut line = format!("{{ to = {}", text(parts.next().unwrap_or_default()));
-    let mut keys = BTreeSet::from(["to"]);
+    let mut keys = BTreeSet::new();
+    keys.insert("to");
     for part in parts {
         let Some((key, value)) = part.split_once('=') else {
             return Err(format!("found {}, {EXPECTED}", quoted(part)));

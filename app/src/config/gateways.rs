@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
+use weir_sync::sort::sort;
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -61,8 +62,8 @@ impl Gateways<'_> {
     /// No route to a connected network: that one is used.
     fn check_networks(&self, drafts: &[RouteDraft], report: &mut Report) {
         let addresses = self.addresses.values();
-        let connected: BTreeMap<IpNet, _> =
-            addresses.rev().map(|owner| (owner.1.net.trunc(), owner)).collect();
+        let mut connected: BTreeMap<IpNet, _> = BTreeMap::new();
+        connected.extend(addresses.rev().map(|owner| (owner.1.net.trunc(), owner)));
         for draft in drafts {
             for (index, net) in draft.to.nets.iter().enumerate() {
                 if let Some((interface, address)) = connected.get(net) {
@@ -294,7 +295,7 @@ fn check_twice(drafts: &[RouteDraft], report: &mut Report) {
     for (route, draft) in (0..).zip(drafts) {
         given.extend((0..).zip(&draft.to.nets).map(|(index, net)| (*net, draft.metric, route, index)));
     }
-    given.sort_unstable();
+    sort(&mut given);
     let mut first = 0;
     for (n, (net, metric, route, index)) in given.iter().enumerate() {
         match given.get(first) {
@@ -326,7 +327,7 @@ fn check_groups(drafts: &[RouteDraft], targets: &[Option<Target>], report: &mut 
             continue;
         }
         let mut key: Vec<_> = hops.iter().map(|hop| (hop.via, hop.interface, hop.weight)).collect();
-        key.sort_unstable();
+        sort(&mut key);
         let nets = &draft.to.nets;
         for (groups, is_in) in [
             (&mut groups4, nets.iter().any(|net| net.addr().is_ipv4())),

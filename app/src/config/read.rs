@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::Range;
+use weir_sync::sort::sort_by_key;
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -95,7 +96,7 @@ fn read_interfaces(root: &Section, report: &mut Report) -> Vec<InterfaceDraft> {
         report.add(Finding::at(value.span(), &path, message).help("write [interface.NAME]"));
     }
     let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(name, _)| name.span().start);
+    sort_by_key(&mut entries, |(name, _)| name.span().start);
     if let Some((name, _)) = entries.get(MAX_INTERFACES) {
         let message = format!("found {} interfaces, expected at most {MAX_INTERFACES}", entries.len());
         report.add(Finding::at(name.span(), path.key(name.get_ref()), message));

@@ -116,7 +116,9 @@ fn effect(old: &Config, new: &Config) -> Effect {
                     let metric = route.metric;
                     route.to.iter().map(move |to| format!("{to} {metric} {target}")).collect::<Vec<_>>()
                 };
-                config.routes.iter().flat_map(route).collect()
+                let mut all = BTreeSet::new();
+                all.extend(config.routes.iter().flat_map(route));
+                all
             };
             let (old, new) = (all(old), all(new));
             (new.difference(&old).count(), old.difference(&new).count())

@@ -142,9 +142,10 @@ pub(super) async fn neighbors(shared: &Shared, cpus: usize) -> Vec<model::Neighb
             break;
         }
     }
-    let names: BTreeMap<IfIndex, String> = mask::masked(|cx| {
+    let mut names: BTreeMap<IfIndex, String> = BTreeMap::new();
+    mask::masked(|cx| {
         let interfaces = shared.running.read(cx).snapshot.interfaces();
-        interfaces.map(|interface| (interface.index, interface.name.clone())).collect()
+        names.extend(interfaces.map(|interface| (interface.index, interface.name.clone())));
     });
     let row = |((interface, address), (state, mac)): ((IfIndex, IpAddr), (State, [u8; 6]))| {
         Some(model::Neighbor {

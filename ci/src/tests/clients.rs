@@ -22,9 +22,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        Test::new("clients-dhcp", ADDRESSES, |cx| dhcp(cx, 1)),
-        Test::new("clients-dhcp-4-cpus", ADDRESSES, |cx| dhcp(cx, 4)),
-        Test::new("clients-router-advertisements", ADDRESSES, auto),
+        Test::new("clients-dhcp", ADDRESSES, |cx| dhcp(cx, 1)).waits(),
+        Test::new("clients-dhcp-4-cpus", ADDRESSES, |cx| dhcp(cx, 4)).waits(),
+        Test::new("clients-router-advertisements", ADDRESSES, auto).waits(),
         Test::new("clients-names-and-time", TIME, time),
         Test::new("clients-syslog", SYSLOG, syslog),
     ]

@@ -19,7 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
     let weir = Needs { weir: true, ..plain };
     vec![
         // The first mostly waits.
-        Test::new("tells-of-half-a-datagram-after-a-minute", weir, halves),
+        Test::new("tells-of-half-a-datagram-after-a-minute", weir, halves).waits(),
         Test::new("puts-fragments-together-in-any-order", plain, any_order),
         Test::new("drops-fragments-that-overlap", plain, overlaps),
         Test::new("answers-broken-fragments", weir, broken),

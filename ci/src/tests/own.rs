@@ -23,7 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("limits-its-errors", weir, limits_errors),
         Test::new("drops-source-routes", weir, source_routes),
         Test::new("drops-frames-over-the-mtu", plain, oversized),
-        Test::new("notices-that-a-neighbour-is-gone", plain, dead_neighbour),
+        Test::new("notices-that-a-neighbour-is-gone", plain, dead_neighbour).waits(),
         Test::new("answers-under-load", Needs { alone: true, ..plain }, under_load),
     ]
 }

@@ -5,6 +5,7 @@ use super::{BRIDGE, Bar, COMMAND, Function};
 use crate::acpi::Info;
 use alloc::vec::Vec;
 use pci_types::CommandRegister;
+use weir_sync::sort::sort_by;
 
 /// Where memory BARs go when no table names the bridge's windows: above the RAM of every PC that QEMU makes,
 /// below the IOAPIC and the addresses the chipset keeps.
@@ -58,7 +59,7 @@ impl Pool {
             .map(|(first, last)| (u64::from(first).max(LOWEST), u64::from(last) + 1))
             .collect();
         // From the top down: QEMU counts the addresses right above RAM as a window too, where more RAM may come.
-        free.sort_unstable_by(|a, b| b.cmp(a));
+        sort_by(&mut free, |a, b| b.cmp(a));
         let mut pool = Self { free };
         pool.remove(PLATFORM, 1 << 32);
         for window in &acpi.ecam {

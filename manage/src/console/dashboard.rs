@@ -145,7 +145,7 @@ fn rows(router: &dyn Router, interfaces: &[Interface], rates: &Rates<'_>, column
             rates.of(interface, |interface| interface.dropped).map_or("-".into(), |rate| rate.to_string());
         let state = match interface.state {
             InterfaceState::Up => "up".to_string(),
-            state => state.word().to_uppercase(),
+            state => state.word().to_ascii_uppercase(),
         };
         rows.push(format!(
             "  {:<15} {state:<8} {:>14} {:>14} {lost:>9}",

@@ -225,7 +225,7 @@ pub(super) fn choices(line: &str, first: usize, values: bool, context: Context<'
                 let names = document.map(|document| document.names(&path, own.map(|own| own.name)));
                 found.offer(names.unwrap_or_default().iter().map(String::as_str), word, "");
                 let (hint, about) = match own {
-                    Some(own) => (own.name.to_uppercase(), own.about.to_string()),
+                    Some(own) => (own.name.to_ascii_uppercase(), own.about.to_string()),
                     None => ("NAME".to_string(), format!("the name of the {}", key.name)),
                 };
                 found.hints.push((hint, about));

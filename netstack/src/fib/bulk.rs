@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::sync::atomic::AtomicU32;
 use spin::Once;
+use weir_sync::sort::sort_by_key;
 
 /// From how many routes on how many leading bits are worth a table: 16 KiB, a MiB, or 4 MiB. IPv4 has three quarters of its
 /// routes within the six bits that follow 18, and IPv6 most of them at the end of whole steps from 24 on.
@@ -314,7 +315,7 @@ pub(super) fn sorted<A: Address, R: Ord>(
     mut routes: Vec<(Prefix<A>, R)>,
 ) -> (Vec<Kept<A::Bits>>, Numbers<R>) {
     // Stable: equal prefixes stay in order. A prefix comes before those within it.
-    routes.sort_by_key(|(prefix, _)| (prefix.first(), prefix.len()));
+    sort_by_key(&mut routes, |(prefix, _)| (prefix.first(), prefix.len()));
     routes.dedup_by_key(|(prefix, _)| *prefix);
     let mut numbers = Numbers(BTreeMap::new());
     for hop in hops {
@@ -336,7 +337,7 @@ pub(super) fn sorted<A: Address, R: Ord>(
 pub(super) fn fixed<A: Address, R: Ord>(hops: Vec<R>, routes: Vec<(Prefix<A>, R)>) -> Fib<A, R> {
     let (kept, numbers) = sorted(hops, routes);
     let mut hops: Vec<(R, u32)> = numbers.0.into_iter().collect();
-    hops.sort_by_key(|(_, number)| *number);
+    sort_by_key(&mut hops, |(_, number)| *number);
     let hops = hops.into_iter().map(|(hop, _)| hop).collect();
     let direct_bits = direct_bits::<A>(kept.len());
     let mut built = Built::new(kept, direct_bits, Owners::Hops, Form::Map);

@@ -14,6 +14,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use weir_sync::Control;
+use weir_sync::sort::sort_by_key;
 
 /// Words and hops that a new table has room for: this many, and a quarter of what there are.
 const SPARE: usize = 4096;
@@ -77,7 +78,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
         let (kept, numbers) = sorted(Vec::new(), routes);
         let mut built = Built::new(kept, direct_bits, Owners::Routes, Form::Map);
         let mut hops: Vec<(&R, &u32)> = numbers.0.iter().collect();
-        hops.sort_by_key(|(_, number)| **number);
+        sort_by_key(&mut hops, |(_, number)| **number);
         let hops = hops.into_iter().map(|(hop, _)| hop.clone()).collect();
         let room = |used: usize| used + used / 4 + spare;
         let fib = built.fib(hops, room);
@@ -186,7 +187,7 @@ impl<A: Address, R: Ord + Clone> Writer<A, R> {
     /// Lays the table out anew, with room to change: another one, to be published.
     pub fn renew(&mut self) {
         let mut hops = Vec::from_iter(&self.numbers.0);
-        hops.sort_by_key(|(_, number)| **number);
+        sort_by_key(&mut hops, |(_, number)| **number);
         let used = self.routes.iter().skip(1).filter(|route| route.len != UNUSED);
         let routes = used.filter_map(|route| {
             let prefix = Prefix::new(A::with_bits(route.bits), route.len)?;

@@ -4,6 +4,7 @@ use super::routes::Table;
 use super::*;
 use crate::address::{Address, Kind, kind4, kind6, link_local};
 use core::net::IpAddr;
+use weir_sync::sort::sort_by_key;
 
 impl Snapshot {
     /// Builds and checks it. Connected networks win over static routes to the same destination.
@@ -28,7 +29,7 @@ impl Snapshot {
         }
         // After the local routes, so that those count where both exist; the lowest metric first.
         let mut wishes: Vec<&RoutePlan> = plan.routes.iter().collect();
-        wishes.sort_by_key(|route| route.metric);
+        sort_by_key(&mut wishes, |route| route.metric);
         for wish in wishes {
             match wish.to.0 {
                 IpAddr::V4(to) => table4.add(to, wish)?,
@@ -176,11 +177,11 @@ fn check_family<'a, A: Address>(
     all: impl Iterator<Item = (IfIndex, &'a Assigned<A>)>,
 ) -> Result<(), Conflict> {
     let mut all: Vec<_> = all.collect();
-    all.sort_by_key(|(_, own)| own.address);
+    sort_by_key(&mut all, |(_, own)| own.address);
     if let Some([(_, twice), _]) = all.array_windows().find(|[(_, a), (_, b)]| a.address == b.address) {
         return Err(Conflict::AddressTwice(twice.address.into()));
     }
-    all.sort_by_key(|(_, own)| (own.network.first(), own.network.len()));
+    sort_by_key(&mut all, |(_, own)| (own.network.first(), own.network.len()));
     // Networks nest or are apart; an open one contains all that follow up to its end.
     let mut open: Vec<(IfIndex, Prefix<A>)> = Vec::new();
     for (index, own) in all {

@@ -4,6 +4,7 @@ use crate::address::{Address, Bits, Prefix};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
+use weir_sync::sort::sort_by_key;
 
 /// How many next hops may be reached through each other, one after the other.
 pub const MAX_DEPTH: usize = 8;
@@ -42,7 +43,7 @@ impl<A: Address> Cover<A> {
     /// From connected networks and all routes, whether their interfaces are up or not. A route with several next hops is
     /// here several times.
     pub fn new(mut routes: Vec<(Prefix<A>, Option<A>)>) -> Self {
-        routes.sort_unstable_by_key(|(prefix, next)| (key(prefix), *next));
+        sort_by_key(&mut routes, |(prefix, next)| (key(prefix), *next));
         routes.dedup();
         Self { routes }
     }

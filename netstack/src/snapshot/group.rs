@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use weir_netif::IfIndex;
+use weir_sync::sort::sort;
 
 /// Buckets that the flows of a group fall into. Of two members with the same weight each gets half of them, give or take
 /// 1.6 % (one standard deviation of the binomial distribution).
@@ -93,7 +94,7 @@ impl<A: Address> Groups<A> {
     /// Where a route with these members leads; `None` if there are none. The same members make the same group. Where there
     /// is no room for another one the first member gets all flows.
     pub(super) fn route(&mut self, mut members: Vec<Member<A>>) -> Option<Route<A>> {
-        members.sort_unstable();
+        sort(&mut members);
         if let Some(route) = self.known.get(&members) {
             return Some(*route);
         }
@@ -139,7 +140,7 @@ impl<A: Address> Groups<A> {
             };
             draws.push((member.identity.seed(), member.weight, number));
         }
-        hops.sort_unstable();
+        sort(&mut hops);
         hops.dedup();
         let buckets = core::array::from_fn(|bucket| {
             // Of floats above zero the bits are in order too.

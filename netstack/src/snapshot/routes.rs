@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use weir_netif::IfIndex;
+use weir_sync::sort::{sort, sort_by_key};
 
 /// What tells the families apart here.
 pub(super) trait Family: Address {
@@ -170,7 +171,7 @@ impl<'i, A: Family> Table<'i, A> {
             }
             hops.push((identity, one.weight, wanted));
         }
-        hops.sort_unstable();
+        sort(&mut hops);
         let hops: Rc<[Hop<A>]> = hops.into();
         let number = *self.known.entry(hops.clone()).or_insert(self.lists.len() as u32);
         if number as usize == self.lists.len() {
@@ -217,7 +218,7 @@ impl<'i, A: Family> Table<'i, A> {
     /// The table and its groups.
     pub(super) fn finish(mut self) -> Result<Tables<A>, Conflict> {
         // Stable: what comes first among routes with the same prefix stays so.
-        self.routes.sort_by_key(|(prefix, _)| key(prefix));
+        sort_by_key(&mut self.routes, |(prefix, _)| key(prefix));
         self.check()?;
         let mut routes: Vec<(Prefix<A>, Route<A>)> = Vec::with_capacity(self.routes.len());
         for n in 0..self.routes.len() {

@@ -1,7 +1,8 @@
 //! Connections that wait at their listener until there is something to accept them for: without a task, and the first to go
 //! when there is no room for another.
 
-use super::{Id, Inner, Sink, Slot};
+use super::slots::Slot;
+use super::{Id, Inner, Sink};
 use alloc::vec::Vec;
 use core::time::Duration;
 use smoltcp::socket::tcp::State;
@@ -14,8 +15,9 @@ impl Inner {
         }
         let now_ns = self.router.now_ns();
         let until_ns = now_ns.saturating_add(limit.as_nanos().try_into().unwrap_or(u64::MAX));
-        if let Some(slot) = self.slots.get_mut(id.slot) {
-            (slot.parked, slot.until_ns, slot.due_ns) = (Some(port), until_ns, slot.due_ns.min(until_ns));
+        if let Some(slot) = self.slots.of(id) {
+            (slot.parked, slot.until_ns) = (Some(port), until_ns);
+            self.slots.due_by(id.slot, until_ns);
         }
         self.unpark(id.slot, now_ns);
         self.want();
@@ -23,9 +25,9 @@ impl Inner {
 
     /// Gives a parked connection to its listener if there is something to do; ends it if nothing can come, or did in time.
     pub(super) fn unpark(&mut self, number: usize, now_ns: u64) {
-        let Some(slot) = self.slots.get_mut(number) else { return };
+        let Some(id) = self.slots.id(number) else { return };
+        let Some(slot) = self.slots.of(id) else { return };
         let (Some(port), Some(connection)) = (slot.parked, slot.connection.as_mut()) else { return };
-        let id = Id { slot: number, generation: slot.generation };
         let state = connection.state();
         let socket = connection.socket();
         let waits = socket.recv_queue();
@@ -52,30 +54,35 @@ impl Inner {
     /// Connections parked at the listener of `port`, which is no more.
     pub(crate) fn parked_at(&mut self, port: u16) -> Vec<Id> {
         let mut all = Vec::new();
-        for (number, slot) in self.slots.iter_mut().enumerate() {
+        for (number, slot) in self.slots.iter_mut() {
             if slot.parked.take_if(|own| *own == port).is_some() {
-                all.push(Id { slot: number, generation: slot.generation });
+                all.push(number);
             }
         }
-        all
+        all.into_iter().filter_map(|number| self.slots.id(number)).collect()
     }
 
-    /// A free slot; if there is none, that of the parked connection which has been silent for longest, and ends by that.
-    pub(super) fn room(&mut self, sink: &mut dyn Sink) -> Option<usize> {
-        if let Some(free) = self.free_slot() {
-            return Some(free);
+    /// Makes room for a connection: if there is none, the parked one that has been silent for longest ends. Whether there is.
+    pub(super) fn room(&mut self, sink: &mut dyn Sink) -> bool {
+        if self.slots.has_room() {
+            return true;
         }
         let silent = |slot: &mut Slot| {
             let connection = slot.connection.as_mut().filter(|_| slot.parked.is_some())?;
             (connection.socket().recv_queue() == 0).then_some(slot.until_ns)
         };
-        let rows = self.slots.iter_mut().enumerate();
-        let (_, number) = rows.filter_map(|(number, slot)| Some((silent(slot)?, number))).min()?;
-        let slot = self.slots.get_mut(number)?;
-        (slot.owned, slot.parked) = (false, None);
-        slot.connection.as_mut()?.abort();
-        let now_ns = self.router.now_ns();
-        self.attend(number, now_ns, sink);
-        self.free_slot()
+        let rows = self.slots.iter_mut();
+        let longest = rows.filter_map(|(number, slot)| Some((silent(slot)?, number))).min();
+        if let Some((_, number)) = longest
+            && let Some(slot) = self.slots.get_mut(number)
+        {
+            (slot.owned, slot.parked) = (false, None);
+            if let Some(connection) = slot.connection.as_mut() {
+                connection.abort();
+            }
+            let now_ns = self.router.now_ns();
+            self.attend(number, now_ns, sink);
+        }
+        self.slots.has_room()
     }
 }
