@@ -176,6 +176,11 @@ impl Interface {
         self.claims.is_empty() || self.claim(address.into()).is_used()
     }
 
+    /// Whether IPv6 is on: it is not without a link-local address.
+    pub fn has6(&self) -> bool {
+        !self.link_local.is_empty()
+    }
+
     /// Whether `address` is one of its IPv4 addresses, and used.
     pub fn owns4(&self, address: Ipv4Addr) -> bool {
         self.addresses4.iter().any(|own| own.address == address) && self.uses(address)
@@ -183,9 +188,10 @@ impl Interface {
 
     /// Whether `address` is one of its IPv6 addresses, and used; link-local and subnet-router anycast (RFC 4291 §2.6.1) included.
     pub fn owns6(&self, address: Ipv6Addr) -> bool {
-        self.link_local.contains(&address)
-            || self.addresses6.iter().any(|own| own.address == address) && self.uses(address)
-            || self.addresses6.iter().any(|own| self.subnet_router(own) == Some(address))
+        let global = |own: &Assigned<Ipv6Addr>| {
+            own.address == address && self.uses(address) || self.subnet_router(own) == Some(address)
+        };
+        self.link_local.contains(&address) || self.has6() && self.addresses6.iter().any(global)
     }
 
     /// The subnet-router anycast address of an address's network (RFC 4291 §2.6.1). None on /127 and /128 (RFC 6164 §5).
@@ -212,7 +218,7 @@ impl Interface {
 
     /// Its global IPv6 address on the network of `neighbor`, otherwise the primary one.
     pub fn source6(&self, neighbor: Ipv6Addr) -> Option<Ipv6Addr> {
-        let mut used = self.addresses6.iter().filter(|own| self.uses(own.address));
+        let mut used = self.addresses6.iter().filter(|own| self.has6() && self.uses(own.address));
         let near = used.clone().find(|own| own.network.contains(neighbor));
         near.or_else(|| used.next()).map(|own| own.address)
     }

@@ -55,7 +55,7 @@ impl Family for Ipv6Addr {
         if let IpAddr::V6(address) = address { Some(address) } else { None }
     }
     fn served(interface: &Interface) -> bool {
-        !interface.link_local.is_empty()
+        interface.has6()
     }
     fn near(interface: &Interface, address: Self) -> bool {
         interface.addresses6.iter().any(|own| own.network.contains(address))

@@ -144,6 +144,7 @@ fn without_a_link_local_address_ipv6_is_off() {
     rig.introduce4(0, "10.0.1.10", host_mac(0));
     rig.receive(0, &[echo6(OWN6)]);
     rig.receive(1, &[v6("2001:db8:2::20", "2001:db8:1::10").frame(1, &[1])]);
+    rig.receive(0, &[solicitation(host_mac(0), a6("fe80::10"), a6(OWN6), Some(host_mac(0)))]);
     let sent = rig.sent();
     assert!(sent.iter().all(|sent| sent.out == 1), "{sent:?}");
     assert_eq!(rig.snapshot.fib6().lookup(a6(OWN6)), None);
