@@ -252,6 +252,10 @@ impl<'a> Serving<'a> {
 
     /// As [`claims`](Self::claims), for people.
     fn dad(&self, learnt: &Learnt, wish: &Wish) -> Vec<model::Detection> {
+        let all = self.claims(learnt, wish).into_iter();
+        // Every interface with IPv6 forms one: it is told of if it is no use.
+        let formed = |address: &IpAddr| matches!(address, IpAddr::V6(own) if own.is_unicast_link_local());
+        let told = all.filter(|(address, claim)| *claim != Claim::Optimistic || !formed(address));
         let row = |(address, claim): (IpAddr, Claim)| model::Detection {
             address: address.to_string(),
             state: match claim {
@@ -261,7 +265,7 @@ impl<'a> Serving<'a> {
             },
             holder: learnt.holder(self.link(), address).map(mac),
         };
-        self.claims(learnt, wish).into_iter().map(row).collect()
+        told.map(row).collect()
     }
 
     fn counters(&self) -> &'a Arc<IfCounters> {

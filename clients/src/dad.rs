@@ -9,12 +9,15 @@ use crate::{NEVER, Random};
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// RFC 4862 §5.1 and §5.4.2: DupAddrDetectTransmits, RetransTimer, MAX_RTR_SOLICITATION_DELAY.
+/// The first question waits up to so long, the same for all addresses that are new together: MAX_RTR_SOLICITATION_DELAY (RFC 4862
+/// §5.4.2) and PROBE_WAIT (RFC 5227 §1.1).
+pub const DELAY_MS: u64 = 1000;
+/// Addresses pass at multiples of this, many together.
+const TOGETHER_MS: u64 = 250;
+/// RFC 4862 §5.1: DupAddrDetectTransmits, RetransTimer.
 const SOLICITATIONS: u8 = 1;
 const RETRANS_MS: u64 = 1000;
-const DELAY_MS: u64 = 1000;
-/// RFC 5227 §1.1: PROBE_WAIT, PROBE_NUM, PROBE_MIN and PROBE_MAX, ANNOUNCE_WAIT and ANNOUNCE_INTERVAL, which are the same.
-const PROBE_WAIT_MS: u64 = 1000;
+/// RFC 5227 §1.1: PROBE_NUM, PROBE_MIN and PROBE_MAX, ANNOUNCE_WAIT and ANNOUNCE_INTERVAL, which are the same.
 const PROBES: u8 = 3;
 const PROBE_MIN_MS: u64 = 1000;
 const PROBE_SPAN_MS: u64 = 1000;
@@ -43,10 +46,9 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Asks soon for `address`, which the station `mac` would have.
-    pub fn new(address: IpAddr, mac: [u8; 6], random: Random, now_ms: u64) -> Self {
-        let most = if address.is_ipv4() { PROBE_WAIT_MS } else { DELAY_MS };
-        Self { address, mac, random, sent: 0, due_ms: now_ms + random() % most, passed: false }
+    /// Asks at `begin_ms` for `address`, which the station `mac` would have.
+    pub fn new(address: IpAddr, mac: [u8; 6], random: Random, begin_ms: u64) -> Self {
+        Self { address, mac, random, sent: 0, due_ms: begin_ms, passed: false }
     }
 
     /// Whether nobody answered in time.
@@ -77,12 +79,11 @@ impl Probe {
         }
         let message = self.message();
         self.sent += 1;
-        self.due_ms = now_ms
-            + match self.address {
-                IpAddr::V6(_) => RETRANS_MS,
-                IpAddr::V4(_) if self.sent == most => ANNOUNCE_MS,
-                IpAddr::V4(_) => PROBE_MIN_MS + (self.random)() % PROBE_SPAN_MS,
-            };
+        self.due_ms = match self.address {
+            IpAddr::V6(_) => (now_ms + RETRANS_MS).next_multiple_of(TOGETHER_MS),
+            IpAddr::V4(_) if self.sent == most => (now_ms + ANNOUNCE_MS).next_multiple_of(TOGETHER_MS),
+            IpAddr::V4(_) => now_ms + PROBE_MIN_MS + (self.random)() % PROBE_SPAN_MS,
+        };
         Step::Send(message)
     }
 

@@ -13,12 +13,15 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use ipnet::IpNet;
 use weir_clients::NEVER;
-use weir_clients::dad::{Probe, Step};
+use weir_clients::dad::{DELAY_MS, Probe, Step};
 use weir_machine::{mask, random};
 use weir_manage::model::AddressOrigin;
 use weir_netif::IfIndex;
 use weir_netstack::snapshot::{Claim, Interface, LinkId, State};
 use weir_transport::Transport;
+
+/// Questions sent before the way out has its turn: half of what may wait there.
+const AT_ONCE: usize = 8;
 
 /// A link that is up, and the addresses there.
 struct Link {
@@ -87,13 +90,13 @@ impl Claims {
                     || heard(link).iter().any(|heard| heard.net.addr() == one.address)
             })
         });
-        let now_ms = now_ms();
+        let begin_ms = now_ms() + random::seed() % DELAY_MS;
         for link in links.iter() {
             let wanted =
                 heard(link).iter().map(|heard| heard.net.addr()).chain(link.optimistic.iter().copied());
             for address in wanted {
                 if all.iter().all(|one| (one.link, one.address) != (link.id, address)) {
-                    let probe = Probe::new(address, link.mac, random::seed, now_ms);
+                    let probe = Probe::new(address, link.mac, random::seed, begin_ms);
                     let Link { id, index, mac, .. } = *link;
                     all.push(One { link: id, index, mac, address, probe, holder: None });
                 }
@@ -101,18 +104,25 @@ impl Claims {
         }
     }
 
-    /// Asks where that is due.
-    pub(super) fn poll(&mut self, transport: &Transport) {
-        let now_ms = now_ms();
+    /// Asks where that is due, as many as the way out takes. Whether there are more.
+    pub(super) fn poll(&mut self, transport: &Transport) -> bool {
+        let (now_ms, mut sent) = (now_ms(), 0);
         for one in self.all.iter_mut().filter(|one| one.holder.is_none()) {
             loop {
                 match one.probe.poll(now_ms) {
-                    Step::Send(message) => transport.send_packet(message, one.index),
+                    Step::Send(message) => {
+                        transport.send_packet(message, one.index);
+                        sent += 1;
+                        if sent == AT_ONCE {
+                            return true;
+                        }
+                    }
                     Step::Passed => {}
                     Step::Wait => break,
                 }
             }
         }
+        false
     }
 
     /// When something is due.

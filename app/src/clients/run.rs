@@ -119,7 +119,9 @@ impl Clients {
         self.slaac.learnt(&mut learnt.interfaces);
         self.dhcp6.learnt(&mut learnt.interfaces);
         self.claims.follow(plane, &learnt);
-        self.claims.poll(transport);
+        while self.claims.poll(transport) {
+            task::yield_now().await;
+        }
         for (name, address) in self.claims.judge(&mut learnt) {
             match address.origin {
                 AddressOrigin::Dhcp => self.dhcp.decline(&name, now_ms()).await,

@@ -168,7 +168,7 @@ model! {
         addresses: Vec<String>,
         /// Of these, those that it learnt; the others are the configuration's.
         learnt: Vec<LearntAddress>,
-        /// Addresses that it is not sure of, its link-local one too (duplicate address detection).
+        /// Addresses that it is not sure of; a link-local one if it is a duplicate (duplicate address detection).
         dad: Vec<Detection>,
         /// Its Ethernet address.
         mac: Option<String>,

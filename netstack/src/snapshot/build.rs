@@ -133,7 +133,12 @@ fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict
         addresses4: addresses4.into(),
         addresses6: addresses6.into(),
         link_local: local.into(),
-        claims: wish.claims.clone().into(),
+        claims: wish
+            .claims
+            .iter()
+            .copied()
+            .filter(|(own, _)| own.is_ipv4() || wish.mtu >= MIN_MTU6)
+            .collect(),
         advertise: wish.advertise,
         heeds_routers: wish.heeds_routers,
         management: wish.management,
