@@ -3,7 +3,7 @@
 use crate::clients::{Learnt, METRIC, OnInterface};
 use crate::config::{Attachment, Config, Match, NextHop, ReversePathFilter, Route, Target};
 use crate::config::{Interface as Wish, Reject};
-use crate::observe::{DeviceStatus, InterfaceStatus, State};
+use crate::observe::{DeviceStatus, InterfaceStatus, State, mac};
 use crate::vlans::{Indices, Vlan};
 use alloc::boxed::Box;
 use alloc::format;
@@ -14,10 +14,12 @@ use core::fmt::Write;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_machine::{hermit, info, warn};
+use weir_manage::model;
 use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
+use weir_netstack::address::link_local;
 use weir_netstack::snapshot::{
-    Advertise, Advertisement, InterfacePlan, NextHop as Hop, ReversePath, RoutePlan, RouteTarget,
-    State as Taking, VlanPlan, Weighted,
+    Advertise, Advertisement, Claim, InterfacePlan, LinkId, NextHop as Hop, ReversePath, RoutePlan,
+    RouteTarget, State as Taking, VlanPlan, Weighted,
 };
 use weir_netstack::snapshot::{MIN_MTU4, MIN_MTU6};
 use weir_netstack::{Conflict, Plan, Snapshot};
@@ -204,7 +206,7 @@ pub fn choose(
 
 /// A device in one line: port, MAC, name, MTU.
 pub fn describe(port: usize, device: &DeviceInfo) -> String {
-    let mac = crate::observe::mac(device.mac);
+    let mac = mac(device.mac);
     format!("port {port}: {mac}, {}, mtu {}", device.name, device.mtu)
 }
 
@@ -256,6 +258,39 @@ impl<'a> Serving<'a> {
 
     fn index(&self) -> IfIndex {
         self.vlan.map_or(self.by.port, |vlan| vlan.index)
+    }
+
+    fn link(&self) -> LinkId {
+        LinkId { port: self.by.port, vlan: self.vlan.map_or(0, |vlan| vlan.id) }
+    }
+
+    /// How sure its addresses are, as far as they are not surely its own.
+    fn claims(&self, learnt: &Learnt, wish: &Wish) -> Vec<(IpAddr, Claim)> {
+        let mac = self.by.info.mac;
+        let heard = learnt.on(&wish.name).map_or(&[][..], |on| &on.addresses).iter();
+        let own = wish.addresses.iter().map(IpNet::addr);
+        let local = |address: &IpAddr| matches!(address, IpAddr::V6(own) if own.is_unicast_link_local());
+        let formed = (!own.clone().any(|address| local(&address))).then(|| link_local(mac).into());
+        let all = own.chain(formed).chain(heard.map(|heard| heard.net.addr()));
+        learnt.claims(&wish.name, self.link(), mac, all)
+    }
+
+    /// As [`claims`](Self::claims), for people.
+    fn dad(&self, learnt: &Learnt, wish: &Wish) -> Vec<model::Detection> {
+        let all = self.claims(learnt, wish).into_iter();
+        // Every interface with IPv6 forms one: it is told of if it is no use.
+        let formed = |address: &IpAddr| matches!(address, IpAddr::V6(own) if own.is_unicast_link_local());
+        let told = all.filter(|(address, claim)| *claim != Claim::Optimistic || !formed(address));
+        let row = |(address, claim): (IpAddr, Claim)| model::Detection {
+            address: address.to_string(),
+            state: match claim {
+                Claim::Ours | Claim::Optimistic => model::DadState::Optimistic,
+                Claim::Tentative => model::DadState::Tentative,
+                Claim::Duplicate => model::DadState::Duplicate,
+            },
+            holder: learnt.holder(self.link(), address).map(mac),
+        };
+        told.map(row).collect()
     }
 
     fn counters(&self) -> &'a Arc<IfCounters> {
@@ -379,6 +414,7 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
         mtu: mtu.max(least),
         offloads: by.by.info.offloads,
         addresses: nets.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
+        claims: by.claims(learnt, wish),
         reverse_path: match wish.reverse_path_filter {
             ReversePathFilter::Off => ReversePath::Off,
             ReversePathFilter::Strict => ReversePath::Strict,
@@ -497,6 +533,9 @@ pub fn status(
                 wish.addresses.iter().copied().chain(heard.map(|address| address.net)).collect()
             },
             learnt: learnt.on(&wish.name).map(OnInterface::model).unwrap_or_default(),
+            dad: by
+                .filter(|by| by.state(wish) == State::Link(Link::Up))
+                .map_or_else(Vec::new, |by| by.dad(learnt, wish)),
             vlan: match wish.attachment {
                 Attachment::Device(_) => None,
                 Attachment::Vlan { parent: of, id } => parent(of).map(|parent| (parent, id)),

@@ -307,6 +307,7 @@ impl Words<'_> {
             Route::Connected { interface } => format!("on the link of {}", self.name(*interface)),
             Route::Local { interface } => format!("an address of {}", self.name(*interface)),
             Route::Broadcast { interface } => format!("all hosts on the link of {}", self.name(*interface)),
+            Route::Tentative => "to be an address of this router, unless another host has it".into(),
             Route::Blackhole => "dropped without a word".into(),
             Route::Unreachable => "turned away: unreachable".into(),
             Route::Prohibit => "turned away: prohibited".into(),

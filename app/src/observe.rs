@@ -2,7 +2,6 @@
 
 use crate::guest::Holdings;
 use crate::shared::Shared;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,6 +24,8 @@ pub struct InterfaceStatus {
     pub addresses: Vec<IpNet>,
     /// Of these, those that were learnt.
     pub learnt: Vec<model::LearntAddress>,
+    /// Addresses that may not be its alone.
+    pub dad: Vec<model::Detection>,
     /// On a VLAN: whose device it shares, and the VLAN's number.
     pub vlan: Option<(String, u16)>,
     /// What serves it, if that is there.
@@ -93,6 +94,7 @@ impl InterfaceStatus {
             },
             addresses: self.addresses.iter().map(IpNet::to_string).collect(),
             learnt: self.learnt.clone(),
+            dad: self.dad.clone(),
             mac: device.map(|device| mac(device.mac)),
             mtu: device.map(|device| device.mtu),
             device: device.map(|device| device.name.clone()),
@@ -272,6 +274,7 @@ mod tests {
             state: State::Link(Link::Up),
             addresses: ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()].into(),
             learnt: Vec::new(),
+            dad: Vec::new(),
             vlan: None,
             device: Some(DeviceStatus {
                 name: "virtio-net pci 00:02.0".into(),

@@ -6,7 +6,7 @@ use crate::port::Port;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv6Addr};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use spin::Once;
@@ -53,6 +53,20 @@ impl Advertised {
     }
 }
 
+/// An address that others have too.
+#[derive(Clone, Copy, Debug)]
+pub struct Contested {
+    /// Where it was heard.
+    pub interface: IfIndex,
+    /// Which address of ours.
+    pub address: IpAddr,
+    /// The station that has it, or wants it.
+    pub by: [u8; 6],
+}
+
+/// Of these, so many may wait: whoever has an address says so again.
+const CONTESTS: usize = 16;
+
 /// The tasks that learn, each with a signal that something else is published, or was heard.
 #[derive(Debug, Default)]
 pub struct Learners {
@@ -72,7 +86,7 @@ const RECORDED: usize = 256;
 pub const INBOX: usize = 128;
 
 /// The configuration in force: replaced as a whole, by one store. `[I]` all of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Running {
     /// Another one for each publication.
     pub generation: u64,
@@ -194,6 +208,8 @@ pub struct Shared {
     pub learners: Learners,
     /// `[A]` Written by softints of any CPU, read by the clients' task.
     advertisements: ArrayQueue<Advertised>,
+    /// `[A]` As these.
+    contests: ArrayQueue<Contested>,
     /// `[A]` Written by softints of any CPU, read by management.
     notices: ArrayQueue<Notice>,
     /// `[A]` Some device announced a change of its configuration. Set by softints, taken by management.
@@ -228,6 +244,7 @@ impl Shared {
             news: Signal::new(),
             learners: Learners::default(),
             advertisements: ArrayQueue::new(ADVERTISEMENTS),
+            contests: ArrayQueue::new(CONTESTS),
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),
             typed: AtomicBool::new(false),
@@ -257,6 +274,18 @@ impl Shared {
     /// The oldest of these. Task level.
     pub fn next_advertisement(&self) -> Option<Advertised> {
         self.advertisements.pop()
+    }
+
+    /// Says that somebody else has an address of ours, if there is room. Any context.
+    pub fn contested(&self, contested: Contested) {
+        if self.contests.push(contested).is_ok() {
+            self.learners.addresses.set();
+        }
+    }
+
+    /// The oldest of these. Task level.
+    pub fn next_contest(&self) -> Option<Contested> {
+        self.contests.pop()
     }
 
     /// The oldest notice. Task level.

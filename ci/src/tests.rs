@@ -2,6 +2,8 @@
 
 mod capture;
 mod clients;
+mod clients_dhcp6;
+mod clients_duplicates;
 mod configuration;
 mod disks;
 mod errors;
@@ -129,6 +131,8 @@ fn table() -> Vec<Test> {
     all.extend(capture::tests());
     all.extend(sockets::tests());
     all.extend(clients::tests());
+    all.extend(clients_dhcp6::tests());
+    all.extend(clients_duplicates::tests());
     all
 }
 

@@ -11,7 +11,7 @@ use crate::segment::{self, Checksums};
 use crate::snapshot::{Interface, Snapshot};
 use crate::stack::Turn;
 use alloc::boxed::Box;
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv6Addr};
 use weir_netif::{BATCH, Batch, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
 use weir_sync::Softint;
 
@@ -34,6 +34,10 @@ pub trait Egress {
 
     /// Another router said `message`, an ICMPv6 message that is valid, on an interface that heeds routers.
     fn advertised(&mut self, _interface: IfIndex, _router: Ipv6Addr, _message: &[u8]) {}
+
+    /// The station `by` has, or wants, an address of this interface. Of [`Claim::Ours`](crate::snapshot::Claim::Ours) it is
+    /// told as seldom as such an address is defended.
+    fn contested(&mut self, _interface: IfIndex, _address: IpAddr, _by: [u8; 6]) {}
 
     /// Hands a packet to the sockets of this CPU, which its flow belongs to.
     fn deliver(&mut self, packet: Packet, _local: &Local<'_>) -> Delivery {

@@ -298,6 +298,7 @@ fn found<A: Copy + Into<IpAddr>>(route: Option<&Route<A>>, several: usize) -> St
         Some(&Route::Multipath { group }) => Route::Multipath { group },
         Some(&Route::Local { interface }) => Route::Local { interface },
         Some(&Route::Broadcast { interface }) => Route::Broadcast { interface },
+        Some(Route::Tentative) => Route::Tentative,
         Some(Route::Blackhole) => Route::Blackhole,
         Some(Route::Unreachable) => Route::Unreachable,
         Some(Route::Prohibit) => Route::Prohibit,

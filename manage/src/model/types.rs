@@ -54,6 +54,16 @@ choices! {
         Dhcpv6 = "dhcpv6",
     }
 
+    /// What is known of an address that may be somebody else's too.
+    pub enum DadState {
+        /// It is used, and others are still asked (RFC 4429).
+        Optimistic = "optimistic",
+        /// It is not used yet: others are still asked.
+        Tentative = "tentative",
+        /// Somebody else has it: it is not used.
+        Duplicate = "duplicate",
+    }
+
     /// How sure the router is of a neighbour (RFC 4861 §7.3.2).
     pub enum NeighborState {
         /// It was asked for and has not answered.
@@ -174,6 +184,8 @@ model! {
         addresses: Vec<String>,
         /// Of these, those that it learnt; the others are the configuration's.
         learnt: Vec<LearntAddress>,
+        /// Addresses that it is not sure of; a link-local one if it is a duplicate (duplicate address detection).
+        dad: Vec<Detection>,
         /// Its Ethernet address.
         mac: Option<String>,
         /// Octets of an IP packet.
@@ -214,6 +226,16 @@ model! {
         origin: AddressOrigin,
         /// Milliseconds since entry, when it ends unless it is renewed; none if it stays.
         until_ms: Option<u64>,
+    }
+
+    /// An address that may be somebody else's too.
+    pub struct Detection {
+        /// The address.
+        address: String,
+        /// What is known of it.
+        state: DadState,
+        /// The Ethernet address of who else has it.
+        holder: Option<String>,
     }
 
     /// Packets lost for one reason.

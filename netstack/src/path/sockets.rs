@@ -16,7 +16,7 @@ const GROUP_FLOW: u32 = 0;
 const CLIENTS: [u16; 2] = [68, 546];
 
 impl Stack {
-    /// Sends a packet of a socket's, which begins with its IP header and has headroom. Link-local destinations, groups and
+    /// Sends a packet of a socket's, which begins with its IP header and has headroom; or an ARP message, to all. Link-local destinations, groups and
     /// broadcasts are on `link`, others are routed. [`flush`](Self::flush) comes at the end.
     pub fn send(&mut self, turn: &mut Turn<'_>, mut packet: Packet, link: IfIndex) {
         self.originated += 1;
@@ -45,6 +45,8 @@ impl Stack {
                 }
                 Err(reason) => discard_bare(turn, packet, reason),
             },
+            // The first byte of a hardware type.
+            Some(0) => self.frame(turn, interface, packet, (ethernet::BROADCAST, ethernet::ARP)),
             _ => match ipv6::Header::parse(packet.data(), packet.len()) {
                 Ok(header) if header.destination.is_multicast() => {
                     let mac = group_mac(header.destination);
