@@ -336,12 +336,14 @@ impl Words<'_> {
                 return Some((of(net), Some(Place::Interface(&own.name, "addresses"))));
             }
         }
-        let agrees = |target: &Target| match (target, route) {
-            (Target::Reject(Reject::Blackhole), Route::Blackhole) => true,
-            (Target::Reject(Reject::Unreachable), Route::Unreachable) => true,
-            (Target::Reject(Reject::Prohibit), Route::Prohibit) => true,
-            (Target::Forward(_), Route::Gateway { .. } | Route::Connected { .. }) => true,
-            _ => false,
+        let agrees = |target: &Target| {
+            matches!(
+                (target, route),
+                (Target::Reject(Reject::Blackhole), Route::Blackhole)
+                    | (Target::Reject(Reject::Unreachable), Route::Unreachable)
+                    | (Target::Reject(Reject::Prohibit), Route::Prohibit)
+                    | (Target::Forward(_), Route::Gateway { .. } | Route::Connected { .. })
+            )
         };
         let mut best: Option<(IpNet, u32, Option<Place<'_>>)> = None;
         let mut consider = |prefix: &IpNet, metric: u32, place| {

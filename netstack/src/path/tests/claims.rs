@@ -103,11 +103,11 @@ fn an_address_is_announced_once_it_is_ours() {
     let mut optimistic = plan(&[&[LAN6]]);
     let local = link_local(router_mac(0));
     optimistic.interfaces[0].claims = [a6(OWN6), local].map(|own| (own.into(), Claim::Optimistic)).into();
-    rig.snapshot = Box::new(Snapshot::build(&optimistic).unwrap());
+    *rig.snapshot = Snapshot::build(&optimistic).unwrap();
     rig.turn(|stack, turn| stack.reconfigured(turn));
     assert!(rig.sent().is_empty());
     let settled = rig.snapshot.as_ref().clone().with_claims(|_| Vec::new());
-    rig.snapshot = Box::new(settled);
+    *rig.snapshot = settled;
     rig.turn(|stack, turn| stack.reconfigured(turn));
     assert_eq!(rig.sent().len(), 2);
 }
