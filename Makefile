@@ -114,9 +114,10 @@ bench-peers: ## the stack against DPDK and Linux, sample by sample on the same c
 	@$(lab) bench-peers
 
 .PHONY: bench-docs
-bench-docs: ## both, on an idle machine: replaces the figures in docs/performance
+bench-docs: ## both, and filters, on an idle machine: replaces the figures in docs/performance
 	@$(lab) bench-host --record
 	@$(lab) bench-peers --record
+	@cargo bench --quiet --package weir-bpf --bench filter -- --record
 
 .PHONY: smoke-xen
 smoke-xen: image doctor ## the router as a guest of real Xen, under QEMU (about 4 minutes)

@@ -3,8 +3,8 @@
 use crate::clients::{Learnt, METRIC, OnInterface};
 use crate::config::{Attachment, Config, Match, NextHop, ReversePathFilter, Route, Target};
 use crate::config::{Interface as Wish, Reject};
-use crate::observe::{DeviceStatus, InterfaceStatus, State};
-use crate::vlans::Vlan;
+use crate::observe::{DeviceStatus, InterfaceStatus, State, mac};
+use crate::vlans::{Indices, Vlan};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -14,10 +14,12 @@ use core::fmt::Write;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_machine::{hermit, info, warn};
+use weir_manage::model;
 use weir_netif::{Device, DeviceInfo, Drop, IfCounters, IfIndex, Link};
+use weir_netstack::address::link_local;
 use weir_netstack::snapshot::{
-    Advertise, Advertisement, InterfacePlan, NextHop as Hop, ReversePath, RoutePlan, RouteTarget,
-    State as Taking, VlanPlan, Weighted,
+    Advertise, Advertisement, Claim, InterfacePlan, LinkId, NextHop as Hop, ReversePath, RoutePlan,
+    RouteTarget, State as Taking, VlanPlan, Weighted,
 };
 use weir_netstack::snapshot::{MIN_MTU4, MIN_MTU6};
 use weir_netstack::{Conflict, Plan, Snapshot};
@@ -204,42 +206,100 @@ pub fn choose(
 
 /// A device in one line: port, MAC, name, MTU.
 pub fn describe(port: usize, device: &DeviceInfo) -> String {
-    let mac = device.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = mac(device.mac);
     format!("port {port}: {mac}, {}, mtu {}", device.name, device.mtu)
+}
+
+/// A device, for the interface of this name.
+#[derive(Clone, Copy)]
+struct Bearer<'a> {
+    port: IfIndex,
+    name: &'a str,
+    info: &'a DeviceInfo,
+    queues: u16,
+    state: State,
+    counters: &'a Arc<IfCounters>,
+}
+
+impl<'a> Bearer<'a> {
+    fn all(attached: &'a [Attached]) -> Vec<Self> {
+        let one = |attached: &'a Attached| Self {
+            port: attached.interface,
+            name: &attached.name,
+            info: attached.device.info(),
+            queues: attached.queues,
+            state: attached.state,
+            counters: &attached.counters,
+        };
+        attached.iter().map(one).collect()
+    }
 }
 
 /// What serves an interface: a device, and on it a VLAN if that is where the interface is.
 #[derive(Clone, Copy)]
 struct Serving<'a> {
-    attached: &'a Attached,
+    by: Bearer<'a>,
     vlan: Option<&'a Vlan>,
 }
 
 impl<'a> Serving<'a> {
     /// `None` if the device is not there.
-    fn find(config: &Config, wish: &Wish, attached: &'a [Attached], vlans: &'a [Vlan]) -> Option<Self> {
-        let by_name = |name: &str| attached.iter().find(|attached| attached.name == name);
+    fn find(config: &Config, wish: &Wish, bearers: &[Bearer<'a>], vlans: &'a [Vlan]) -> Option<Self> {
+        let by_name = |name: &str| bearers.iter().find(|by| by.name == name).copied();
         match wish.attachment {
-            Attachment::Device(_) => Some(Self { attached: by_name(&wish.name)?, vlan: None }),
+            Attachment::Device(_) => Some(Self { by: by_name(&wish.name)?, vlan: None }),
             Attachment::Vlan { parent, id } => {
-                let attached = by_name(&config.interfaces.get(parent)?.name)?;
-                let vlan = vlans.iter().find(|vlan| (vlan.port, vlan.id) == (attached.interface, id))?;
-                Some(Self { attached, vlan: Some(vlan) })
+                let by = by_name(&config.interfaces.get(parent)?.name)?;
+                let vlan = vlans.iter().find(|vlan| (vlan.port, vlan.id) == (by.port, id))?;
+                Some(Self { by, vlan: Some(vlan) })
             }
         }
     }
 
     fn index(&self) -> IfIndex {
-        self.vlan.map_or(self.attached.interface, |vlan| vlan.index)
+        self.vlan.map_or(self.by.port, |vlan| vlan.index)
+    }
+
+    fn link(&self) -> LinkId {
+        LinkId { port: self.by.port, vlan: self.vlan.map_or(0, |vlan| vlan.id) }
+    }
+
+    /// How sure its addresses are, as far as they are not surely its own.
+    fn claims(&self, learnt: &Learnt, wish: &Wish) -> Vec<(IpAddr, Claim)> {
+        let mac = self.by.info.mac;
+        let heard = learnt.on(&wish.name).map_or(&[][..], |on| &on.addresses).iter();
+        let own = wish.addresses.iter().map(IpNet::addr);
+        let local = |address: &IpAddr| matches!(address, IpAddr::V6(own) if own.is_unicast_link_local());
+        let formed = (!own.clone().any(|address| local(&address))).then(|| link_local(mac).into());
+        let all = own.chain(formed).chain(heard.map(|heard| heard.net.addr()));
+        learnt.claims(&wish.name, self.link(), mac, all)
+    }
+
+    /// As [`claims`](Self::claims), for people.
+    fn dad(&self, learnt: &Learnt, wish: &Wish) -> Vec<model::Detection> {
+        let all = self.claims(learnt, wish).into_iter();
+        // Every interface with IPv6 forms one: it is told of if it is no use.
+        let formed = |address: &IpAddr| matches!(address, IpAddr::V6(own) if own.is_unicast_link_local());
+        let told = all.filter(|(address, claim)| *claim != Claim::Optimistic || !formed(address));
+        let row = |(address, claim): (IpAddr, Claim)| model::Detection {
+            address: address.to_string(),
+            state: match claim {
+                Claim::Ours | Claim::Optimistic => model::DadState::Optimistic,
+                Claim::Tentative => model::DadState::Tentative,
+                Claim::Duplicate => model::DadState::Duplicate,
+            },
+            holder: learnt.holder(self.link(), address).map(mac),
+        };
+        told.map(row).collect()
     }
 
     fn counters(&self) -> &'a Arc<IfCounters> {
-        self.vlan.map_or(&self.attached.counters, |vlan| &vlan.counters)
+        self.vlan.map_or(self.by.counters, |vlan| &vlan.counters)
     }
 
     /// Octets of an IP packet: what the configuration says, as far as the device carries that.
     fn mtu(&self, config: &Config, wish: &Wish) -> u16 {
-        let most = self.attached.device.info().mtu;
+        let most = self.by.info.mtu;
         let parent = match wish.attachment {
             Attachment::Vlan { parent, .. } => config.interfaces.get(parent),
             Attachment::Device(_) => None,
@@ -248,19 +308,18 @@ impl<'a> Serving<'a> {
     }
 
     fn status(&self, config: &Config, wish: &Wish) -> DeviceStatus {
-        let info = self.attached.device.info();
         DeviceStatus {
-            name: info.name.clone(),
-            mac: info.mac,
+            name: self.by.info.name.clone(),
+            mac: self.by.info.mac,
             mtu: self.mtu(config, wish),
-            queues: self.attached.queues,
+            queues: self.by.queues,
             counters: self.counters().clone(),
         }
     }
 
     /// A VLAN has no carrier but its device's.
     fn state(&self, wish: &Wish) -> State {
-        match (self.vlan, self.attached.state) {
+        match (self.vlan, self.by.state) {
             (None, state) => state,
             (Some(_), _) if !wish.enabled => State::Disabled,
             (Some(_), State::Link(link)) => State::Link(link),
@@ -280,7 +339,47 @@ pub fn snapshot(
     vlans: &[Vlan],
     unconfigured: &Arc<IfCounters>,
 ) -> Result<Snapshot, Conflict> {
-    let find = |wish| Serving::find(config, wish, attached, vlans);
+    build(config, learnt, &Bearer::all(attached), vlans, unconfigured)
+}
+
+/// What there is to put a configuration in force with. `[I]`
+#[derive(Debug, Default)]
+pub struct Equipment {
+    /// Devices by port, and whether each carries frames; one that nobody has looked at may.
+    pub devices: Vec<Option<(DeviceInfo, State)>>,
+    /// Interfaces in service on VLANs.
+    pub vlans: Vec<Vlan>,
+}
+
+/// The snapshot that `config` would be, for one who asks. What is in service keeps its indices; nothing is attached.
+///
+/// # Errors
+/// What contradicts, in lines.
+pub fn preview(config: &Config, learnt: &Learnt, with: &Equipment) -> Result<Snapshot, String> {
+    let Equipment { devices, vlans } = with;
+    let infos: Vec<_> = devices.iter().map(|device| device.as_ref().map(|(info, _)| info)).collect();
+    let chosen = choose(config, &infos, Absent::Awaited)?;
+    let counters = Arc::default();
+    let mut bearers = Vec::new();
+    for (wish, port) in config.interfaces.iter().zip(&chosen) {
+        let Some(port) = *port else { continue };
+        let Some((info, state)) = devices.get(port).and_then(Option::as_ref) else { continue };
+        let state = if wish.enabled { *state } else { State::Disabled };
+        let port = IfIndex(port as u16);
+        bearers.push(Bearer { port, name: &wish.name, info, queues: 0, state, counters: &counters });
+    }
+    let vlans = Indices::default().follow(config, &chosen, vlans);
+    build(config, learnt, &bearers, &vlans, &counters).map_err(|conflict| conflict.to_string())
+}
+
+fn build(
+    config: &Config,
+    learnt: &Learnt,
+    bearers: &[Bearer<'_>],
+    vlans: &[Vlan],
+    unconfigured: &Arc<IfCounters>,
+) -> Result<Snapshot, Conflict> {
+    let find = |wish| Serving::find(config, wish, bearers, vlans);
     let serving: Vec<_> = config.interfaces.iter().map(|wish| (wish, find(wish))).collect();
     let interfaces = serving.iter().filter_map(|&(wish, by)| Some(interface(config, learnt, wish, by?)));
     let indices: Vec<_> = serving.iter().map(|(_, by)| by.as_ref().map(Serving::index)).collect();
@@ -301,7 +400,6 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
     let on = learnt.on(&wish.name);
     let heard = on.map_or(&[][..], |on| &on.addresses).iter().map(|address| address.net);
     let nets: Vec<IpNet> = wish.addresses.iter().copied().chain(heard).collect();
-    let info = by.attached.device.info();
     // A device's may become less while it is attached: too little takes its interface down, not the configuration.
     let mtu = by.mtu(config, wish);
     let least =
@@ -314,8 +412,9 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
         index: Some(by.index()),
         vlan: by.vlan.map(|vlan| VlanPlan { parent: vlan.port, id: vlan.id }),
         mtu: mtu.max(least),
-        offloads: info.offloads,
+        offloads: by.by.info.offloads,
         addresses: nets.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
+        claims: by.claims(learnt, wish),
         reverse_path: match wish.reverse_path_filter {
             ReversePathFilter::Off => ReversePath::Off,
             ReversePathFilter::Strict => ReversePath::Strict,
@@ -329,7 +428,7 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
         management: wish.management,
         state: if is_up { Taking::Up } else { Taking::Down },
         counters: by.counters().clone(),
-        ..InterfacePlan::new(wish.name.to_string(), info.mac)
+        ..InterfacePlan::new(wish.name.to_string(), by.by.info.mac)
     }
 }
 
@@ -422,8 +521,9 @@ pub fn status(
     attached: &[Attached],
     vlans: &[Vlan],
 ) -> Vec<InterfaceStatus> {
+    let bearers = Bearer::all(attached);
     let row = |wish: &Wish| {
-        let by = Serving::find(config, wish, attached, vlans);
+        let by = Serving::find(config, wish, &bearers, vlans);
         let parent = |parent: usize| config.interfaces.get(parent).map(|parent| parent.name.clone());
         InterfaceStatus {
             name: wish.name.clone(),
@@ -433,6 +533,9 @@ pub fn status(
                 wish.addresses.iter().copied().chain(heard.map(|address| address.net)).collect()
             },
             learnt: learnt.on(&wish.name).map(OnInterface::model).unwrap_or_default(),
+            dad: by
+                .filter(|by| by.state(wish) == State::Link(Link::Up))
+                .map_or_else(Vec::new, |by| by.dad(learnt, wish)),
             vlan: match wish.attachment {
                 Attachment::Device(_) => None,
                 Attachment::Vlan { parent: of, id } => parent(of).map(|parent| (parent, id)),

@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use weir_bpf::expression::{self, Options};
-use weir_bpf::{Compiled, Program};
+use weir_bpf::{Filter, Program};
 use weir_machine::interrupt::MESSAGE;
 use weir_machine::{clock, code::Code, dispatch, frames, mask, task};
 use weir_manage::capture::{Line, Source, Wish};
@@ -19,7 +19,7 @@ use weir_manage::pcapng::{self, Counts};
 use weir_manage::problem::{Refused, refuse};
 use weir_netif::{Drop, IfIndex};
 use weir_netstack::Snapshot;
-use weir_netstack::capture::{self as taps, Attached, CAPTURES, Capture, Direction, Filter, Record};
+use weir_netstack::capture::{self as taps, Attached, CAPTURES, Capture, Direction, Record};
 use weir_netstack::recorder::{Entry, What};
 use weir_netstack::snapshot::LinkId;
 use weir_sync::records::Consumer;
@@ -30,7 +30,7 @@ const SETTLE_NS: u64 = 2_000_000;
 /// What is left of memory to others, at least: a part of what is free.
 const SHARE: u64 = 2;
 
-/// Ticks of the TSC as nanoseconds since entry.
+/// Ticks of the TSC as nanoseconds: of one clock from its beginning on, whatever becomes of the others.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
     ticks: u64,
@@ -39,8 +39,14 @@ struct Scale {
 }
 
 impl Scale {
+    /// Since entry.
     fn now() -> Self {
         Self { ticks: clock::tsc(), ns: clock::now(), hz: clock::tsc_hz().max(1) }
+    }
+
+    /// The same since 1970 if somebody knows the time of day. It does not follow when that is set again.
+    fn since(self, entry: Option<i64>) -> Self {
+        Self { ns: self.ns.saturating_add_signed(entry.unwrap_or(0)), ..self }
     }
 
     fn ns(&self, ticks: u64) -> u64 {
@@ -53,25 +59,7 @@ impl Scale {
     }
 }
 
-/// A filter in machine code, or interpreted where there are no pages for that.
-#[derive(Debug)]
-enum Bpf {
-    Code(Code),
-    Interpreted(Program),
-}
-
-impl Filter for Bpf {
-    #[inline]
-    fn run(&self, frame: &[u8], len: u32) -> u32 {
-        let packet = weir_bpf::Packet { wire_len: len, ..weir_bpf::Packet::new(frame) };
-        match self {
-            Bpf::Code(code) => weir_bpf::Filter::run(code, &packet),
-            Bpf::Interpreted(program) => weir_bpf::Filter::run(program, &packet),
-        }
-    }
-}
-
-/// What captures of `text` let pass; `None`: all.
+/// What captures of `text` let pass; `None`: all. In machine code, or interpreted where there are no pages for that.
 fn filter(text: &str, snaplen: u32) -> Result<Option<Box<dyn Filter>>, Refused> {
     if text.trim().is_empty() {
         return Ok(None);
@@ -83,11 +71,10 @@ fn filter(text: &str, snaplen: u32) -> Result<Option<Box<dyn Filter>>, Refused> 
     };
     let instructions = expression::compile(text, options).map_err(|error| wrong(error.to_string()))?;
     let program = Program::new(&instructions).map_err(|rejected| wrong(rejected.to_string()))?;
-    let compiled: Compiled = weir_bpf::compile(program);
-    Ok(Some(Box::new(match Code::load(compiled) {
-        Ok(code) => Bpf::Code(code),
-        Err(compiled) => Bpf::Interpreted(compiled.program().clone()),
-    })))
+    Ok(Some(match Code::load(weir_bpf::compile(program)) {
+        Ok(code) => Box::new(code),
+        Err(compiled) => Box::new(compiled.program().clone()),
+    }))
 }
 
 /// A capture that goes on. Dropping it ends it.
@@ -148,7 +135,7 @@ pub(crate) fn begin(shared: &'static Shared, view: &View, wish: &Wish) -> Result
     let (interfaces, directions, snaplen) = (&interfaces[..], wish.directions, wish.snaplen);
     let (capture, rings) =
         Capture::new(taps::Wish { interfaces, directions, snaplen, filter, ring }).ok_or_else(no_memory)?;
-    let scale = Scale::now();
+    let scale = Scale::now().since(clock::wall::offset());
     let attached = task::control(|cx| shared.taps.attach(cx, &capture)).ok_or_else(|| {
         let detail = format!("{CAPTURES} go on already");
         refuse(503, "There are too many captures", detail, "end one, or wait for one to end")
@@ -294,5 +281,21 @@ pub fn last_words(shared: &Shared, say: &mut dyn FnMut(core::fmt::Arguments<'_>)
             let (number, what) = (entry.interface.0, entry.what.name());
             say(format_args!("{cpu} {ms} ms, interface {number}: {what} {}", Line(entry.head())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_of_the_clock_as_it_was_when_the_capture_began() {
+        let entry = Scale { ticks: 5_000, ns: 2_000_000, hz: 2_000_000_000 };
+        assert_eq!([3_000, 5_000, 9_000].map(|ticks| entry.ns(ticks)), [1_999_000, 2_000_000, 2_002_000]);
+        let of_day = entry.since(Some(1_795_284_000_000_000_000));
+        assert_eq!(of_day.ns(9_000), 1_795_284_000_002_002_000);
+        assert_eq!(entry.since(None).ns(9_000), 2_002_000);
+        // An hour on, to the nanosecond.
+        assert_eq!(of_day.ns(5_000 + 7_200_000_000_000), 1_795_287_600_002_000_000);
     }
 }

@@ -3,7 +3,9 @@
 //! A task of the boot CPU ([`services`]) speaks with servers and tells management what it learnt, as a whole; management
 //! publishes it with the configuration in force, in one snapshot. The configuration's text knows nothing of it.
 
+mod claims;
 mod dhcp;
+mod dhcp6;
 mod names;
 mod run;
 mod slaac;
@@ -11,6 +13,7 @@ mod syslog;
 mod time;
 
 pub use names::resolve;
+pub(crate) use names::servers;
 pub use run::services;
 
 use crate::config::{Config, Interface, Learn};
@@ -20,6 +23,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_manage::model::{AddressOrigin, LearntAddress};
+use weir_netstack::snapshot::{Claim, LinkId};
 
 /// The metric of learnt routes, to which the place of their interface in the configuration is added: those of the configuration
 /// come first unless they say otherwise.
@@ -30,6 +34,21 @@ pub const METRIC: u32 = 1024;
 pub struct Learnt {
     /// By interface; those without anything are not here.
     pub interfaces: Vec<OnInterface>,
+    /// What is known of addresses, those of the configuration too; the others are being asked for.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What was found out about an address.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Verdict {
+    /// On this link.
+    pub link: LinkId,
+    /// For this station.
+    pub mac: [u8; 6],
+    /// The address.
+    pub address: IpAddr,
+    /// Who else has it; `None`: nobody.
+    pub holder: Option<[u8; 6]>,
 }
 
 /// What was learnt on an interface.
@@ -58,6 +77,8 @@ pub struct Address {
     pub origin: AddressOrigin,
     /// Milliseconds since entry, when it ends; `None`: never.
     pub until_ms: Option<u64>,
+    /// Others are still asked whether they have it: it is not used yet.
+    pub tentative: bool,
 }
 
 /// A learnt route.
@@ -103,10 +124,41 @@ impl Learnt {
         self.interfaces.iter().find(|on| on.name == name)
     }
 
+    /// How sure the addresses are that an interface of that name has; all that are not [`Claim::Ours`].
+    pub fn claims(
+        &self,
+        name: &str,
+        link: LinkId,
+        mac: [u8; 6],
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> Vec<(IpAddr, Claim)> {
+        let heard = self.on(name).map_or(&[][..], |on| &on.addresses);
+        let claim = |address: IpAddr| {
+            if heard.iter().any(|heard| heard.net.addr() == address && heard.tentative) {
+                return Claim::Tentative;
+            }
+            let same = |known: &&Verdict| (known.link, known.mac, known.address) == (link, mac, address);
+            match self.verdicts.iter().find(same) {
+                Some(Verdict { holder: Some(_), .. }) => Claim::Duplicate,
+                None if address.is_ipv6() => Claim::Optimistic,
+                _ => Claim::Ours,
+            }
+        };
+        let all = addresses.map(|address| (address, claim(address)));
+        all.filter(|(_, claim)| *claim != Claim::Ours).collect()
+    }
+
+    /// Who else has an address.
+    pub fn holder(&self, link: LinkId, address: IpAddr) -> Option<[u8; 6]> {
+        let found = self.verdicts.iter().find(|known| (known.link, known.address) == (link, address));
+        found.and_then(|known| known.holder)
+    }
+
     /// Of this, what can be used beside `config`: what its interfaces want to learn and contradicts none of its addresses. Also
     /// what cannot, in words.
     pub fn beside(&self, config: &Config) -> (Learnt, Vec<String>) {
-        let (mut usable, mut refused) = (Learnt::default(), Vec::new());
+        let mut usable = Learnt { verdicts: self.verdicts.clone(), ..Self::default() };
+        let mut refused = Vec::new();
         let mut taken: Vec<(&str, IpNet)> = Vec::new();
         for interface in &config.interfaces {
             taken.extend(interface.addresses.iter().map(|net| (&*interface.name, *net)));
@@ -143,17 +195,21 @@ impl Learnt {
         (usable, refused)
     }
 
-    /// Whether packets are treated the same: all but how long it lasts.
+    /// Whether packets are routed the same: all but how long it lasts, and which addresses are surely ours.
     pub fn is_as_good_as(&self, other: &Learnt) -> bool {
         let parts = |learnt: &Learnt| -> Vec<_> {
-            let nets = |on: &OnInterface| on.addresses.iter().map(|address| address.net).collect::<Vec<_>>();
+            let net = |address: &Address| (address.net, address.tentative);
+            let nets = |on: &OnInterface| on.addresses.iter().map(net).collect::<Vec<_>>();
             learnt
                 .interfaces
                 .iter()
                 .map(|on| (on.name.clone(), nets(on), on.routes.clone(), on.mtu))
                 .collect()
         };
-        parts(self) == parts(other)
+        let taken = |learnt: &Learnt| -> Vec<Verdict> {
+            learnt.verdicts.iter().filter(|known| known.holder.is_some()).copied().collect()
+        };
+        parts(self) == parts(other) && taken(self) == taken(other)
     }
 }
 
@@ -190,6 +246,8 @@ struct Wish {
     index: weir_netif::IfIndex,
     mac: [u8; 6],
     link_local: Option<Ipv6Addr>,
+    /// Nobody else has that.
+    sure: bool,
     up: bool,
 }
 
@@ -204,12 +262,12 @@ mod tests {
 
     fn learnt(name: &str, net: &str) -> Learnt {
         let origin = AddressOrigin::Dhcp;
-        let address = Address { net: net.parse().unwrap(), origin, until_ms: Some(9) };
+        let address = Address { net: net.parse().unwrap(), origin, until_ms: Some(9), tentative: false };
         let via = "192.0.2.1".parse().ok();
         let route = LearntRoute { to: "0.0.0.0/0".parse().unwrap(), via, metric: 0, origin };
         let on =
             OnInterface { addresses: [address].into(), routes: [route].into(), ..OnInterface::new(name) };
-        Learnt { interfaces: [on].into() }
+        Learnt { interfaces: [on].into(), ..Learnt::default() }
     }
 
     fn config(wan: &str) -> Config {
@@ -228,7 +286,10 @@ mod tests {
             let (usable, refused) = heard.beside(&config(other));
             assert!(
                 refused.is_empty()
-                    && usable.is_as_good_as(&Learnt { interfaces: [OnInterface::new("wan")].into() })
+                    && usable.is_as_good_as(&Learnt {
+                        interfaces: [OnInterface::new("wan")].into(),
+                        ..Learnt::default()
+                    })
             );
         }
         assert_eq!(learnt("dmz", "192.0.2.7/24").beside(&config("\"dhcp\"")).0, Learnt::default());
@@ -243,6 +304,33 @@ mod tests {
         assert_eq!(refused, ["wan: 192.0.2.7/24 is not used: wan has 192.0.2.7/24"]);
         let beside = learnt("wan", "192.0.2.7/24").beside(&config("\"dhcp\", \"192.0.2.8/24\"")).1;
         assert!(beside.is_empty(), "of the same interface they may share a network");
+    }
+
+    #[test]
+    fn an_address_is_as_sure_as_others_let_it_be() {
+        let (link, mac) = (LinkId { port: weir_netif::IfIndex(0), vlan: 0 }, [2, 0, 0, 0, 0, 1]);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let own = ["192.0.2.7", "192.0.2.9", "2001:db8::1", "fe80::1"].map(address);
+        let mut heard = learnt("wan", "192.0.2.7/24");
+        let claims = |heard: &Learnt| heard.claims("wan", link, mac, own.into_iter());
+        let optimistic = [(own[2], Claim::Optimistic), (own[3], Claim::Optimistic)];
+        assert_eq!(claims(&heard), optimistic);
+        heard.interfaces[0].addresses[0].tentative = true;
+        assert_eq!(claims(&heard), [&[(own[0], Claim::Tentative)], &optimistic[..]].concat());
+        let verdict = |address, holder| Verdict { link, mac, address, holder };
+        let asked = Learnt { verdicts: [verdict(own[2], None)].into(), ..learnt("wan", "192.0.2.7/24") };
+        assert!(asked.is_as_good_as(&learnt("wan", "192.0.2.7/24")), "no route changes");
+        assert_eq!(claims(&asked), [(own[3], Claim::Optimistic)]);
+        let holder = Some([2, 0, 0, 0, 0, 9]);
+        let taken =
+            Learnt { verdicts: [verdict(own[3], holder), verdict(own[2], None)].into(), ..asked.clone() };
+        assert!(!taken.is_as_good_as(&asked));
+        assert_eq!(
+            (claims(&taken), taken.holder(link, own[3])),
+            ([(own[3], Claim::Duplicate)].into(), holder)
+        );
+        // Of another station nothing is known.
+        assert_eq!(taken.claims("wan", link, [2; 6], own.into_iter()).len(), 2);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::mesh::{Errand, Exchange, Parcel, Parcels};
 use crate::port::{Port, RETRY};
-use crate::shared::{INBOX, Running, Shared};
+use crate::shared::{Contested, INBOX, Running, Shared};
 use crate::transport::SocketPort;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -463,6 +463,10 @@ impl Egress for Out<'_> {
 
     fn advertised(&mut self, interface: IfIndex, router: core::net::Ipv6Addr, message: &[u8]) {
         self.shared.advertised(interface, router, message);
+    }
+
+    fn contested(&mut self, interface: IfIndex, address: core::net::IpAddr, by: [u8; 6]) {
+        self.shared.contested(Contested { interface, address, by });
     }
 
     fn bring_home(&mut self, packet: Packet, hash: u32) -> Option<Packet> {

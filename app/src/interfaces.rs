@@ -2,7 +2,7 @@
 //!
 //! Task level, one owner: management. A change is one store of a [`Running`]; see [`Interfaces::replace`].
 
-use crate::attach::{self, Absent, Attached, Bay};
+use crate::attach::{self, Absent, Attached, Bay, Equipment};
 use crate::clients::Learnt;
 use crate::config::{Config, MAX_DEVICES, Steering as Wish};
 use crate::observe::{InterfaceStatus, State};
@@ -17,6 +17,7 @@ use weir_machine::interrupt::MESSAGE;
 use weir_machine::{dispatch, error, info, trace, warn};
 use weir_netif::{IfCounters, IfIndex, Link, Queue};
 use weir_netstack::Conflict;
+use weir_netstack::snapshot::Interface;
 use weir_sync::sort::sort_by_key;
 use weir_sync::{Control, CpuId, Event};
 
@@ -159,10 +160,20 @@ impl Interfaces {
 
     /// Puts what was learnt in force beside the configuration, as far as they do not contradict: one publication, and none
     /// if packets are treated as before.
-    pub fn learn(&mut self, cx: &Control, heard: Learnt) {
+    pub fn learn(&mut self, cx: &mut Control, heard: Learnt) {
         let (learnt, refused) = heard.beside(&self.config);
         refused.iter().for_each(|why| warn!("{why}"));
-        if !learnt.is_as_good_as(&self.learnt) {
+        if learnt.is_as_good_as(&self.learnt) {
+            if learnt.verdicts != self.learnt.verdicts {
+                // Addresses that are surely ours now: the tables stay, however large they are.
+                let running = cx.masked(|cx| self.shared.running.read(cx).clone());
+                let claims = |interface: &Interface| {
+                    learnt.claims(&interface.name, interface.link, interface.mac, interface.addresses())
+                };
+                let snapshot = running.snapshot.clone().with_claims(claims);
+                self.publish(cx, Running { snapshot, ..running });
+            }
+        } else {
             match running(&self.config, &learnt, &self.attached, &self.vlans, self.cpus, &self.unconfigured) {
                 Ok(running) => self.publish(cx, running),
                 Err(conflict) => return error!("what was learnt is not used: {conflict}"),
@@ -183,6 +194,21 @@ impl Interfaces {
     pub fn check(&self, config: &Config) -> Result<(), String> {
         let infos: Vec<_> = self.bays.iter().map(|bay| bay.as_ref().map(Bay::info)).collect();
         attach::choose(config, &infos, self.absent).map(drop)
+    }
+
+    /// What there is to put another configuration in force with.
+    pub fn equipment(&self) -> Equipment {
+        let device = |(port, bay): (usize, &Option<Bay>)| {
+            let own = self.attached.iter().find(|attached| attached.interface.index() == port);
+            let up = State::Link(Link::Up);
+            match own {
+                Some(Attached { device, state: State::Disabled, .. }) => Some((device.info().clone(), up)),
+                Some(Attached { device, state, .. }) => Some((device.info().clone(), *state)),
+                None => Some((bay.as_ref()?.info().clone(), up)),
+            }
+        };
+        let devices = self.bays.iter().enumerate().map(device).collect();
+        Equipment { devices, vlans: self.vlans.clone() }
     }
 
     /// Devices in service.

@@ -12,11 +12,14 @@ pub use lists::Known;
 pub(crate) use lists::routes;
 pub use server::services;
 
+use crate::attach::Equipment;
 use crate::capture;
 use crate::clients::{Learnt, News};
 use crate::config::{Config, longest};
+use crate::explain;
 use crate::guest::Holdings;
 use crate::observe::{self, InterfaceStatus};
+use crate::ping::Probing;
 use crate::shared::Shared;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
@@ -30,6 +33,7 @@ use weir_machine::{clock, frames, log, mask, random};
 use weir_manage::access::Access;
 use weir_manage::capture::Wish;
 use weir_manage::configurations::View as Configurations;
+use weir_manage::explain::Question;
 use weir_manage::model;
 use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
@@ -49,6 +53,8 @@ pub struct View {
     pub config: Arc<Config>,
     /// What is in force beside it.
     pub learnt: Arc<Learnt>,
+    /// What another configuration would find.
+    pub equipment: Equipment,
     /// Its interfaces; their counters go on.
     pub interfaces: Vec<InterfaceStatus>,
     /// Counts packets whose interface is not in service.
@@ -96,6 +102,8 @@ pub struct Plane {
     orders: ArrayQueue<Order>,
     /// `[A]` Pushed by the clients' task, popped by management.
     news: ArrayQueue<News>,
+    /// `[A]` Inside.
+    probing: Probing,
     /// `[L:Access]` Tokens, and who failed.
     access: Lock<rank::Access, Access>,
 }
@@ -116,6 +124,7 @@ impl Plane {
             view: Published::new(Box::new(Arc::new(view))),
             orders: ArrayQueue::new(ORDERS),
             news: ArrayQueue::new(REPORTS),
+            probing: Probing::new(),
             access: Lock::new(access),
         }
     }
@@ -161,6 +170,11 @@ impl Plane {
     /// The oldest report of the clients. Management's.
     pub(crate) fn next_news(&self) -> Option<News> {
         self.news.pop()
+    }
+
+    /// The way to the task that pings.
+    pub(crate) fn probing(&self) -> &Probing {
+        &self.probing
     }
 
     /// What all CPUs see.
@@ -217,6 +231,11 @@ impl Router for &'static Plane {
 
     async fn neighbors(&self) -> Vec<model::Neighbor> {
         lists::neighbors(self.shared, self.cpus).await
+    }
+
+    async fn explain(&self, question: Question) -> Result<model::Explanation, Refused> {
+        let neighbors = lists::known(self.shared, self.cpus).await;
+        explain::explain(self.shared, &self.view(), &neighbors, &question)
     }
 
     fn drops(&self) -> Vec<model::InterfaceLoss> {

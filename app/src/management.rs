@@ -20,6 +20,7 @@ use weir_machine::xen::control::Request;
 use weir_machine::{clock, console, error, frames, info, log, power, print, println, task, trace, warn};
 use weir_manage::configurations::{Configurations, Reverted};
 use weir_manage::console::{Console, table};
+use weir_manage::explain::Question;
 use weir_manage::model::Event;
 use weir_manage::problem::Refused;
 use weir_manage::router::{Command as Wish, Done, Router as _};
@@ -63,6 +64,8 @@ pub struct Management {
     console: Console,
     /// The console wants to know the neighbours.
     asks_neighbors: bool,
+    /// The console wants to know what becomes of a packet.
+    asks_explanation: Option<Question>,
     look_at: Instant,
     table_at: Instant,
     /// Packets received at the last automatic table.
@@ -88,6 +91,7 @@ impl Management {
         let view = View {
             config: interfaces.shared_config(),
             learnt: interfaces.shared_learnt(),
+            equipment: interfaces.equipment(),
             interfaces: interfaces.status(),
             unconfigured: interfaces.unconfigured().clone(),
             place: place.clone(),
@@ -112,6 +116,7 @@ impl Management {
             end: None,
             console: Console::default(),
             asks_neighbors: false,
+            asks_explanation: None,
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
             seen: 0,
@@ -133,6 +138,10 @@ impl Management {
             if core::mem::take(&mut self.asks_neighbors) {
                 let neighbors = self.plane.neighbors().await;
                 self.console.heard_neighbors(neighbors);
+            }
+            if let Some(question) = self.asks_explanation.take() {
+                let explanation = self.plane.explain(question).await;
+                self.console.heard_explanation(explanation);
             }
             if self.print_events() || self.print_some() {
                 task::yield_now().await;
@@ -168,6 +177,12 @@ impl Management {
         }
         self.end_if_due(now);
         self.serve(cx, now);
+        while let Some(said) = self.plane.probing().said() {
+            match said {
+                Some(line) => self.console.told(&line),
+                None => self.console.probe_ended(),
+            }
+        }
         if log::take_cut() {
             self.console.was_cut();
         }
@@ -407,6 +422,7 @@ impl Management {
         let view = View {
             config: self.interfaces.shared_config(),
             learnt: self.interfaces.shared_learnt(),
+            equipment: self.interfaces.equipment(),
             interfaces: self.interfaces.status(),
             unconfigured: self.interfaces.unconfigured().clone(),
             place: self.place.clone(),

@@ -2,7 +2,6 @@
 
 use crate::guest::Holdings;
 use crate::shared::Shared;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,6 +24,8 @@ pub struct InterfaceStatus {
     pub addresses: Vec<IpNet>,
     /// Of these, those that were learnt.
     pub learnt: Vec<model::LearntAddress>,
+    /// Addresses that may not be its alone.
+    pub dad: Vec<model::Detection>,
     /// On a VLAN: whose device it shares, and the VLAN's number.
     pub vlan: Option<(String, u16)>,
     /// What serves it, if that is there.
@@ -93,6 +94,7 @@ impl InterfaceStatus {
             },
             addresses: self.addresses.iter().map(IpNet::to_string).collect(),
             learnt: self.learnt.clone(),
+            dad: self.dad.clone(),
             mac: device.map(|device| mac(device.mac)),
             mtu: device.map(|device| device.mtu),
             device: device.map(|device| device.name.clone()),
@@ -118,8 +120,17 @@ pub fn losses(totals: &Totals) -> Vec<Loss> {
     lost.map(|(reason, packets)| Loss { reason: reason.name().into(), packets }).collect()
 }
 
+/// As people write it. By hand: every list of interfaces has some.
 pub(crate) fn mac(octets: [u8; 6]) -> String {
-    octets.map(|octet| format!("{octet:02x}")).join(":")
+    let mut text = String::with_capacity(17);
+    for octet in octets {
+        if !text.is_empty() {
+            text.push(':');
+        }
+        let digits = [octet >> 4, octet & 15].map(|digit| char::from_digit(digit.into(), 16));
+        text.extend(digits.into_iter().flatten());
+    }
+    text
 }
 
 /// The router as a whole.
@@ -263,6 +274,7 @@ mod tests {
             state: State::Link(Link::Up),
             addresses: ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()].into(),
             learnt: Vec::new(),
+            dad: Vec::new(),
             vlan: None,
             device: Some(DeviceStatus {
                 name: "virtio-net pci 00:02.0".into(),

@@ -6,15 +6,17 @@ use crate::port::Port;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv6Addr};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
+use spin::Once;
 use weir_machine::task::Signal;
 use weir_machine::{clock, trace};
 use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
 use weir_netstack::capture::Taps;
 use weir_sync::{Counter, CpuId, PerCpu, Published};
+use weir_transport::Ports;
 
 /// What packet work tells management.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,20 @@ impl Advertised {
     }
 }
 
+/// An address that others have too.
+#[derive(Clone, Copy, Debug)]
+pub struct Contested {
+    /// Where it was heard.
+    pub interface: IfIndex,
+    /// Which address of ours.
+    pub address: IpAddr,
+    /// The station that has it, or wants it.
+    pub by: [u8; 6],
+}
+
+/// Of these, so many may wait: whoever has an address says so again.
+const CONTESTS: usize = 16;
+
 /// The tasks that learn, each with a signal that something else is published, or was heard.
 #[derive(Debug, Default)]
 pub struct Learners {
@@ -70,7 +86,7 @@ const RECORDED: usize = 256;
 pub const INBOX: usize = 128;
 
 /// The configuration in force: replaced as a whole, by one store. `[I]` all of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Running {
     /// Another one for each publication.
     pub generation: u64,
@@ -138,8 +154,14 @@ impl Running {
     /// The CPU that a flow belongs to.
     #[inline]
     pub fn cpu_of(&self, hash: u32) -> Option<CpuId> {
-        CpuId::new(((u64::from(hash) * self.cpus as u64) >> 32) as usize)
+        home(hash, self.cpus)
     }
+}
+
+/// The CPU of so many that a flow belongs to.
+#[inline]
+pub(crate) fn home(hash: u32, cpus: usize) -> Option<CpuId> {
+    CpuId::new(((u64::from(hash) * cpus as u64) >> 32) as usize)
 }
 
 /// One CPU's own counts. `[A]` Written by it alone, read by management.
@@ -176,6 +198,8 @@ pub struct Shared {
     pub returned: ArrayQueue<Port>,
     /// `[A]` Questions after each CPU's neighbours.
     pub census: PerCpu<Census>,
+    /// `[I]` The ports with sockets, once a CPU has any; `[A]` inside.
+    pub ports: PerCpu<Once<Arc<Ports>>>,
     /// `[A]` What watches packets: captures and the flight recorder, the same in each snapshot.
     pub taps: Arc<Taps>,
     /// `[A]` Wakes management: a notice, a key, a change of a device, a port that came back.
@@ -184,6 +208,8 @@ pub struct Shared {
     pub learners: Learners,
     /// `[A]` Written by softints of any CPU, read by the clients' task.
     advertisements: ArrayQueue<Advertised>,
+    /// `[A]` As these.
+    contests: ArrayQueue<Contested>,
     /// `[A]` Written by softints of any CPU, read by management.
     notices: ArrayQueue<Notice>,
     /// `[A]` Some device announced a change of its configuration. Set by softints, taken by management.
@@ -213,10 +239,12 @@ impl Shared {
             inbox: PerCpu::new(|_| ArrayQueue::new(INBOX)),
             returned: ArrayQueue::new(INBOX * cpus.max(1)),
             census: PerCpu::new(|_| Census { question: ArrayQueue::new(1), answer: ArrayQueue::new(1) }),
+            ports: PerCpu::new(|_| Once::new()),
             taps,
             news: Signal::new(),
             learners: Learners::default(),
             advertisements: ArrayQueue::new(ADVERTISEMENTS),
+            contests: ArrayQueue::new(CONTESTS),
             notices: ArrayQueue::new(NOTICES),
             changed: AtomicBool::new(false),
             typed: AtomicBool::new(false),
@@ -246,6 +274,18 @@ impl Shared {
     /// The oldest of these. Task level.
     pub fn next_advertisement(&self) -> Option<Advertised> {
         self.advertisements.pop()
+    }
+
+    /// Says that somebody else has an address of ours, if there is room. Any context.
+    pub fn contested(&self, contested: Contested) {
+        if self.contests.push(contested).is_ok() {
+            self.learners.addresses.set();
+        }
+    }
+
+    /// The oldest of these. Task level.
+    pub fn next_contest(&self) -> Option<Contested> {
+        self.contests.pop()
     }
 
     /// The oldest notice. Task level.

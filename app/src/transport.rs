@@ -96,15 +96,21 @@ pub fn line(cpu: CpuId, cpus: usize, arena: &Arena) -> (SocketPort, Line) {
     (port, Line { cpu, arrivals: arrived, blanks: blank, departures, ports, news })
 }
 
+/// Whether a socket takes such packets.
+pub(crate) fn is_open(ports: &Ports, local: &Local<'_>) -> bool {
+    let protocol = match local.kind {
+        Upper::Tcp | Upper::TcpError => Protocol::Tcp,
+        Upper::Udp | Upper::UdpError => Protocol::Udp,
+        Upper::Echo | Upper::EchoError => Protocol::Echo,
+    };
+    let came = if local.interface.management { Access::Management } else { Access::Any };
+    ports.open(protocol, local.port, came)
+}
+
 impl SocketPort {
     /// Takes a packet for the sockets of this CPU.
     pub fn deliver(&mut self, packet: Packet, local: &Local<'_>) -> Delivery {
-        let protocol = match local.kind {
-            Upper::Tcp | Upper::TcpError => Protocol::Tcp,
-            Upper::Udp | Upper::UdpError => Protocol::Udp,
-        };
-        let came = if local.interface.management { Access::Management } else { Access::Any };
-        if !self.ports.open(protocol, local.port, came) {
+        if !is_open(&self.ports, local) {
             return Delivery::NoSocket(packet);
         }
         let buffers = packet.segments().count();
@@ -169,6 +175,7 @@ pub async fn run(mut line: Line, shared: &'static Shared, memory: u64, services:
         key: [random::seed(), random::seed()],
         ..Settings::default()
     };
+    shared.ports.of(line.cpu).call_once(|| line.ports.clone());
     let transport = Transport::new(settings, line.ports.clone(), Host { shared, cpu: line.cpu });
     services(&transport);
     shared.listens();

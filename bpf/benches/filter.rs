@@ -1,5 +1,6 @@
 //! What a packet costs a filter: interpreter and machine code, and Linux's compiler of the same program in turn with them.
-//! `cargo bench -p weir-bpf` prints the table of docs/performance/filters.md; it wants one idle core, and gcc for Linux's part.
+//! `cargo bench -p weir-bpf` prints the table of docs/performance/filters.md, and with `-- --record` replaces it there; it wants
+//! one idle core, and gcc for Linux's part.
 #![allow(missing_docs)]
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -172,7 +173,36 @@ impl Best {
     }
 }
 
+/// What it is measured on.
+fn machine() -> String {
+    let file = |name: &str| std::fs::read_to_string(name).unwrap_or_default();
+    let cpu = file("/proc/cpuinfo");
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let load = file("/proc/loadavg");
+    format!(
+        "A machine of {cores} cores ({}), Linux {}, load {}.",
+        model.unwrap_or("unknown"),
+        file("/proc/sys/kernel/osrelease").trim(),
+        load.split(' ').next().unwrap_or("unknown")
+    )
+}
+
+/// Replaces the figures in the documentation.
+fn record(figures: &str) {
+    const MARK: &str = "<!-- filters -->";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance/filters.md");
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let mut parts: Vec<&str> = text.split(MARK).collect();
+    assert_eq!(parts.len(), 3, "{}: figures stand between two {MARK}", file.display());
+    let figures = format!("\n{figures}\n");
+    parts[1] = &figures;
+    std::fs::write(&file, parts.join(MARK)).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+}
+
 fn main() {
+    // Before it stays on one core, and so has no other.
+    let machine = machine();
     let core = std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1);
     let mut cores = CpuSet::new();
     cores.set(core);
@@ -185,16 +215,18 @@ fn main() {
     let mut linux = Linux::start(core);
     let (once, many) = (repeated(1), repeated(COPIES));
 
-    println!(
-        "`tcp port 80 and host 10.0.0.1`, 60-byte frames, nanoseconds a packet: the quickest of {TURNS} turns, each of which \
-         measures everybody once; {} bytes of code\n",
-        compile(program.clone()).code().len()
-    );
-    println!(
+    let mut lines = vec![
+        format!(
+            "Nanoseconds a packet of 60 bytes, the quickest of {TURNS} turns; {} bytes of code. {}",
+            compile(program.clone()).code().len(),
+            machine
+        ),
+        String::new(),
         "| packet | interpreter | compiled | interpreter / compiled | compiled, without the call | Linux, without the call \
          | compiled / Linux, both without |"
-    );
-    println!("|---|---|---|---|---|---|---|");
+            .to_owned(),
+        "|---|---|---|---|---|---|---|".to_owned(),
+    ];
     for case in cases() {
         let packet = Packet::new(&case.frame);
         assert_eq!(program.run(&packet) != 0, case.wanted, "{}", case.name);
@@ -215,12 +247,16 @@ fn main() {
             Some(_) => format!("{each:.1} | {:.2}", bare / each),
             None => "no gcc | –".to_owned(),
         };
-        println!(
+        lines.push(format!(
             "| {} | {:.1} | {:.1} | {:.1} | {bare:.1} | {theirs} |",
             case.name,
             interpreted.0,
             compiled.0,
             interpreted.0 / compiled.0
-        );
+        ));
+    }
+    println!("{}", lines.join("\n"));
+    if std::env::args().any(|argument| argument == "--record") {
+        record(&lines.join("\n"));
     }
 }

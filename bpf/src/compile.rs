@@ -2,7 +2,8 @@
 //! lead to has its place already, and each gets its shortest form at once.
 //!
 //! The code is a leaf: no stack frame (memory words lie in the red zone), no calls, nothing saved. It reads the packet's head,
-//! checks of its length what earlier checks do not imply, and where the head ends too early it says so instead of an answer.
+//! checks of its length what earlier checks do not imply, and where the head ends too early it leaves the packet to the
+//! interpreter.
 
 mod encode;
 mod flow;
@@ -22,34 +23,24 @@ pub struct Compiled {
     code: Box<[u8]>,
 }
 
-// What code returns: an answer below 2^32, or in the high half that it has none.
-/// A load at a constant offset ends past the head.
-const SHORT: u32 = 1;
-/// A load ends past the head, or counts from another header: only the interpreter knows.
-const ELSEWHERE: u32 = 2;
+/// Where code goes with what it cannot answer itself, as its last act. A program's answer depends on the packet alone, so it can
+/// begin anew.
+extern "sysv64" fn interpret(program: &Program, packet: &Packet<'_>) -> u32 {
+    program.run(packet)
+}
 
 impl Compiled {
-    /// The machine code: a function of `extern "sysv64" fn(head: *const u8, len: u64, packet: &Packet) -> u64`, at any
-    /// address. `len` is at most [`Compiled::MAX_HEAD`]. [`answer`](Self::answer) tells what it returned.
+    /// The machine code: a function of `extern "sysv64" fn(head: *const u8, len: u64, packet: &Packet, program: &Program) -> u32`,
+    /// at any address. `len` is at most [`Compiled::MAX_HEAD`], and the program is [`program`](Self::program).
     pub fn code(&self) -> &[u8] {
         &self.code
-    }
-
-    /// What `returned`, by the code for `packet`, means.
-    #[inline]
-    pub fn answer(&self, returned: u64, packet: &Packet<'_>) -> u32 {
-        match (returned >> 32) as u32 {
-            0 => returned as u32,
-            SHORT if packet.chain.is_none() => 0,
-            // A program's answer depends on the packet alone, so it can begin anew.
-            _ => self.program.run(packet),
-        }
     }
 
     /// The longest head that code is told of.
     pub const MAX_HEAD: u64 = 0x7fff_ffff;
 
     /// The program, without its code.
+    #[inline(always)]
     pub fn program(&self) -> &Program {
         &self.program
     }
@@ -61,6 +52,8 @@ const X: Reg = Reg::Cx;
 const PACKET: Reg = Reg::Dx;
 const LEN: Reg = Reg::Si;
 const HEAD: Reg = Reg::Di;
+/// Where a packet says whether it has a chain: a null pointer, if it has none.
+const CHAIN: u8 = offset_of!(Packet<'static>, chain) as u8;
 
 /// Makes machine code of `program`, some 10 bytes an instruction.
 pub fn compile(program: Program) -> Compiled {
@@ -89,6 +82,7 @@ pub fn compile(program: Program) -> Compiled {
     if facts.reads_a {
         lowering.code.zero(A);
     }
+    lowering.code.bytes(&[0x49, 0x89, 0xca]); // mov r10, rcx: the program, of which X takes the place
     let code = lowering.code.finish();
     Compiled { program, code }
 }
@@ -106,18 +100,21 @@ struct Lowering {
 impl Lowering {
     /// The ends that several instructions share. Written backwards, as everything is.
     fn ends(&mut self) {
-        self.short = self.no_answer(SHORT);
-        self.elsewhere = self.no_answer(ELSEWHERE);
+        // A load ends past the head, or counts from another header: only the interpreter knows.
+        let interpret: extern "sysv64" fn(&Program, &Packet<'_>) -> u32 = interpret;
+        self.code.bytes(&[0xff, 0xe0]); // jmp rax
+        self.code.bytes(&(interpret as usize as u64).to_le_bytes());
+        self.code.bytes(&[0x48, 0xb8]); // mov rax, interpret
+        self.code.bytes(&[0x48, 0x89, 0xd6]); // mov rsi, rdx
+        self.code.bytes(&[0x4c, 0x89, 0xd7]); // mov rdi, r10
+        self.elsewhere = self.code.len();
         self.code.bytes(&[0xc3]); // ret
         self.code.zero(A);
         self.zero = self.code.len();
-    }
-
-    fn no_answer(&mut self, why: u32) -> usize {
-        self.code.bytes(&[0xc3]); // ret
-        self.code.bytes(&[0x48, 0xc1, 0xe0, 32]); // shl rax, 32
-        self.code.set(A, why);
-        self.code.len()
+        // A load at a constant offset ends past the head: of a packet without more pieces that is the answer 0.
+        self.code.jump_if(Condition::NotEqual, self.elsewhere);
+        self.code.bytes(&[0x48, 0x83, 0x7a, CHAIN, 0]); // cmp qword [rdx + CHAIN], 0
+        self.short = self.code.len();
     }
 
     fn place(&self, index: usize, skip: u32) -> usize {

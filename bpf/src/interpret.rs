@@ -1,11 +1,15 @@
 //! The interpreter: what every program means, and what runs where there is no machine code.
 
 use crate::decode::{Alu, Known, Op};
-use crate::{Filter, Packet, Program};
+use crate::{Filter, Packet, Pattern, Program};
 
 impl Filter for Program {
     fn run(&self, packet: &Packet<'_>) -> u32 {
         Program::run(self, packet)
+    }
+
+    fn pattern(&self) -> Pattern {
+        Program::pattern(self)
     }
 }
 

@@ -17,9 +17,11 @@ mod instruction;
 mod interpret;
 pub mod opcode;
 mod packet;
+mod pattern;
 mod program;
 
 pub use compile::{Compiled, compile};
 pub use instruction::Instruction;
 pub use packet::{Chain, Packet, PacketType};
+pub use pattern::Pattern;
 pub use program::{Cause, Filter, Program, Rejected};

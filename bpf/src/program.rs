@@ -2,7 +2,7 @@
 
 use crate::decode::Op;
 use crate::opcode::BPF_MAXINSNS;
-use crate::{Instruction, Packet};
+use crate::{Instruction, Packet, Pattern};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::fmt;
@@ -14,9 +14,14 @@ pub struct Program {
 }
 
 /// What decides about packets: a [`Program`], or the machine code made of it.
-pub trait Filter: Send + Sync {
+pub trait Filter: Send + Sync + fmt::Debug {
     /// How many of the packet's bytes to capture; 0: the packet is not wanted.
     fn run(&self, packet: &Packet<'_>) -> u32;
+
+    /// What all packets that are wanted have in common.
+    fn pattern(&self) -> Pattern {
+        Pattern::ANY
+    }
 }
 
 impl Program {

@@ -79,32 +79,29 @@ pub(crate) fn load(
             .map(|(_, (at, _))| at)
             .collect();
         for at in ready {
-            let Some(call) = all.get_mut(at).and_then(Option::as_mut) else { continue };
-            match call.proceed(request.as_bytes()) {
-                Ok(false) => continue,
-                Ok(true) => outcome.times_us.push(call.asked.elapsed().as_micros() as u64),
-                Err(error) => {
-                    outcome.failed += 1;
-                    if outcome.first_failure.is_empty() {
-                        outcome.first_failure = format!("{error:#}");
+            // Until it would wait: the next answer may be there as soon as the request is.
+            while let Some(call) = all.get_mut(at).and_then(Option::as_mut) {
+                let next = match call.proceed(request.as_bytes()) {
+                    Ok(false) => break,
+                    Ok(true) => {
+                        outcome.times_us.push(call.asked.elapsed().as_micros() as u64);
+                        call.again();
+                        all[at].take()
                     }
-                    all[at] = None;
-                    if left > 0 {
-                        left -= 1;
-                        all[at] = Some(Call::begin(to)?);
+                    Err(error) => {
+                        outcome.failed += 1;
+                        if outcome.first_failure.is_empty() {
+                            outcome.first_failure = format!("{error:#}");
+                        }
+                        None
                     }
-                    continue;
-                }
-            }
-            if left > 0 {
-                left -= 1;
-                call.again();
-                if let Err(error) = call.proceed(request.as_bytes()) {
-                    (outcome.failed, all[at]) = (outcome.failed + 1, None);
-                    outcome.first_failure = format!("{error:#}");
-                }
-            } else {
-                all[at] = None;
+                };
+                all[at] = match (left, next) {
+                    (0, _) => None,
+                    (_, Some(same)) => Some(same),
+                    (_, None) => Some(Call::begin(to)?),
+                };
+                left = left.saturating_sub(1);
             }
         }
     }

@@ -2,9 +2,12 @@
 
 mod capture;
 mod clients;
+mod clients_dhcp6;
+mod clients_duplicates;
 mod configuration;
 mod disks;
 mod errors;
+mod explain;
 mod forwarding;
 mod fragments;
 mod hardware;
@@ -20,6 +23,7 @@ mod operation;
 mod own;
 mod policy;
 mod preempt;
+mod reach;
 mod refusals;
 mod sockets;
 mod sources;
@@ -112,6 +116,8 @@ fn table() -> Vec<Test> {
     all.extend(hardware::tests());
     all.extend(disks::tests());
     all.extend(targets::tests());
+    all.extend(explain::tests());
+    all.extend(reach::tests());
     all.extend(operation::tests());
     all.extend(tracing::tests());
     all.extend(preempt::tests());
@@ -125,6 +131,8 @@ fn table() -> Vec<Test> {
     all.extend(capture::tests());
     all.extend(sockets::tests());
     all.extend(clients::tests());
+    all.extend(clients_dhcp6::tests());
+    all.extend(clients_duplicates::tests());
     all
 }
 

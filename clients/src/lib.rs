@@ -10,7 +10,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod dad;
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod dns;
 pub mod ntp;
 #[cfg(test)]

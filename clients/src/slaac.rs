@@ -388,13 +388,17 @@ fn formed(prefix: Ipv6Addr, mac: [u8; 6]) -> Ipv6Addr {
 
 /// The packet of a router solicitation (RFC 4861 §4.1).
 fn solicitation(source: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
-    let mut message = Vec::from([SOLICITATION, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-    message.extend(mac);
+    let mut message = Vec::from([SOLICITATION, 0, 0, 0, 0, 0, 0, 0]);
+    // From nobody it tells no station (RFC 4861 §4.1).
+    if !source.is_unspecified() {
+        message.extend([1, 1]);
+        message.extend(mac);
+    }
     packet(source, ALL_ROUTERS, message)
 }
 
 /// An IPv6 packet with an ICMPv6 message whose checksum is not there yet; its hop limit says that it never left the link.
-fn packet(source: Ipv6Addr, to: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
+pub(crate) fn packet(source: Ipv6Addr, to: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
     let len = (message.len() as u16).to_be_bytes();
     let words = |bytes: &[u8]| -> u32 {
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from)).sum()

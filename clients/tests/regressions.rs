@@ -4,6 +4,8 @@
 
 #[path = "../../fuzz/src/dhcp.rs"]
 mod dhcp;
+#[path = "../../fuzz/src/dhcp6.rs"]
+mod dhcp6;
 #[path = "../../fuzz/src/dns.rs"]
 mod dns;
 #[path = "../../fuzz/src/ntp.rs"]
@@ -16,6 +18,11 @@ use replay::replay;
 #[test]
 fn what_dhcp_servers_and_routers_say() {
     replay("dhcp", dhcp::run);
+}
+
+#[test]
+fn what_dhcpv6_servers_say() {
+    replay("dhcp6", dhcp6::run);
 }
 
 #[test]

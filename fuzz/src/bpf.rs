@@ -144,6 +144,8 @@ pub fn run(data: &[u8]) -> Option<usize> {
         let answer = program.run(&packet);
         assert_eq!(code.run(&packet), answer, "machine code of {instructions:x?}");
         assert_eq!(code.run(&packet), answer, "again");
+        let excluded = program.pattern().excludes(&bytes);
+        assert!(!excluded || answer == 0, "{:x?} of {instructions:x?}", program.pattern());
         let whole = Whole(&bytes);
         let cut = input.below(len + 1);
         let cut_up = Packet { head: &bytes[..cut], chain: Some(&whole), ..packet };

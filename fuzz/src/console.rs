@@ -87,6 +87,12 @@ impl Router for Operated {
 
     fn ask_neighbors(&mut self) {}
 
+    fn ask_explanation(&mut self, _: weir_manage::explain::Question) {}
+
+    fn probe(&mut self, _: weir_manage::probe::Probe) {}
+
+    fn stop_probe(&mut self) {}
+
     fn drops(&self) -> Vec<InterfaceLoss> {
         Vec::new()
     }

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod config;
 pub mod console;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod dns;
 pub mod expression;
 pub mod frames;

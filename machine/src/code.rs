@@ -2,7 +2,7 @@
 //!
 //! Tasks load and drop code; any context runs it.
 
-use weir_bpf::{Compiled, Filter, Packet};
+use weir_bpf::{Compiled, Filter, Packet, Pattern};
 
 /// A compiled program that can run. Dropping it frees its pages: who shares it between CPUs, in a snapshot say, drops it after
 /// a grace period.
@@ -29,20 +29,26 @@ impl Code {
 }
 
 impl Filter for Code {
+    // Nothing is left to do when the code returns: this becomes a jump.
     #[inline]
     fn run(&self, packet: &Packet<'_>) -> u32 {
         let len = (packet.head.len() as u64).min(Compiled::MAX_HEAD);
-        let packet_at = core::ptr::from_ref(packet).cast::<()>();
+        let packet_at = core::ptr::from_ref(packet).cast();
+        let program = core::ptr::from_ref(self.compiled.program()).cast();
         let entry = self.pages.entry();
         // SAFETY: the pages hold what `weir_bpf::compile` made, which is called this way: nobody else makes a `Compiled`, and
-        // `load` copied all of it. It reads `len` bytes of the head at most, and fields of the packet.
-        let returned = unsafe { entry(packet.head.as_ptr(), len, packet_at) };
-        self.compiled.answer(returned, packet)
+        // `load` copied all of it. It reads `len` bytes of the head at most, fields of the packet, and what its interpreter reads.
+        unsafe { entry(packet.head.as_ptr(), len, packet_at, program) }
+    }
+
+    fn pattern(&self) -> Pattern {
+        self.compiled.program().pattern()
     }
 }
 
-/// What [`Compiled::code`] is. The last argument is a packet.
-type Entry = unsafe extern "sysv64" fn(head: *const u8, len: u64, packet: *const ()) -> u64;
+/// What [`Compiled::code`] is. The last arguments are a packet and a program.
+type Entry =
+    unsafe extern "sysv64" fn(head: *const u8, len: u64, packet: *const (), program: *const ()) -> u32;
 
 #[cfg(not(feature = "image"))]
 use crate::host::code::Pages;
@@ -53,7 +59,7 @@ use image::Pages;
 pub(crate) const FILL: u8 = 0xcc;
 
 impl Pages {
-    #[inline]
+    #[inline(always)]
     fn entry(&self) -> Entry {
         // SAFETY: `Pages::new` found code there, made to be called as an `Entry`; whether it may be is the caller's duty.
         unsafe { core::mem::transmute::<*const u8, Entry>(self.start()) }
@@ -100,7 +106,7 @@ mod image {
             }
         }
 
-        #[inline]
+        #[inline(always)]
         pub(super) fn start(&self) -> *const u8 {
             self.start
         }

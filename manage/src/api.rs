@@ -2,6 +2,9 @@
 
 use crate::access::{self, Bearer, Entry};
 use crate::capture;
+use crate::console::grammar::Place;
+use crate::console::parse::{Context, parse};
+use crate::explain::Question;
 use crate::metrics;
 use crate::model::{Field, Value, json};
 use crate::openapi;
@@ -228,6 +231,31 @@ fn decoded(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// The packet that a request asks about.
+fn asked<R: Router>(router: &R, texts: &[Option<String>]) -> Result<Question, Refused> {
+    let text = |place: usize| texts.get(place).and_then(Option::as_deref).unwrap_or_default();
+    let wrong = |wrong: String| {
+        let cure = "give it as the console's `explain` takes it: \
+                    ?packet=lan+from+10.0.1.2+to+192.0.2.2+protocol+udp+port+53";
+        refuse(400, "The packet cannot be understood", wrong, cure)
+    };
+    let context = Context { place: Place::Operate, interfaces: &[], candidate: "" };
+    let parsed = parse(&format!("explain {}", text(0)), context).map_err(wrong)?;
+    let candidate = match text(1) {
+        "" | "false" => parsed.says("candidate"),
+        "true" => true,
+        other => {
+            let found = format!("candidate: found {other:?}");
+            return Err(refuse(400, "The query cannot be", found, "give true or false"));
+        }
+    };
+    let met = match candidate {
+        true => Some(router.configurations().candidate.ok_or_else(no_candidate)?.text.text.to_string()),
+        false => None,
+    };
+    Question::of(&parsed, met).map_err(wrong)
+}
+
 /// The capture that a request asks for.
 ///
 /// # Errors
@@ -285,6 +313,10 @@ async fn respond<R: Router>(
                 Some(_) => model(router.recorded(size(0)).value()),
                 None => model(router.drops().value()),
             };
+        }
+        Operation::Explain => {
+            let question = asked(router, &admitted.texts)?;
+            return model(router.explain(question).await?.value());
         }
         // `http.rs` asks for it by `capture`.
         Operation::Capture => return Ok(Response::new(200, content::PCAPNG, Vec::new())),

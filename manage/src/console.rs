@@ -86,6 +86,10 @@ enum Mode {
     Search(String, usize),
     Paste(Paste, Purpose),
     Dashboard(Dashboard),
+    /// Echo requests are sent; whether that is to end.
+    Probe {
+        stopped: bool,
+    },
 }
 
 /// What a pasted text is for.
@@ -137,7 +141,9 @@ impl Default for Console {
 impl Console {
     /// Whether nobody is at the console: unasked output disturbs nobody.
     pub fn is_quiet(&self) -> bool {
-        self.typed_at.is_none() && self.line.text().is_empty() && !matches!(self.mode, Mode::Paste(..))
+        self.typed_at.is_none()
+            && self.line.text().is_empty()
+            && !matches!(self.mode, Mode::Paste(..) | Mode::Probe { .. })
     }
 
     /// When [`tick`](Self::tick) has something to do, in milliseconds.
@@ -213,6 +219,18 @@ impl Console {
     fn pressed(&mut self, key: Key, now_ms: u64, router: &mut dyn Router) {
         if let Key::Position { row, column } = key {
             self.heard_of_terminal(row, column, now_ms);
+            return;
+        }
+        if let Mode::Probe { stopped } = &mut self.mode {
+            if key == Key::Control('C') {
+                // Whoever does not hear of it the first time is not waited for.
+                let forsaken = core::mem::replace(stopped, true);
+                self.out.push_str("^C\n");
+                router.stop_probe();
+                if forsaken {
+                    self.probe_ended();
+                }
+            }
             return;
         }
         if let Mode::Dashboard(_) = self.mode {

@@ -15,7 +15,7 @@ use core::net::IpAddr;
 use picoserve::io::embedded_io_async::{ErrorType, Read, Write};
 use picoserve::io::{self, Socket};
 use picoserve::mem::{BorrowedBuffer, BorrowedCursor};
-use picoserve::request::Path;
+use picoserve::request::{Headers, Path};
 use picoserve::response::chunked::{ChunkWriter, ChunkedResponse, Chunks, ChunksWritten};
 use picoserve::response::sse::{EventSource, EventStream, EventWriter};
 use picoserve::response::{Content, IntoResponse, ResponseWriter, StatusCode};
@@ -62,9 +62,10 @@ pub trait Stream {
 /// Whether the bytes that have come hold the head of a request. What comes before it (RFC 9112 §2.2) and what is none is
 /// looked at by a server: it says so.
 pub fn has_head(bytes: &[u8]) -> bool {
-    bytes.len() >= HEAD
-        || bytes.windows(4).any(|end| end == b"\r\n\r\n")
-        || bytes.windows(2).any(|end| end == b"\n\n")
+    let ends = |rest: &[u8]| rest.starts_with(b"\n") || rest.starts_with(b"\r\n");
+    // From behind, where it mostly is.
+    let mut lines = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+    bytes.len() >= HEAD || lines.any(|(at, _)| bytes.get(at + 1..).is_some_and(ends))
 }
 
 /// Streams of events and of captured packets that may be open, as each keeps a server to itself.
@@ -206,6 +207,21 @@ struct Service<'r, R> {
     streams: &'r Streams,
 }
 
+/// Headers that matter here.
+const HEADERS: [&str; 6] =
+    ["authorization", "accept", "accept-encoding", "if-match", "if-none-match", "transfer-encoding"];
+
+/// What [`HEADERS`] say, in one pass; where one comes twice, the first.
+fn known(headers: Headers<'_>) -> [Option<&str>; HEADERS.len()] {
+    let mut found = [None; HEADERS.len()];
+    for (name, value) in headers.iter() {
+        if let Some((place, _)) = found.iter_mut().zip(HEADERS).find(|(_, own)| name == *own) {
+            *place = place.or(value.as_str().ok());
+        }
+    }
+    found
+}
+
 impl<R: Router> PathRouterService for Service<'_, R> {
     async fn call_path_router_service<B: Read, W: ResponseWriter<Error = B::Error>>(
         &self,
@@ -215,17 +231,17 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         mut request: picoserve::request::Request<'_, B>,
         writer: W,
     ) -> Result<ResponseSent, W::Error> {
-        let headers = request.parts.headers();
-        let header = |name: &str| headers.get(name).and_then(|value| value.as_str().ok());
+        let [authorization, accept, accept_encoding, if_match, if_none_match, transfer_encoding] =
+            known(request.parts.headers());
         let asked = Request {
             method: request.parts.method(),
             path: path.encoded(),
             query: request.parts.query().map_or("", |query| query.0),
-            authorization: header("authorization"),
-            accept: header("accept"),
-            accept_encoding: header("accept-encoding"),
-            if_match: header("if-match"),
-            if_none_match: header("if-none-match"),
+            authorization,
+            accept,
+            accept_encoding,
+            if_match,
+            if_none_match,
             peer: self.peer,
         };
         if let Some(file) = web::answer(&asked) {
@@ -239,7 +255,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         };
         let longest = api::longest_body(self.router, admitted.route);
         let expected = request.body_connection.content_length();
-        let problem = match header("transfer-encoding") {
+        let problem = match transfer_encoding {
             Some(_) => Some(api::no_length()),
             None => (expected > longest).then(|| api::too_long(expected, longest)),
         };

@@ -3,8 +3,10 @@
 use crate::access::Access;
 use crate::capture;
 use crate::configurations::View;
+use crate::explain::Question;
 use crate::model::{
-    Committed, Cpus, Event, Interface, InterfaceLoss, LogLine, Neighbor, Plan, Recorded, Routes, Status,
+    Committed, Cpus, Event, Explanation, Interface, InterfaceLoss, LogLine, Neighbor, Plan, Recorded, Routes,
+    Status,
 };
 use crate::problem::Refused;
 use alloc::string::String;
@@ -75,6 +77,12 @@ pub trait Router {
 
     /// The neighbours that any CPU knows.
     fn neighbors(&self) -> impl Future<Output = Vec<Neighbor>>;
+
+    /// What becomes of a packet.
+    ///
+    /// # Errors
+    /// There is no such interface, no buffer for it, or the configuration asked of has errors.
+    fn explain(&self, question: Question) -> impl Future<Output = Result<Explanation, Refused>>;
 
     /// Packets lost, by interface and reason.
     fn drops(&self) -> Vec<InterfaceLoss>;

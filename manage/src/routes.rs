@@ -2,8 +2,8 @@
 
 use crate::capture;
 use crate::model::{
-    Committed, ConfigVersion, Cpus, Event, Field, Interface, InterfaceLoss, LogLine, Neighbor, Plan,
-    Recorded, Routes, Schema, Status,
+    Committed, ConfigVersion, Cpus, Event, Explanation, Field, Interface, InterfaceLoss, LogLine, Neighbor,
+    Plan, Recorded, Routes, Schema, Status,
 };
 use alloc::vec::Vec;
 
@@ -47,6 +47,8 @@ pub enum Operation {
     Drops,
     /// Packets as they pass.
     Capture,
+    /// What becomes of a packet.
+    Explain,
     /// Its CPUs, tasks and locks.
     Cpus,
     /// The end of its log.
@@ -226,6 +228,23 @@ pub const ROUTES: &[Route] = &[
             Operation::Capture,
             Answer::Capture,
             "Packets as they pass, as pcapng, until the reader leaves.",
+        )
+    },
+    Route {
+        query: &[
+            text(
+                "packet",
+                "As the console's `explain` takes it: `lan from 10.0.1.2 to 192.0.2.2 protocol udp port 53`.",
+                3000,
+            ),
+            text("candidate", "`true`: as it would be with the candidate in force.", 5),
+        ],
+        refusals: &[404, 422],
+        ..get(
+            "/api/v1/explain",
+            Operation::Explain,
+            Answer::Model(Explanation::SCHEMA),
+            "What becomes of a packet, and why; none is sent.",
         )
     },
     get("/api/v1/cpus", Operation::Cpus, Answer::Model(Cpus::SCHEMA), "The CPUs, tasks and locks."),

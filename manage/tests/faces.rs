@@ -17,6 +17,11 @@ fn interface(name: &str) -> Interface {
             origin: AddressOrigin::Auto,
             until_ms: Some(109),
         }],
+        dad: vec![Detection {
+            address: "fe80::1".into(),
+            state: DadState::Duplicate,
+            holder: Some("52:54:00:00:00:02".into()),
+        }],
         mac: Some("52:54:00:00:00:01".into()),
         mtu: Some(1500),
         device: Some("virtio-net pci 00:02.0".into()),

@@ -474,3 +474,30 @@ fn page_comes_compressed_or_with_the_reason_why_not() {
     refused.refused(406, "The page comes compressed");
     assert_eq!(refused.header("vary"), "Accept-Encoding");
 }
+
+#[test]
+fn packet_to_explain_is_understood_or_refused_with_the_reason() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let told =
+        client.get("/api/v1/explain?packet=lan+from+10.0.1.2+to+192.0.2.2+protocol+udp+port+53+ttl+3").json();
+    let asked = told["end"].as_str().unwrap();
+    for part in ["\"lan\"", "10.0.1.2", "192.0.2.2", "protocol: 17", "port: 53", "ttl: 3"] {
+        assert!(asked.contains(part), "{asked}");
+    }
+    let frame = "ff".repeat(14);
+    let told = client.get(&format!("/api/v1/explain?packet=wan+frame+{frame}")).json();
+    assert!(told["end"].as_str().unwrap().contains("Frame([255"), "{told}");
+    assert!(asked.ends_with("text: None }"), "{asked}");
+    let path = "/api/v1/explain?packet=lan+from+10.0.1.2+to+192.0.2.2";
+    client.get(&format!("{path}&candidate=true")).refused(404, "There is no candidate");
+    client.get(&format!("{path}&candidate=maybe")).refused(400, "The query cannot be");
+    client.call("PUT", "/api/v1/config", &[], "hostname = \"edge9\"\n");
+    for question in [format!("{path}&candidate=true"), format!("{path}+candidate")] {
+        let told = client.get(&question).json();
+        assert!(told["end"].as_str().unwrap().contains("edge9"), "{told}");
+    }
+    for wrong in ["", "lan", "lan+from+10.0.1.2+to+2001:db8::1", "lan+from+x+to+y", "lan+frame+abc"] {
+        let refused = client.get(&format!("/api/v1/explain?packet={wrong}"));
+        refused.refused(400, "The packet cannot be understood");
+    }
+}

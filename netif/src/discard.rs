@@ -94,6 +94,8 @@ reasons! {
     NdMalformed = "nd-malformed",
     /// A neighbour discovery message about an address that is not ours.
     NdNotForUs = "nd-not-for-us",
+    /// To an address that may be somebody else's: others are still being asked (RFC 4862 §5.4, RFC 5227 §2.1).
+    AddressTentative = "address-tentative",
     /// An ICMP message of a wrong length or checksum.
     IcmpMalformed = "icmp-malformed",
     /// An ICMP type the router has no use for.

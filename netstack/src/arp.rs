@@ -1,8 +1,9 @@
 //! ARP for IPv4 over Ethernet (RFC 826), with the rules of RFC 5227 for probes and announcements.
 
+use crate::address::{Kind, kind4};
 use crate::ethernet;
 use crate::neighbor::{Event, Evidence, Override};
-use crate::snapshot::{Interface, Route, Snapshot};
+use crate::snapshot::{Claim, Interface, Route, Snapshot};
 use core::net::Ipv4Addr;
 use core::time::Duration;
 use weir_netif::Drop;
@@ -111,6 +112,8 @@ pub enum Verdict {
     Overheard(Event<Ipv4Addr>),
     /// The sender uses this address of ours (RFC 5227 §2.4): defend it by the announcement.
     Conflict(Message),
+    /// The sender has, or is about to have, an address that is to become ours (RFC 5227 §2.1.1).
+    Contested(Ipv4Addr),
     /// Neither ours nor of use.
     Drop(Drop),
 }
@@ -126,6 +129,13 @@ pub fn input(message: &Message, interface: &Interface, snapshot: &Snapshot) -> V
         target_mac: sender_mac,
         target: sender,
     };
+    let tentative = |address: Ipv4Addr| interface.claimed(address.into()) == Some(Claim::Tentative);
+    if let Some(contested) = [sender, target]
+        .into_iter()
+        .find(|&address| tentative(address) && (sender.is_unspecified() || address == sender))
+    {
+        return Verdict::Contested(contested);
+    }
     if sender.is_unspecified() {
         // A probe: its sender has no address yet, so there is nothing to learn (RFC 5227 §2.1.1).
         let asks = ours && operation == Operation::Request;
@@ -135,7 +145,9 @@ pub fn input(message: &Message, interface: &Interface, snapshot: &Snapshot) -> V
         return Verdict::Conflict(announcement(interface.mac, sender));
     }
     if !on_link(sender, interface, snapshot) {
-        return Verdict::Drop(Drop::ArpNotForUs);
+        // Who asks from another network is answered, as Linux and BSD do, but not remembered.
+        let asks = ours && operation == Operation::Request && is_host(sender) && !snapshot.owns4(sender);
+        return if asks { Verdict::Reply(reply, None) } else { Verdict::Drop(Drop::ArpNotForUs) };
     }
     let event =
         |evidence| Event { interface: interface.index, address: sender, mac: Some(sender_mac), evidence };
@@ -156,6 +168,10 @@ fn on_link(address: Ipv4Addr, interface: &Interface, snapshot: &Snapshot) -> boo
         }
         _ => false,
     }
+}
+
+fn is_host(address: Ipv4Addr) -> bool {
+    matches!(kind4(address), Kind::Unicast | Kind::LinkLocal)
 }
 
 /// Asks for `target`: all, or the one station that had it.

@@ -12,9 +12,10 @@ use crate::snapshot::Snapshot;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
-use weir_netif::{Checksum, Drop, IfIndex, Packet};
+use weir_bpf::{Chain, Filter, PacketType, Pattern};
+use weir_netif::{BATCH, Checksum, Drop, IfIndex, Packet};
 use weir_sync::records::{self, Consumer, Producer};
 use weir_sync::{Control, Counter, CpuId, Owned, PerCpu, Published, Softint};
 
@@ -24,8 +25,8 @@ pub const CAPTURES: usize = 4;
 const HEADER: usize = 24;
 /// Longest frame that is kept: a super-packet with a tag.
 pub const MAX_SNAPLEN: u32 = 1 << 17;
-/// Bytes that a filter sees of a frame that is not as it was on the wire: one whose tag the device took out.
-const SEEN: usize = 256;
+/// Bytes in one piece of a frame that is made for a filter: one that lacks a tag or its header.
+const SEEN: usize = 128;
 
 /// Which way a frame went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,12 +58,6 @@ impl Direction {
     }
 }
 
-/// What decides which frames are kept.
-pub trait Filter: Send + Sync + fmt::Debug {
-    /// Bytes to keep of a frame that begins with `frame` and has `len` bytes; 0: it is not wanted. In softint context.
-    fn run(&self, frame: &[u8], len: u32) -> u32;
-}
-
 /// What is wished for.
 #[derive(Debug)]
 pub struct Wish<'a> {
@@ -72,7 +67,7 @@ pub struct Wish<'a> {
     pub directions: u8,
     /// Bytes to keep of a frame at most.
     pub snaplen: u32,
-    /// Which; `None`: all.
+    /// Which, and how many bytes of them; `None`: all.
     pub filter: Option<Box<dyn Filter>>,
     /// Bytes of each CPU's ring.
     pub ring: usize,
@@ -117,7 +112,7 @@ pub struct Capture {
     numbers: Box<[u16]>,
     directions: u8,
     snaplen: usize,
-    filter: Option<Box<dyn Filter>>,
+    filter: Option<(Pattern, Box<dyn Filter>)>,
     sides: PerCpu<Side>,
 }
 
@@ -147,6 +142,7 @@ impl Capture {
             blocks: interfaces.iter().map(|_| Block::default()).collect(),
         });
         let snaplen = snaplen.clamp(1, MAX_SNAPLEN) as usize;
+        let filter = filter.map(|filter| (filter.pattern(), filter));
         Some((Arc::new(Self { numbers: numbers.into(), directions, snaplen, filter, sides }), consumers))
     }
 
@@ -166,70 +162,161 @@ impl Capture {
         self.numbers.get(interface.index()).copied().filter(|&number| number != NOT)
     }
 
-    /// Takes copies of frames that are of interface `number`.
-    fn take<'p>(&self, cx: &Softint, seen: &Seen, number: u16, frames: impl Iterator<Item = Frame<'p>>) {
+    /// Takes copies of packets of interface `at`, if that is captured.
+    fn take(&self, cx: &Softint, seen: &Seen, at: IfIndex, framing: Framing, packets: &[Packet]) {
+        let Some(number) = self.number(at) else { return };
         let side = self.sides.of(cx.cpu());
         let Some(block) = side.blocks.get(usize::from(number)) else { return };
-        let mut counts = Counts::default();
-        side.ring.with(cx, |ring| {
-            let Some(ring) = ring else { return };
-            for frame in frames {
-                counts.received += 1;
-                let len = frame.len();
-                let wanted = match &self.filter {
-                    None => self.snaplen,
-                    Some(filter) => match frame.filtered(&**filter, len) {
-                        0 => continue,
-                        wanted => self.snaplen.min(wanted as usize),
-                    },
-                };
-                counts.matched += 1;
-                let kept = wanted.min(len);
-                let head = seen.header(number, &frame, len as u32);
-                let taken = ring.push(HEADER + kept, |bytes| {
-                    if let Some((to, rest)) = bytes.split_first_chunk_mut() {
-                        *to = head;
-                        frame.copy(rest);
-                    }
-                });
-                counts.captured += u64::from(taken);
+        // What passes is found out first, and kept then: each loop has few values to hold.
+        let (mut wanted, mut limits) =
+            (u64::MAX >> (BATCH - packets.len().clamp(1, BATCH)), [self.snaplen; BATCH]);
+        if let Some((pattern, filter)) = &self.filter {
+            // Where something is missing, it may be that which is asked for.
+            if seen.kind.is_some_and(|kind| pattern.excludes_type(kind)) {
+                wanted = 0;
+            } else if framing == Framing::Whole && *pattern != Pattern::ANY {
+                wanted &= candidates(packets, pattern);
             }
-            ring.commit();
+            if wanted != 0 {
+                wanted = ask((cx, seen, at), &**filter, framing, packets, (wanted, &mut limits));
+            }
+        }
+        block.received.add(packets.len() as u64);
+        if wanted == 0 {
+            return;
+        }
+        let matched = u64::from(wanted.count_ones());
+        let place =
+            u64::from(number) << 32 | u64::from(seen.direction as u8) << 48 | u64::from(seen.reason) << 56;
+        let captured = side.ring.with(cx, |ring| match ring {
+            Some(ring) => keep(ring, (seen.ticks(), place), framing, packets, (wanted, &limits)),
+            None => 0,
         });
-        block.received.add(counts.received);
-        block.matched.add(counts.matched);
-        block.captured.add(counts.captured);
-        block.dropped.add(counts.matched - counts.captured);
+        let captured = captured.unwrap_or(0);
+        block.matched.add(matched);
+        block.captured.add(captured);
+        block.dropped.add(matched - captured);
     }
 }
 
-/// When and how frames passed a tap.
+const _: () = assert!(BATCH == u64::BITS as usize);
+
+/// Which of a batch may have what `pattern` says: a bit each.
+#[inline(never)]
+fn candidates(packets: &[Packet], pattern: &Pattern) -> u64 {
+    let pattern = *pattern;
+    let mut bits = 0;
+    for (n, packet) in packets.iter().enumerate() {
+        if packet.meta().vlan != 0 || !pattern.excludes(packet.data()) {
+            bits |= 1 << (n % BATCH);
+        }
+    }
+    bits
+}
+
+/// Which of the `wanted` ones the filter wants, and how many bytes of these at most.
+#[inline(never)]
+fn ask(
+    how: (&Softint, &Seen, IfIndex),
+    filter: &dyn Filter,
+    framing: Framing,
+    packets: &[Packet],
+    (wanted, limits): (u64, &mut [usize; BATCH]),
+) -> u64 {
+    let mut left = wanted;
+    for (n, (packet, limit)) in packets.iter().zip(limits).enumerate() {
+        if wanted >> n & 1 != 0 {
+            *limit = (*limit).min(Frame::new(packet, framing).wanted(how, filter));
+            left &= !(u64::from(*limit == 0) << n);
+        }
+    }
+    left
+}
+
+/// Copies the `wanted` ones, as many bytes of each as its limit says. How many there was room for.
+#[inline(never)]
+fn keep(
+    ring: &mut Producer,
+    (ticks, place): (u64, u64),
+    framing: Framing,
+    packets: &[Packet],
+    (wanted, limits): (u64, &[usize; BATCH]),
+) -> u64 {
+    let mut captured = 0;
+    let mut room = ring.room();
+    for (n, (packet, &limit)) in packets.iter().zip(limits).enumerate() {
+        if wanted >> n & 1 == 0 {
+            continue;
+        }
+        let data = packet.data();
+        let is_simple = !packet.is_chain() & (packet.meta().vlan == 0) & (framing == Framing::Whole);
+        let kept = data.get(..limit).unwrap_or(data);
+        if is_simple && let Some(record) = room.push(HEADER + kept.len()) {
+            if let Some((head, rest)) = record.split_first_chunk_mut() {
+                *head = header(packet, ticks, place | data.len() as u64);
+                copy_few(rest, kept);
+            }
+            captured += 1;
+        } else {
+            drop(room);
+            captured += u64::from(keep_one(ring, (ticks, place), Frame::new(packet, framing), limit));
+            room = ring.room();
+        }
+    }
+    drop(room);
+    ring.commit();
+    captured
+}
+
+/// The same of any frame. Whether there was room.
+#[cold]
+#[inline(never)]
+fn keep_one(ring: &mut Producer, (ticks, place): (u64, u64), frame: Frame<'_>, limit: usize) -> bool {
+    let len = frame.len();
+    ring.push(HEADER + limit.min(len), |record| {
+        if let Some((head, rest)) = record.split_first_chunk_mut() {
+            *head = header(frame.packet, ticks, place | u64::from(len as u32));
+            frame.copy_out(0, rest);
+        }
+    })
+}
+
+/// What a record begins with.
+#[inline(always)]
+fn header(packet: &Packet, ticks: u64, what: u64) -> [u8; HEADER] {
+    let meta = packet.meta();
+    let checksum = match meta.checksum {
+        Checksum::Unknown => 0,
+        Checksum::Verified => 1,
+        Checksum::Partial { .. } => 2,
+    };
+    let beside = u64::from(meta.gso.map_or(0, |gso| gso.size)) | checksum << 16;
+    let mut bytes = [0; HEADER];
+    for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip([ticks, what, beside]) {
+        *to = word.to_le_bytes();
+    }
+    bytes
+}
+
+/// When and how packets passed a tap.
 struct Seen {
-    ticks: u64,
+    clock: fn() -> u64,
+    /// When, once somebody wanted to know: nobody does who lets none pass.
+    ticks: Cell<Option<u64>>,
     direction: Direction,
     reason: u8,
+    /// The Ethernet type that all packets of the batch have, if that is known.
+    kind: Option<u16>,
 }
 
 impl Seen {
     #[inline]
-    fn header(&self, number: u16, frame: &Frame<'_>, len: u32) -> [u8; HEADER] {
-        let meta = frame.packet.meta();
-        let checksum = match meta.checksum {
-            Checksum::Unknown => 0,
-            Checksum::Verified => 1,
-            Checksum::Partial { .. } => 2,
-        };
-        let gso = meta.gso.map_or(0, |gso| gso.size);
-        let what = u64::from(len)
-            | u64::from(number) << 32
-            | u64::from(self.direction as u8) << 48
-            | u64::from(self.reason) << 56;
-        let beside = u64::from(gso) | checksum << 16;
-        let mut bytes = [0; HEADER];
-        for (to, word) in bytes.chunks_exact_mut(8).zip([self.ticks, what, beside]) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
+    fn ticks(&self) -> u64 {
+        self.ticks.get().unwrap_or_else(|| {
+            let now = (self.clock)();
+            self.ticks.set(Some(now));
+            now
+        })
     }
 }
 
@@ -326,38 +413,83 @@ impl<'p> Frame<'p> {
         self.packet.len() + self.puts
     }
 
-    /// The first bytes, as many as fit.
-    #[inline]
-    fn copy(&self, into: &mut [u8]) {
-        let data = self.packet.data();
-        if let (0, Some(data)) = (self.puts, data.get(..into.len())) {
-            into.copy_from_slice(data);
-        } else {
-            self.copy_parts(into);
-        }
-    }
-
-    #[cold]
-    fn copy_parts(&self, into: &mut [u8]) {
-        let at = self.at.min(into.len());
-        let (before, rest) = into.split_at_mut(at);
-        self.packet.copy_out(0, before);
-        let puts = self.puts.min(rest.len());
-        let (between, behind) = rest.split_at_mut(puts);
-        between.iter_mut().zip(self.put).for_each(|(to, byte)| *to = byte);
-        self.packet.copy_out(at, behind);
-    }
-
-    /// A filter sees the first segment, which has all headers.
-    #[inline]
-    fn filtered(&self, filter: &dyn Filter, len: usize) -> u32 {
+    /// How many bytes `filter` wants; 0: not this one. A filter sees the frame as it is kept, with the tag that the device took
+    /// out, all segments, and beside it where it is and which way it goes.
+    #[inline(never)]
+    fn wanted(&self, how: (&Softint, &Seen, IfIndex), filter: &dyn Filter) -> usize {
         if self.puts == 0 {
-            return filter.run(self.packet.data(), len as u32);
+            return self.asked(how, filter, self.packet.data());
         }
         let mut bytes = [0; SEEN];
-        let seen = bytes.get_mut(..len.min(SEEN)).unwrap_or_default();
-        self.copy(seen);
-        filter.run(seen, len as u32)
+        let len = self.copy_out(0, &mut bytes);
+        self.asked(how, filter, bytes.get(..len).unwrap_or(&[]))
+    }
+
+    #[inline]
+    fn asked(&self, (cx, seen, at): (&Softint, &Seen, IfIndex), filter: &dyn Filter, head: &[u8]) -> usize {
+        let len = self.len();
+        let goes = seen.direction == Direction::Out || self.puts == ethernet::HEADER;
+        let packet = weir_bpf::Packet {
+            chain: if head.len() < len { Some(self) } else { None },
+            wire_len: len as u32,
+            interface: at.0.into(),
+            hash: self.packet.meta().hash,
+            cpu: cx.cpu().index() as u16,
+            kind: match head.first() {
+                _ if goes => PacketType::Outgoing,
+                Some(first) if first & 1 == 0 => PacketType::Host,
+                _ if head.starts_with(&ethernet::BROADCAST) => PacketType::Broadcast,
+                _ => PacketType::Multicast,
+            },
+            ..weir_bpf::Packet::new(head)
+        };
+        filter.run(&packet) as usize
+    }
+}
+
+impl Chain for Frame<'_> {
+    #[cold]
+    fn copy_out(&self, offset: usize, into: &mut [u8]) -> usize {
+        let mut copied = 0;
+        // What is before it, what is put in, what is behind it: each from a place in the frame on.
+        let put = self.put.get(..self.puts).unwrap_or(&[]);
+        let parts =
+            [(0, self.at, None), (self.at, self.puts, Some(put)), (self.at + self.puts, usize::MAX, None)];
+        for (begin, len, bytes) in parts {
+            let Some(rest) = into.get_mut(copied..) else { break };
+            let Some(skip) = (offset + copied).checked_sub(begin).filter(|&skip| skip < len) else {
+                continue;
+            };
+            let room = rest.len().min(len - skip);
+            let Some(rest) = rest.get_mut(..room) else { break };
+            copied += match bytes {
+                Some(bytes) => {
+                    rest.iter_mut().zip(bytes.iter().skip(skip)).for_each(|(to, byte)| *to = *byte);
+                    room
+                }
+                None => self.packet.copy_out(if begin == 0 { skip } else { self.at + skip }, rest),
+            };
+        }
+        copied
+    }
+}
+
+/// Copies as many bytes as both have: a few, as most captures keep, by two moves of a length that is known, which may overlap.
+#[inline(always)]
+fn copy_few(to: &mut [u8], from: &[u8]) {
+    #[inline(always)]
+    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) {
+        if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
+            *to = *from;
+        }
+        if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk()) {
+            *to = *from;
+        }
+    }
+    match from.len() {
+        32..=64 => ends::<32>(to, from),
+        65..=128 => ends::<64>(to, from),
+        _ => to.copy_from_slice(from),
     }
 }
 
@@ -454,7 +586,8 @@ impl Taps {
         }
     }
 
-    /// Shows a batch to all captures, as frames of the port or interface `at`. Whether there are any.
+    /// Shows a batch to all captures, as frames of the port or interface `at`; whole frames of one Ethernet `kind`, if that is
+    /// known. Whether there are any captures.
     #[cold]
     #[inline(never)]
     pub(crate) fn pass(
@@ -462,26 +595,24 @@ impl Taps {
         cx: &Softint,
         snapshot: &Snapshot,
         direction: Direction,
-        at: IfIndex,
+        (at, kind): (IfIndex, Option<u16>),
         packets: &[Packet],
     ) -> bool {
-        let seen = Seen { ticks: (self.clock)(), direction, reason: u8::MAX };
+        let seen = Seen { clock: self.clock, ticks: Cell::new(None), direction, reason: u8::MAX, kind };
         let has_vlans = direction == Direction::In
             && snapshot.interface(at).is_some_and(|interface| interface.has_vlans());
         self.each(cx, |capture| {
             if capture.directions & direction.bit() == 0 {
                 return;
             }
-            let frame = |packet| Frame::new(packet, Framing::Whole);
             if has_vlans {
-                for packet in packets {
-                    let owner = snapshot.owner(at, packet).unwrap_or(at);
-                    if let Some(number) = capture.number(owner) {
-                        capture.take(cx, &seen, number, [frame(packet)].into_iter());
-                    }
+                let owner = |packet: &Packet| snapshot.owner(at, packet).unwrap_or(at);
+                for packets in packets.chunk_by(|one, next| owner(one) == owner(next)) {
+                    let at = packets.first().map_or(at, owner);
+                    capture.take(cx, &seen, at, Framing::Whole, packets);
                 }
-            } else if let Some(number) = capture.number(at) {
-                capture.take(cx, &seen, number, packets.iter().map(frame));
+            } else {
+                capture.take(cx, &seen, at, Framing::Whole, packets);
             }
         });
         self.is_tapped()
@@ -499,15 +630,14 @@ impl Taps {
         } else {
             let mut head = [0; crate::recorder::HEAD];
             let head = head.get_mut(..len.min(crate::recorder::HEAD)).unwrap_or_default();
-            frame.copy(head);
+            frame.copy_out(0, head);
             self.recorder.dropped(cx, ticks, interface, reason, (len, head));
         }
-        let seen = Seen { ticks, direction: Direction::Drop, reason: reason as u8 };
+        let (ticks, reason) = (Cell::new(Some(ticks)), reason as u8);
+        let seen = Seen { clock: self.clock, ticks, direction: Direction::Drop, reason, kind: None };
         self.each(cx, |capture| {
-            if capture.directions & Direction::Drop.bit() != 0
-                && let Some(number) = capture.number(interface)
-            {
-                capture.take(cx, &seen, number, [frame].into_iter());
+            if capture.directions & Direction::Drop.bit() != 0 {
+                capture.take(cx, &seen, interface, framing, core::slice::from_ref(packet));
             }
         });
     }

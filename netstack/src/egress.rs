@@ -11,7 +11,7 @@ use crate::segment::{self, Checksums};
 use crate::snapshot::{Interface, Snapshot};
 use crate::stack::Turn;
 use alloc::boxed::Box;
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv6Addr};
 use weir_netif::{BATCH, Batch, Drop, Gso, GsoKind, IfIndex, Offloads, Packet, Pool};
 use weir_sync::Softint;
 
@@ -35,6 +35,10 @@ pub trait Egress {
     /// Another router said `message`, an ICMPv6 message that is valid, on an interface that heeds routers.
     fn advertised(&mut self, _interface: IfIndex, _router: Ipv6Addr, _message: &[u8]) {}
 
+    /// The station `by` has, or wants, an address of this interface. Of [`Claim::Ours`](crate::snapshot::Claim::Ours) it is
+    /// told as seldom as such an address is defended.
+    fn contested(&mut self, _interface: IfIndex, _address: IpAddr, _by: [u8; 6]) {}
+
     /// Hands a packet to the sockets of this CPU, which its flow belongs to.
     fn deliver(&mut self, packet: Packet, _local: &Local<'_>) -> Delivery {
         Delivery::NoSocket(packet)
@@ -48,7 +52,8 @@ pub struct Local<'a> {
     pub interface: &'a Interface,
     /// What it is.
     pub kind: Upper,
-    /// The port of this side: the destination's; of an error, the source's that is quoted in it.
+    /// The port of this side: the destination's; of an error, the source's that is quoted in it. Of an echo request its
+    /// identifier.
     pub port: u16,
 }
 
@@ -63,6 +68,10 @@ pub enum Upper {
     TcpError,
     /// An ICMP error about a UDP datagram.
     UdpError,
+    /// The reply to an echo request.
+    Echo,
+    /// An ICMP error about one.
+    EchoError,
 }
 
 /// What became of a packet for a socket.
@@ -92,6 +101,14 @@ struct Ports<'t> {
     cx: &'t Softint,
     snapshot: &'t Snapshot,
     egress: &'t mut dyn Egress,
+}
+
+/// What is known of the Ethernet types of a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kinds {
+    /// All are of one.
+    One,
+    Any,
 }
 
 /// Interfaces that frames can be gathered for at once: as many as a word has bits.
@@ -170,14 +187,15 @@ impl Lanes {
         }
     }
 
-    /// Takes a batch of frames that fit `to` and owe nothing, `bytes` bytes of them, and leaves it empty.
+    /// Takes a batch of untagged frames of one Ethernet type that fit `to` and owe nothing, `bytes` bytes of them, and leaves it
+    /// empty.
     #[inline]
     pub(crate) fn all(&mut self, turn: &mut Turn<'_>, to: IfIndex, batch: &mut Batch, bytes: u64) {
         // What came before goes before.
         self.flush(turn);
         let (mut ports, pool) = split(turn);
         if to.index() < self.interfaces {
-            ports.flush(pool, to, batch, bytes, self.tapped);
+            ports.flush(pool, to, batch, bytes, self.tapped.then_some(Kinds::One));
         } else {
             batch.drain(..).for_each(|packet| ports.discard(pool, packet, Drop::InterfaceUnconfigured));
         }
@@ -336,7 +354,7 @@ impl Lanes {
 impl Lane {
     fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, tapped: bool) {
         let bytes = core::mem::take(&mut self.bytes);
-        ports.flush(pool, self.interface, &mut self.batch, bytes, tapped);
+        ports.flush(pool, self.interface, &mut self.batch, bytes, tapped.then_some(Kinds::Any));
     }
 }
 
@@ -349,14 +367,14 @@ impl Ports<'_> {
         interface: IfIndex,
         batch: &mut Batch,
         mut bytes: u64,
-        tapped: bool,
+        tapped: Option<Kinds>,
     ) {
         if batch.is_empty() {
             return;
         }
         let packets = batch.len();
-        if tapped {
-            self.tap(interface, batch);
+        if let Some(kinds) = tapped {
+            self.tap(interface, batch, kinds);
         }
         let carrier = self.egress.flush(interface, batch, pool);
         let left = batch.len();
@@ -372,10 +390,12 @@ impl Ports<'_> {
     /// Shows captures what is about to be sent.
     #[cold]
     #[inline(never)]
-    fn tap(&self, interface: IfIndex, batch: &Batch) {
+    fn tap(&self, interface: IfIndex, batch: &Batch, kinds: Kinds) {
         // What goes to another CPU is shown there.
         if self.egress.transmits(interface) {
-            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, interface, batch);
+            let first = batch.first().filter(|_| kinds == Kinds::One);
+            let kind = first.and_then(|packet| ethernet::kind(packet.data()));
+            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, (interface, kind), batch);
         }
     }
 

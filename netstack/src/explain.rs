@@ -142,6 +142,8 @@ pub fn stack(interfaces: usize, neighbors: &[Known]) -> Stack {
 
 /// Follows a frame through `snapshot`, whose counters are to be its own ([`Snapshot::apart`]), with a [`stack`] that is
 /// new. `None`: there is no buffer for it.
+#[cold]
+#[inline(never)]
 pub fn explain(
     cx: &Softint,
     stack: &mut Stack,
@@ -296,6 +298,7 @@ fn found<A: Copy + Into<IpAddr>>(route: Option<&Route<A>>, several: usize) -> St
         Some(&Route::Multipath { group }) => Route::Multipath { group },
         Some(&Route::Local { interface }) => Route::Local { interface },
         Some(&Route::Broadcast { interface }) => Route::Broadcast { interface },
+        Some(Route::Tentative) => Route::Tentative,
         Some(Route::Blackhole) => Route::Blackhole,
         Some(Route::Unreachable) => Route::Unreachable,
         Some(Route::Prohibit) => Route::Prohibit,

@@ -217,6 +217,7 @@ pub(crate) fn route<'s>(
         Some(Route::Broadcast { .. }) => return Verdict::Drop(Drop::DirectedBroadcast),
         _ if cast == Cast::Group => return Verdict::Drop(Drop::LinkBroadcast),
         Some(Route::Local { .. }) => return Verdict::Deliver(Cast::Unicast),
+        Some(Route::Tentative) => return Verdict::Drop(Drop::AddressTentative),
         // A group has no groups.
         Some(Route::Blackhole | Route::Multipath { .. }) => return Verdict::Drop(Drop::RouteBlackhole),
         Some(Route::Unreachable) => {

@@ -156,6 +156,7 @@ pub(crate) fn route<'s>(
     }
     let (interface, next, hop) = match snapshot.fib6().hop(hop) {
         Some(Route::Local { .. }) => return Verdict::Deliver(Cast::Unicast),
+        Some(Route::Tentative) => return Verdict::Drop(Drop::AddressTentative),
         // A link-local source cannot be answered from beyond its link (RFC 4291 §2.5.6).
         _ if source == Kind::LinkLocal => {
             return Verdict::Refuse(Drop::LinkLocalScope, icmp6::Error::BeyondScope);

@@ -41,11 +41,12 @@ pub enum Verdict4 {
 pub struct Socket {
     /// What it is.
     pub kind: SocketKind,
-    /// Bytes from the start of the packet buffer to its TCP or UDP header; of an error, to the packet quoted in it.
+    /// Bytes from the start of the packet buffer to its TCP or UDP header; of an error, to the packet quoted in it. Of an echo
+    /// reply nothing.
     pub offset: usize,
     /// Bytes from there to the end.
     pub len: usize,
-    /// The port of this side.
+    /// The port of this side; the identifier of an echo request.
     pub port: u16,
 }
 
@@ -57,21 +58,28 @@ impl Socket {
         Some(Self { kind, offset, len, port: u16::from_be_bytes([high, low]) })
     }
 
+    /// The reply to an echo request with this identifier.
+    fn echo(port: u16) -> Self {
+        Self { kind: SocketKind::Echo, offset: 0, len: 0, port }
+    }
+
     /// What the quotation at `offset` of an ICMP error is about. The router sends without options and extension headers.
     fn quoted(packet: &Packet, offset: usize) -> Option<Self> {
         let mut quoted = [0; 64];
         let len = packet.copy_out(offset, &mut quoted);
         let quoted = quoted.get(..len)?;
-        let (protocol, ports) = match quoted.first()? >> 4 {
+        let (protocol, upper) = match quoted.first()? >> 4 {
             4 => (*quoted.get(9)?, quoted.get(usize::from(quoted.first()? & 15) * 4..)?),
             _ => (*quoted.get(6)?, quoted.get(40..)?),
         };
         let kind = match protocol {
             TCP => SocketKind::TcpError,
             UDP => SocketKind::UdpError,
+            ICMP | ICMPV6 if matches!(upper.first()?, 8 | 128) => SocketKind::EchoError,
             _ => return None,
         };
-        let &[high, low, _, _] = ports.first_chunk()?;
+        let &[high, low, _, _] =
+            if kind == SocketKind::EchoError { upper.get(4..)? } else { upper }.first_chunk()?;
         Some(Self { kind, offset, len, port: u16::from_be_bytes([high, low]) })
     }
 }
@@ -90,6 +98,9 @@ pub fn input4(packet: &Packet, header: &ipv4::Header, cast: Cast) -> Verdict4 {
             Err(_) => Verdict4::Drop(Drop::IcmpMalformed),
             // An echo request to a broadcast or group may be ignored (RFC 1122 §3.2.2.6): it makes an amplifier.
             Ok(icmp::Message::EchoRequest { .. }) if cast == Cast::Unicast => Verdict4::Echo,
+            Ok(icmp::Message::EchoReply { id, .. }) if cast == Cast::Unicast => {
+                Verdict4::Deliver(Socket::echo(id))
+            }
             Ok(icmp::Message::Error { quoted, .. }) if cast == Cast::Unicast => {
                 let socket = Socket::quoted(packet, quoted);
                 socket.map_or(Verdict4::Drop(Drop::IcmpUnhandled), Verdict4::Deliver)
@@ -180,6 +191,9 @@ fn icmp6(packet: &Packet, header: &ipv6::Header, fragmented: bool) -> Verdict6 {
     match icmp6::parse(packet, ethernet::HEADER) {
         Err(_) => Verdict6::Drop(Drop::IcmpMalformed),
         Ok(icmp6::Message::EchoRequest { .. }) => Verdict6::Echo,
+        Ok(icmp6::Message::EchoReply { id, .. }) if kind6(header.destination) != Kind::Multicast => {
+            Verdict6::Deliver(Socket::echo(id))
+        }
         Ok(icmp6::Message::Other { kind, offset, len, .. }) if nd::is_discovery(kind) => {
             // RFC 6980 §5: never in fragments.
             let bytes = packet.data().get(offset..offset + len).filter(|_| !fragmented).unwrap_or(&[]);

@@ -11,7 +11,7 @@ use crate::checksum::{ICMPV6, pseudo6};
 use crate::ethernet;
 use crate::ipv6;
 use crate::neighbor::{Event, Evidence, Override};
-use crate::snapshot::{Advertisement, Assigned, Interface};
+use crate::snapshot::{Advertisement, Assigned, Claim, Interface};
 use core::net::Ipv6Addr;
 use weir_netif::{Drop, Packet, Pool};
 
@@ -159,6 +159,8 @@ pub enum Verdict {
     Solicited(Option<Event<Ipv6Addr>>),
     /// A router that this interface heeds says something.
     Advertised,
+    /// An address of ours is the sender's too, or is about to be, at this station.
+    Contested(Ipv6Addr, [u8; 6]),
     /// Neither ours nor of use.
     Drop(Drop),
 }
@@ -190,7 +192,13 @@ pub fn input(message: &Message, header: &ipv6::Header, from: [u8; 6], interface:
     };
     match *message {
         Message::NeighborSolicitation { target, .. } if !interface.owns6(target) => {
-            Verdict::Drop(Drop::NdNotForUs)
+            match (interface.claimed(target.into()), header.source.is_unspecified()) {
+                // RFC 4862 §5.4.3: it looks whether anybody has it, as we do. What loops back to us has ended as
+                // `ethernet-own-source`, which RFC 7527 does by a nonce.
+                (Some(Claim::Tentative), true) => Verdict::Contested(target, from),
+                (Some(Claim::Tentative), false) => Verdict::Drop(Drop::AddressTentative),
+                _ => Verdict::Drop(Drop::NdNotForUs),
+            }
         }
         // Somebody wants the address for itself: all must hear that it is taken (RFC 4861 §7.2.4).
         Message::NeighborSolicitation { target, .. } if header.source.is_unspecified() => {
@@ -199,6 +207,11 @@ pub fn input(message: &Message, header: &ipv6::Header, from: [u8; 6], interface:
         Message::NeighborSolicitation { target, mac } => {
             let reply = Reply { target, to: header.source, mac: mac.unwrap_or(from) };
             Verdict::Reply(reply, asked(mac))
+        }
+        Message::NeighborAdvertisement { target, mac, .. }
+            if interface.claimed(target.into()).is_some_and(|claim| claim != Claim::Duplicate) =>
+        {
+            Verdict::Contested(target, mac.unwrap_or(from))
         }
         Message::NeighborAdvertisement { target, mac, flags } => {
             let overrides = if flags & OVERRIDE != 0 { Override::Yes } else { Override::No };
@@ -222,10 +235,10 @@ fn is_on_link(address: Ipv6Addr, interface: &Interface) -> bool {
 /// The neighbour advertisement that is owed.
 pub fn advertisement(pool: &mut Pool, interface: &Interface, reply: &Reply) -> Option<Packet> {
     let unsolicited = kind6(reply.to) == Kind::Multicast;
-    // Several may have an anycast address: none of them overrides another (RFC 4861 §7.2.4).
-    let own = interface.link_local.contains(&reply.target)
-        || interface.addresses6.iter().any(|own| own.address == reply.target);
-    let flags = ROUTER | if unsolicited { 0 } else { SOLICITED } | if own { OVERRIDE } else { 0 };
+    // Several may have an anycast address: none of them overrides another (RFC 4861 §7.2.4); nor does who is not sure yet
+    // (RFC 4429 §3.2).
+    let sure = interface.claimed(reply.target.into()) == Some(Claim::Ours);
+    let flags = ROUTER | if unsolicited { 0 } else { SOLICITED } | if sure { OVERRIDE } else { 0 };
     let option = link_layer(TARGET_LINK_LAYER, interface.mac);
     let parts: [&[u8]; 3] =
         [&[NEIGHBOR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0], &reply.target.octets(), &option];

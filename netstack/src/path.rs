@@ -28,7 +28,7 @@ use crate::neighbor::{self, Admission, Due, NextHop, Solicit};
 use crate::reassembly;
 use crate::recorder::What;
 use crate::segment;
-use crate::snapshot::{Interface, ReversePath, Route, Snapshot, State};
+use crate::snapshot::{Claim, Interface, ReversePath, Route, Snapshot, State};
 use crate::stack::{Duty, Event, Stack, Turn};
 use crate::time::Instant;
 use crate::timers::Timed;
@@ -53,7 +53,8 @@ impl Stack {
     #[cold]
     #[inline(never)]
     fn tap(&mut self, turn: &Turn<'_>, received: IfIndex, batch: &Batch) {
-        self.lanes.tapped = turn.snapshot.taps().pass(turn.cx, turn.snapshot, Direction::In, received, batch);
+        self.lanes.tapped =
+            turn.snapshot.taps().pass(turn.cx, turn.snapshot, Direction::In, (received, None), batch);
     }
 
     /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.
@@ -250,10 +251,35 @@ impl Stack {
             ipv6::Verdict::Deliver(cast) => {
                 self.local6(turn, interface, packet, &header, (cast, local::Came::Whole));
             }
-            ipv6::Verdict::Drop(reason) => discard(turn, packet, reason),
+            ipv6::Verdict::Drop(reason) => {
+                if reason == Drop::MartianSource {
+                    self.rival(turn, interface, &packet, &header);
+                }
+                discard(turn, packet, reason);
+            }
             ipv6::Verdict::Refuse(reason, error) => {
                 self.refuse6(turn, interface, packet, cast, (reason, error));
             }
+        }
+    }
+
+    /// Looks whether a packet from an address of ours is the advertisement of somebody who has it too.
+    #[cold]
+    fn rival(&mut self, turn: &mut Turn<'_>, interface: &Interface, packet: &Packet, header: &ipv6::Header) {
+        if let Ok(icmp6::Message::Other { offset, len, .. }) = icmp6::parse(packet, HEADER)
+            && let Some(bytes) = packet.data().get(offset..offset + len)
+            && let Ok(message @ nd::Message::NeighborAdvertisement { .. }) = nd::Message::parse(bytes, header)
+            && let from = ethernet::source(packet.data()).unwrap_or_default()
+            && let nd::Verdict::Contested(address, by) = nd::input(&message, header, from, interface)
+        {
+            self.contested(turn, interface, address, by);
+        }
+    }
+
+    /// Tells that `by` has an address of ours.
+    fn contested(&mut self, turn: &mut Turn<'_>, interface: &Interface, address: Ipv6Addr, by: [u8; 6]) {
+        if interface.claim(address.into()) != Claim::Ours || self.defends(turn.now) {
+            turn.egress.contested(interface.index, address.into(), by);
         }
     }
 
@@ -364,6 +390,7 @@ impl Stack {
 
     #[cold]
     fn arp(&mut self, turn: &mut Turn<'_>, interface: &Interface, packet: Packet) {
+        let station = ethernet::source(packet.data()).unwrap_or_default();
         let verdict = match arp::Message::parse(below(&packet).0) {
             Ok(message) => arp::input(&message, interface, turn.snapshot),
             Err(reason) => arp::Verdict::Drop(reason),
@@ -388,10 +415,13 @@ impl Stack {
                 }
             }
             arp::Verdict::Conflict(announcement) => {
-                if turn.now >= self.next_defence {
-                    self.next_defence = turn.now + arp::DEFEND_INTERVAL;
+                if self.defends(turn.now) {
+                    turn.egress.contested(interface.index, announcement.sender.into(), station);
                     self.arp_frame(turn, interface, announcement.frame(ethernet::BROADCAST));
                 }
+            }
+            arp::Verdict::Contested(address) => {
+                turn.egress.contested(interface.index, address.into(), station);
             }
             arp::Verdict::Drop(_) => {}
         }
@@ -434,8 +464,18 @@ impl Stack {
                     Duty::Worker => self.tell(Event::RouterSolicited(interface.index)),
                 }
             }
+            nd::Verdict::Contested(address, by) => self.contested(turn, interface, address, by),
             nd::Verdict::Advertised | nd::Verdict::Drop(_) => {}
         }
+    }
+
+    /// Whether an address of ours may be defended now: once every ten seconds (RFC 5227 §2.4).
+    fn defends(&mut self, now: Instant) -> bool {
+        let may = now >= self.next_defence;
+        if may {
+            self.next_defence = now + arp::DEFEND_INTERVAL;
+        }
+        may
     }
 
     fn learn4(&mut self, turn: &mut Turn<'_>, event: neighbor::Event<Ipv4Addr>) {

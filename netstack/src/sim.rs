@@ -30,9 +30,15 @@ struct Wire {
     room: usize,
     /// What other routers said, and where.
     heard: Vec<(u16, core::net::Ipv6Addr, Vec<u8>)>,
+    /// Addresses that others have too.
+    contested: Vec<(u16, IpAddr, [u8; 6])>,
 }
 
 impl Egress for Wire {
+    fn contested(&mut self, interface: IfIndex, address: IpAddr, by: [u8; 6]) {
+        self.contested.push((interface.0, address, by));
+    }
+
     fn advertised(&mut self, interface: IfIndex, router: core::net::Ipv6Addr, message: &[u8]) {
         self.heard.push((interface.0, router, message.into()));
     }
@@ -62,6 +68,13 @@ impl Rig {
     /// What other routers were heard to say since the last call: where, who, and the message.
     pub(crate) fn heard(&mut self) -> Vec<(u16, core::net::Ipv6Addr, Vec<u8>)> {
         core::mem::take(&mut self.wire.heard)
+    }
+}
+
+impl Rig {
+    /// Which addresses others were heard to have since the last call: where, which, who.
+    pub(crate) fn contested(&mut self) -> Vec<(u16, IpAddr, [u8; 6])> {
+        core::mem::take(&mut self.wire.contested)
     }
 }
 
@@ -117,7 +130,7 @@ impl Rig {
             snapshot: Box::new(Snapshot::build(plan).unwrap()),
             pool: frames::pool(2048),
             now: Instant::from_secs(1000),
-            wire: Wire { sent: Vec::new(), room: BATCH, heard: Vec::new() },
+            wire: Wire { sent: Vec::new(), room: BATCH, heard: Vec::new(), contested: Vec::new() },
             cpu: loop {
                 // Tests are threads and each needs a CPU; there may be more of them than CPUs.
                 match cpu::claim_any() {

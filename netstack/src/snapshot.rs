@@ -14,7 +14,7 @@ mod tests;
 pub use cover::{Cover, Flaw, MAX_DEPTH};
 pub use group::{BUCKETS, MAX_GROUPS, MAX_MEMBERS};
 pub use plan::{
-    Advertise, Advertisement, Conflict, InterfacePlan, MAX_VLAN, MIN_MTU4, MIN_MTU6, NextHop, Plan,
+    Advertise, Advertisement, Claim, Conflict, InterfacePlan, MAX_VLAN, MIN_MTU4, MIN_MTU6, NextHop, Plan,
     ReversePath, RoutePlan, RouteTarget, State, VlanPlan, Weighted,
 };
 
@@ -26,7 +26,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use group::Group;
 use weir_netif::{IfCounters, IfIndex, Offloads, Packet};
 use weir_sync::sort::sort;
@@ -56,6 +56,8 @@ pub enum Route<A> {
         /// Which has the address.
         interface: IfIndex,
     },
+    /// It is to become an address of this router: see [`Claim::Tentative`].
+    Tentative,
     /// The broadcast or network address of a connected IPv4 network.
     Broadcast {
         /// Which is on that network.
@@ -115,6 +117,8 @@ pub struct Interface {
     pub addresses6: Box<[Assigned<Ipv6Addr>]>,
     /// Link-local IPv6 addresses, the first is the primary one. Empty where IPv6 is off.
     pub link_local: Box<[Ipv6Addr]>,
+    /// Of its addresses, those that are not [`Claim::Ours`]; a duplicate link-local one is only here.
+    pub claims: Box<[(IpAddr, Claim)]>,
     /// Router advertisements.
     pub advertise: Advertise,
     /// Whether what other routers advertise is handed on.
@@ -142,15 +146,58 @@ impl Interface {
         self.vlans.is_some()
     }
 
-    /// Whether `address` is one of its IPv4 addresses.
-    pub fn owns4(&self, address: Ipv4Addr) -> bool {
-        self.addresses4.iter().any(|own| own.address == address)
+    /// How sure one of its addresses is, with which nothing is wrong otherwise.
+    pub fn claim(&self, address: IpAddr) -> Claim {
+        let known = self.claims.iter().find(|(known, _)| *known == address);
+        known.map_or(Claim::Ours, |(_, claim)| *claim)
     }
 
-    /// Whether `address` is one of its IPv6 addresses, link-local and subnet-router anycast (RFC 4291 §2.6.1) included.
+    /// What is known of `address`; `None` if it is none of its addresses. Anycast ones are nobody's alone.
+    pub(crate) fn claimed(&self, address: IpAddr) -> Option<Claim> {
+        let own = match address {
+            IpAddr::V4(address) => self.addresses4.iter().any(|own| own.address == address),
+            IpAddr::V6(address) => {
+                self.link_local.contains(&address) || self.addresses6.iter().any(|own| own.address == address)
+            }
+        };
+        own.then(|| self.claim(address))
+    }
+
+    /// All of its addresses, used or not.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.addresses4.iter().map(|own| IpAddr::V4(own.address));
+        let global = self.addresses6.iter().map(|own| own.address);
+        let v6 = self.link_local.iter().copied().chain(global).map(IpAddr::V6);
+        let listed = self.claims.iter().map(|(address, _)| *address);
+        v4.chain(v6).chain(listed.filter(|&address| self.claimed(address).is_none()))
+    }
+
+    fn uses(&self, address: impl Into<IpAddr>) -> bool {
+        self.claims.is_empty() || self.claim(address.into()).is_used()
+    }
+
+    /// Whether IPv6 is on: it is not without a link-local address.
+    pub fn has6(&self) -> bool {
+        !self.link_local.is_empty()
+    }
+
+    /// Whether `address` is one of its IPv4 addresses, and used.
+    pub fn owns4(&self, address: Ipv4Addr) -> bool {
+        self.addresses4.iter().any(|own| own.address == address) && self.uses(address)
+    }
+
+    /// Whether `address` is one of its IPv6 addresses, and used; link-local and subnet-router anycast (RFC 4291 §2.6.1) included.
     pub fn owns6(&self, address: Ipv6Addr) -> bool {
-        self.link_local.contains(&address)
-            || self.addresses6.iter().any(|own| own.address == address || subnet_router(own) == Some(address))
+        let global = |own: &Assigned<Ipv6Addr>| {
+            own.address == address && self.uses(address) || self.subnet_router(own) == Some(address)
+        };
+        self.link_local.contains(&address) || self.has6() && self.addresses6.iter().any(global)
+    }
+
+    /// The subnet-router anycast address of an address's network (RFC 4291 §2.6.1). None on /127 and /128 (RFC 6164 §5).
+    fn subnet_router(&self, own: &Assigned<Ipv6Addr>) -> Option<Ipv6Addr> {
+        let there = own.network.len() < 127 && self.claim(own.address.into()) != Claim::Tentative;
+        there.then(|| own.network.first())
     }
 
     /// Whether it listens to the solicited-node group `group` (RFC 4291 §2.7.1).
@@ -158,26 +205,28 @@ impl Interface {
         self.link_local.iter().any(|&own| solicited_node(own) == group)
             || self.addresses6.iter().any(|own| {
                 solicited_node(own.address) == group
-                    || subnet_router(own).is_some_and(|anycast| solicited_node(anycast) == group)
+                    || self.subnet_router(own).is_some_and(|anycast| solicited_node(anycast) == group)
             })
     }
 
     /// Its IPv4 address on the network of `neighbor`, otherwise the primary one.
     pub fn source4(&self, neighbor: Ipv4Addr) -> Option<Ipv4Addr> {
-        let near = self.addresses4.iter().find(|own| own.network.contains(neighbor));
-        near.or(self.addresses4.first()).map(|own| own.address)
+        let mut used = self.addresses4.iter().filter(|own| self.uses(own.address));
+        let near = used.clone().find(|own| own.network.contains(neighbor));
+        near.or_else(|| used.next()).map(|own| own.address)
     }
 
     /// Its global IPv6 address on the network of `neighbor`, otherwise the primary one.
     pub fn source6(&self, neighbor: Ipv6Addr) -> Option<Ipv6Addr> {
-        let near = self.addresses6.iter().find(|own| own.network.contains(neighbor));
-        near.or(self.addresses6.first()).map(|own| own.address)
+        let mut used = self.addresses6.iter().filter(|own| self.has6() && self.uses(own.address));
+        let near = used.clone().find(|own| own.network.contains(neighbor));
+        near.or_else(|| used.next()).map(|own| own.address)
     }
 
     /// Ethernet groups whose frames it needs, for the driver's multicast filter.
     pub fn groups(&self) -> Vec<[u8; 6]> {
         let own = self.link_local.iter().copied().chain(self.addresses6.iter().map(|own| own.address));
-        let anycast = self.addresses6.iter().filter_map(subnet_router);
+        let anycast = self.addresses6.iter().filter_map(|own| self.subnet_router(own));
         let mut groups: Vec<_> = own.chain(anycast).map(|own| group_mac(solicited_node(own))).collect();
         groups.extend([[0x33, 0x33, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 2]]);
         groups.extend([[0x01, 0, 0x5e, 0, 0, 1], [0x01, 0, 0x5e, 0, 0, 2]]);
@@ -185,11 +234,6 @@ impl Interface {
         groups.dedup();
         groups
     }
-}
-
-/// The subnet-router anycast address of an address's network. None on /127 and /128 (RFC 6164 §5).
-fn subnet_router(own: &Assigned<Ipv6Addr>) -> Option<Ipv6Addr> {
-    (own.network.len() < 127).then(|| own.network.first())
 }
 
 /// One immutable configuration. `[I]` all of it.
@@ -233,6 +277,15 @@ impl Snapshot {
     #[must_use]
     pub fn with_taps(self, taps: Arc<Taps>) -> Self {
         Self { taps, ..self }
+    }
+
+    /// The same with other claims, of which none begins or ceases to be used: the tables are shared.
+    #[must_use]
+    pub fn with_claims(mut self, claims: impl Fn(&Interface) -> Vec<(IpAddr, Claim)>) -> Self {
+        for interface in self.interfaces.iter_mut().flatten() {
+            interface.claims = claims(interface).into();
+        }
+        self
     }
 
     /// What watches packets.

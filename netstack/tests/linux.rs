@@ -268,6 +268,7 @@ fn ours<A: Address>(
         Route::Unreachable => Answer::Unreachable,
         Route::Prohibit => Answer::Prohibit,
         Route::Multipath { .. } => panic!("a group in a group"),
+        Route::Tentative => panic!("no address is tentative here"),
     };
     match fib.lookup(address) {
         None => [Answer::NoRoute].into(),

@@ -27,6 +27,10 @@ pub struct Producer {
     tail: usize,
     /// What `ring.head` was when last looked at: at least so much is free.
     head: usize,
+    /// Words from `tail` on that are free for sure and lie in one piece.
+    free: usize,
+    /// Words of the longest record.
+    longest: usize,
 }
 
 /// The reading end. `[C]` one task's; may be handed over whole.
@@ -72,7 +76,8 @@ pub fn new(bytes: usize) -> Option<(Producer, Consumer)> {
         head: CachePadded::new(AtomicUsize::new(0)),
         words: words.into(),
     });
-    Some((Producer { ring: ring.clone(), tail: 0, head: 0 }, Consumer { ring, head: 0, tail: 0 }))
+    let producer = Producer { ring: ring.clone(), tail: 0, head: 0, free: 0, longest: size / 2 };
+    Some((producer, Consumer { ring, head: 0, tail: 0 }))
 }
 
 impl Ring {
@@ -134,7 +139,7 @@ impl Ring {
 impl Producer {
     /// Bytes of the longest record that an empty ring takes.
     pub fn longest(&self) -> usize {
-        (self.ring.words.len() / 2 - 1) * WORD
+        (self.longest - 1) * WORD
     }
 
     /// Has `fill` write a record of `len` bytes, which hold anything before. `false`, and nothing written, if there is no room
@@ -142,28 +147,50 @@ impl Producer {
     #[inline]
     #[must_use]
     pub fn push(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> bool {
-        if len > self.longest() {
+        let words = 1 + len.div_ceil(WORD);
+        if words > self.free.min(self.longest) && !self.make_room(words) {
+            return false;
+        }
+        self.free -= words;
+        // SAFETY: free, so this end's; the index that gives it away is stored in `commit`.
+        self.ring.word(self.tail).with_mut(|at| unsafe { *at = len as u64 });
+        self.ring.fill(self.tail.wrapping_add(1), len, fill);
+        self.tail = self.tail.wrapping_add(words);
+        true
+    }
+
+    /// The room that there is in one piece for all that is known here: quicker to fill than by [`push`](Self::push), which sees
+    /// to more.
+    #[cfg(not(loom))]
+    #[inline]
+    pub fn room(&mut self) -> Room<'_> {
+        let at = self.ring.bytes(self.tail, self.free * WORD);
+        // SAFETY: they are there, initialised, and this end's until `tail` passes them.
+        let left = unsafe { core::slice::from_raw_parts_mut(at.cast(), self.free) };
+        Room { longest: self.longest, left, producer: self }
+    }
+
+    /// Sees to it that so many words from `tail` on are free, at the ring's beginning if they do not lie in one piece here.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, words: usize) -> bool {
+        if words > self.longest {
             return false;
         }
         let size = self.ring.words.len();
-        let words = 1 + len.div_ceil(WORD);
         let behind = size - self.ring.place(self.tail);
         let skip = if words > behind { behind } else { 0 };
-        if size - self.tail.wrapping_sub(self.head) < skip + words {
-            self.head = self.ring.head.load(Ordering::Acquire);
-            if size - self.tail.wrapping_sub(self.head) < skip + words {
-                return false;
-            }
+        self.head = self.ring.head.load(Ordering::Acquire);
+        let free = size - self.tail.wrapping_sub(self.head);
+        if free < skip + words {
+            return false;
         }
         if skip != 0 {
             // SAFETY: free, so this end's; the index that gives it away is stored in `commit`.
             self.ring.word(self.tail).with_mut(|at| unsafe { *at = SKIP });
             self.tail = self.tail.wrapping_add(skip);
         }
-        // SAFETY: as above.
-        self.ring.word(self.tail).with_mut(|at| unsafe { *at = len as u64 });
-        self.ring.fill(self.tail.wrapping_add(1), len, fill);
-        self.tail = self.tail.wrapping_add(words);
+        self.free = (free - skip).min(size - self.ring.place(self.tail));
         true
     }
 
@@ -171,6 +198,43 @@ impl Producer {
     #[inline]
     pub fn commit(&mut self) {
         self.ring.tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Words to write records to. Dropping it gives back what is left.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub struct Room<'p> {
+    left: &'p mut [[u8; WORD]],
+    longest: usize,
+    producer: &'p mut Producer,
+}
+
+#[cfg(not(loom))]
+impl Room<'_> {
+    /// Where to write a record of `len` bytes, which hold anything before. `None`, and nothing taken, if it does not fit here:
+    /// [`Producer::push`] may find room.
+    #[inline(always)]
+    pub fn push(&mut self, len: usize) -> Option<&mut [u8]> {
+        let words = 1 + len.div_ceil(WORD);
+        if words > self.left.len() || words > self.longest {
+            return None;
+        }
+        let (record, rest) = core::mem::take(&mut self.left).split_at_mut(words);
+        self.left = rest;
+        let (first, bytes) = record.split_first_mut()?;
+        *first = (len as u64).to_ne_bytes();
+        bytes.as_flattened_mut().get_mut(..len)
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Room<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let written = self.producer.free - self.left.len();
+        self.producer.tail = self.producer.tail.wrapping_add(written);
+        self.producer.free -= written;
     }
 }
 
@@ -287,6 +351,42 @@ mod tests {
             producer.commit();
             assert_eq!(pop(&mut consumer), Some(vec![n; 20]));
         }
+    }
+
+    #[test]
+    fn room_is_filled_as_by_pushes() {
+        let (mut producer, mut consumer) = new(256).unwrap();
+        let (mut sent, mut got) = (VecDeque::new(), 0_u32);
+        for n in 0..5000_u32 {
+            let record = vec![n as u8; n as usize * 7 % 60];
+            let mut room = producer.room();
+            let taken = match room.push(record.len()) {
+                Some(bytes) => {
+                    bytes.copy_from_slice(&record);
+                    drop(room);
+                    true
+                }
+                None => {
+                    drop(room);
+                    push(&mut producer, &record)
+                }
+            };
+            let longest = producer.longest();
+            assert!(producer.room().push(longest + 1).is_none(), "none that long");
+            if taken {
+                sent.push_back(record);
+            }
+            if n % 3 == 0 {
+                producer.commit();
+            }
+            if !taken || n % 5 == 0 {
+                while let Some(record) = pop(&mut consumer) {
+                    assert_eq!(Some(record), sent.pop_front());
+                    got += 1;
+                }
+            }
+        }
+        assert!(got > 4000, "{got}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Notice {
 }
 
 /// Addresses, protocol and the first bytes of what is quoted. The router sends without options and extension headers.
-fn quotation(quoted: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
+pub(crate) fn quotation(quoted: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     match quoted.first()? >> 4 {
         4 => {
             let &[vihl, _, _, _, _, _, frag, frag_low, _, protocol, _, _, a, b, c, d, e, f, g, h, ..] =

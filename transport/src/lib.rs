@@ -15,6 +15,7 @@ extern crate std;
 
 mod connection;
 mod cookie;
+mod echo;
 mod error;
 mod half_open;
 mod icmp;
@@ -29,9 +30,11 @@ mod udp;
 mod wire;
 
 pub use connection::{MAX_RECEIVE, MIN_BUFFER};
+pub use echo::{EchoSocket, Heard};
 pub use error::{BindError, Error};
 pub use listener::TcpListener;
 pub use ports::{Access, Ports, Protocol};
 pub use stream::{ReadHalf, TcpStream, WriteHalf};
 pub use transport::{Arrival, Counters, Path, Router, Settings, Sink, Sum, Transport};
 pub use udp::{Received, UdpSocket};
+pub use wire::{Envelope, packet};

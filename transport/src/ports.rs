@@ -1,7 +1,7 @@
 //! Which ports have sockets, for whoever receives packets to ask before handing one over.
 
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// By which interfaces a socket may be reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +19,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// ICMP and ICMPv6: replies to echo requests, which have an identifier in the place of a port.
+    Echo,
 }
 
 /// The ports of one CPU that have a socket. `[A]` Written by its tasks, read by its softints, which interrupt them: a
@@ -27,13 +29,18 @@ pub enum Protocol {
 pub struct Ports {
     /// By protocol and access, a bit a port.
     sets: [Box<[AtomicU64]>; 4],
+    /// The identifier of the one echo socket; [`NO_ECHO`] if there is none.
+    echo: AtomicU32,
 }
+
+const NO_ECHO: u32 = 1 << 16;
 
 const WORDS: usize = 65536 / 64;
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { sets: core::array::from_fn(|_| (0..WORDS).map(|_| AtomicU64::new(0)).collect()) }
+        let sets = core::array::from_fn(|_| (0..WORDS).map(|_| AtomicU64::new(0)).collect());
+        Self { sets, echo: AtomicU32::new(NO_ECHO) }
     }
 }
 
@@ -43,6 +50,7 @@ fn set(protocol: Protocol, access: Access) -> usize {
         (Protocol::Tcp, Access::Any) => 1,
         (Protocol::Udp, Access::Management) => 2,
         (Protocol::Udp, Access::Any) => 3,
+        (Protocol::Echo, _) => usize::MAX,
     }
 }
 
@@ -50,12 +58,20 @@ impl Ports {
     /// Whether a packet to `port` finds a socket, having come by an interface that offers management or by one that does
     /// not.
     pub fn open(&self, protocol: Protocol, port: u16, came: Access) -> bool {
+        if protocol == Protocol::Echo {
+            return self.echo.load(Ordering::Relaxed) == port.into();
+        }
         let has = |access| {
             let set = self.sets.get(set(protocol, access));
             let word = set.and_then(|set| set.get(usize::from(port) / 64));
             word.is_some_and(|word| word.load(Ordering::Relaxed) >> (port % 64) & 1 == 1)
         };
         has(Access::Any) || came == Access::Management && has(Access::Management)
+    }
+
+    /// Has replies with this identifier come, and no others.
+    pub(crate) fn set_echo(&self, id: Option<u16>) {
+        self.echo.store(id.map_or(NO_ECHO, u32::from), Ordering::Relaxed);
     }
 
     pub(crate) fn insert(&self, protocol: Protocol, port: u16, access: Access) {

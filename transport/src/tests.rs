@@ -6,3 +6,10 @@ mod hostile;
 mod link;
 mod parking;
 mod streams;
+
+pub(crate) use link::{LINK, Out, address};
+
+/// The first end of a link.
+pub(crate) fn end() -> crate::Transport {
+    link::Link::new(crate::Settings::default(), 1).ends[0].clone()
+}

@@ -5,6 +5,7 @@ mod slots;
 
 use crate::connection::{Connection, MIN_BUFFER, Scratch, sums};
 use crate::cookie::{Key, Offer};
+use crate::echo::Echo;
 use crate::error::Error;
 use crate::half_open::{HalfOpen, Table};
 use crate::icmp::{Notice, Report};
@@ -156,6 +157,7 @@ pub(crate) struct Inner {
     ended: time_wait::Table,
     pub(crate) listeners: Vec<Listening>,
     pub(crate) udp: Vec<Option<Udp>>,
+    pub(crate) echo: Option<Echo>,
     /// Whole packets, and their links.
     packets: VecDeque<(Vec<u8>, IfIndex)>,
     scratch: Scratch,
@@ -186,6 +188,7 @@ impl Transport {
             ended: time_wait::Table::new(settings.connections),
             listeners: Vec::new(),
             udp: Vec::new(),
+            echo: None,
             packets: VecDeque::new(),
             scratch: Scratch::new(),
             driver: None,
@@ -516,11 +519,14 @@ impl Inner {
     }
 
     fn icmp(&mut self, arrival: &Arrival<'_>, ip: &Ip<'_>) {
+        let now_ns = self.router.now_ns();
+        if self.echo.as_mut().is_some_and(|echo| echo.input(arrival, ip, now_ns)) {
+            return;
+        }
         let Some(notice) = Notice::parse(ip, arrival.interface) else {
             self.counters.unmatched += 1;
             return;
         };
-        let now_ns = self.router.now_ns();
         match notice.protocol {
             Protocol::Tcp => {
                 let Some(&number) = self.flows.get(&notice.flow) else { return };
@@ -537,6 +543,8 @@ impl Inner {
                 self.slots.due_by(number, now_ns);
                 self.want();
             }
+            // Errors about echo requests are no notices.
+            Protocol::Echo => {}
             Protocol::Udp => {
                 if let Report::Failed(error) = notice.report {
                     self.udp.iter_mut().flatten().for_each(|socket| socket.icmp(&notice.flow, error));

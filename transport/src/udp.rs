@@ -146,6 +146,11 @@ impl Transport {
         Ok(self.open(inner, port, access, None))
     }
 
+    /// Whether there is a way to `address`.
+    pub fn leads_to(&self, address: IpAddr) -> bool {
+        self.0.borrow().router.path(address, None).is_some()
+    }
+
     /// A socket from a free port that talks with `remote` alone.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! IP packets in and out: where TCP and UDP begin, whose flow it is, headers and sums of what is sent.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use smoltcp::wire::{IpAddress, TcpPacket, UdpPacket};
 use weir_netif::IfIndex;
@@ -141,6 +143,72 @@ pub(crate) fn write_ip(
     }
 }
 
+/// The outside of an IP packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Envelope {
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Where it goes: an address of the same family.
+    pub destination: IpAddr,
+    /// What is in it.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub hops: u8,
+    /// IPv4's "don't fragment".
+    pub whole: bool,
+    /// IPv4's identification, which fragments of it have in common.
+    pub id: u16,
+}
+
+/// An IP packet without options around `upper`. The checksum of TCP, UDP, ICMP and ICMPv6, 0 in `upper`, is made right.
+/// `None` if the families differ or it would be too long.
+pub fn packet(envelope: &Envelope, upper: &[u8]) -> Option<Vec<u8>> {
+    let &Envelope { source, destination, protocol, hops, whole, id } = envelope;
+    let header = header_len(destination);
+    let mut packet = vec![0; header];
+    write_ip(&mut packet, source, destination, protocol, upper.len())?;
+    packet.extend_from_slice(upper);
+    if header == IPV4_HEADER {
+        (packet[6], packet[8]) = (if whole { 0x40 } else { 0 }, hops);
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        packet[10..12].fill(0);
+        let sum = !fold(packet.get(..header)?, 0);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        packet[7] = hops;
+    }
+    let at = match protocol {
+        TCP => 16,
+        UDP => 6,
+        ICMP | ICMPV6 => 2,
+        _ => return Some(packet),
+    };
+    // Of the pseudo-header the addresses are those of the header, where they lie.
+    let begin = match (protocol, header) {
+        (ICMP, _) => header,
+        (_, IPV4_HEADER) => 12,
+        _ => 8,
+    };
+    let pseudo = if protocol == ICMP { 0 } else { u32::from(protocol) + upper.len() as u32 };
+    let sum = match !fold(packet.get(begin..)?, pseudo) {
+        0 if protocol == UDP => 0xffff,
+        sum => sum,
+    };
+    packet.get_mut(header + at..header + at + 2)?.copy_from_slice(&sum.to_be_bytes());
+    Some(packet)
+}
+
+/// The ones' complement sum of `bytes` and `sum` (RFC 1071).
+fn fold(bytes: &[u8], mut sum: u32) -> u16 {
+    for word in bytes.chunks(2) {
+        sum += u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
 /// Whether a TCP segment or UDP datagram holds what its checksum says.
 pub(crate) fn sum_is_right(ip: &Ip<'_>) -> bool {
     let (source, destination): (IpAddress, IpAddress) = (ip.source.into(), ip.destination.into());
@@ -222,9 +290,47 @@ pub(crate) fn continued(flags: u8) -> u8 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::vec::Vec;
+    use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Ipv4Packet};
 
     proptest! {
+        #[test]
+        fn packets_have_the_checksums_that_others_expect(
+            six: bool,
+            protocol in prop::sample::select(vec![TCP, UDP, ICMP, ICMPV6, 89]),
+            hops: u8,
+            whole: bool,
+            payload in prop::collection::vec(any::<u8>(), 20..300),
+        ) {
+            let end = |last: u8| match six {
+                true => IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, last]),
+                false => IpAddr::from([192, 0, 2, last]),
+            };
+            let (source, destination) = (end(1), end(2));
+            let mut upper = payload;
+            match protocol {
+                TCP => { upper[12] = 5 << 4; upper[16..18].fill(0); }
+                UDP => { let len = (upper.len() as u16).to_be_bytes(); upper[4..6].copy_from_slice(&len); upper[6..8].fill(0); }
+                ICMP | ICMPV6 => upper[2..4].fill(0),
+                _ => {}
+            }
+            let bytes = packet(&Envelope { source, destination, protocol, hops, whole, id: 7 }, &upper).unwrap();
+            let ip = Ip::parse(&bytes).unwrap();
+            prop_assert_eq!((ip.source, ip.destination, ip.protocol), (source, destination, protocol));
+            if !six {
+                let ip = Ipv4Packet::new_checked(&bytes).unwrap();
+                prop_assert!(ip.verify_checksum());
+                prop_assert_eq!((ip.hop_limit(), ip.dont_frag()), (hops, whole));
+            }
+            match (protocol, source, destination) {
+                (TCP | UDP, ..) => prop_assert!(sum_is_right(&ip)),
+                (ICMP, ..) => prop_assert!(Icmpv4Packet::new_checked(ip.upper).unwrap().verify_checksum()),
+                (ICMPV6, IpAddr::V6(source), IpAddr::V6(destination)) => {
+                    prop_assert!(Icmpv6Packet::new_checked(ip.upper).unwrap().verify_checksum(&source, &destination));
+                }
+                _ => prop_assert!(protocol == ICMPV6 || ip.upper == upper),
+            }
+        }
+
         #[test]
         fn takes_any_bytes(version in 0..3u8, bytes: Vec<u8>) {
             let mut bytes = bytes;

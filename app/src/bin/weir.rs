@@ -5,7 +5,7 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
-use weir_app::{clients, manage, start};
+use weir_app::{clients, manage, ping, start};
 use weir_machine::boot::Boot;
 use weir_machine::{dispatch, println};
 use weir_sync::CpuId;
@@ -30,4 +30,5 @@ fn main(boot: &'static Boot) -> ! {
 fn services(transport: &Transport) {
     manage::services(transport);
     clients::services(transport);
+    ping::services(transport);
 }

@@ -66,8 +66,10 @@ impl Dhcp {
                 ));
             }
             if let Some(send) = one.client.release() {
-                // To all: its network, and so the way to the server, is gone already.
-                self.send(Send { to: Ipv4Addr::BROADCAST, ..send }, one.index).await;
+                // To the server alone (RFC 2131 §4.4.4), unless the way there went with the address.
+                let server = SocketAddr::from((send.to, SERVER_PORT));
+                let to = if transport.leads_to(server.ip()) { send.to } else { Ipv4Addr::BROADCAST };
+                self.send(Send { to, ..send }, one.index).await;
             }
         }
         for wish in wishes.iter().filter(|wish| wish.learn.dhcp) {
@@ -134,6 +136,7 @@ impl Dhcp {
                 net: net.into(),
                 origin,
                 until_ms: Some(lease.until_ms).filter(|&until| until != NEVER),
+                tentative: true,
             });
             on.mtu = lease.grant.mtu;
             on.dns.extend(lease.grant.dns.iter().copied().map(IpAddr::V4));
@@ -148,6 +151,15 @@ impl Dhcp {
                 on.routes.push(LearntRoute { to, via, metric: 0, origin });
             }
             super::run::join(into, on);
+        }
+    }
+
+    /// Somebody else has an interface's address.
+    pub(super) async fn decline(&mut self, name: &str, now_ms: u64) {
+        let Some(one) = self.clients.iter_mut().find(|one| one.name == name) else { return };
+        let index = one.index;
+        if let Some(send) = one.client.decline(now_ms) {
+            self.send(send, index).await;
         }
     }
 

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv6Net};
 use weir_clients::NEVER;
+use weir_clients::dhcp6::Wanted;
 use weir_clients::slaac::Client;
 use weir_machine::random;
 use weir_manage::model::AddressOrigin;
@@ -25,6 +26,7 @@ struct One {
     index: IfIndex,
     up: bool,
     link_local: Option<Ipv6Addr>,
+    sure: bool,
     client: Client,
     /// What was told of it last.
     told: String,
@@ -46,13 +48,15 @@ impl Slaac {
                     if wish.up && !one.up {
                         one.client.link_is_back(now_ms);
                     }
-                    (one.index, one.up, one.link_local) = (wish.index, wish.up, wish.link_local);
+                    (one.index, one.up) = (wish.index, wish.up);
+                    (one.link_local, one.sure) = (wish.link_local, wish.sure);
                 }
                 None => self.clients.push(One {
                     name: wish.name.clone(),
                     index: wish.index,
                     up: wish.up,
                     link_local: wish.link_local,
+                    sure: wish.sure,
                     client: Client::new(wish.mac, random::seed, now_ms),
                     told: String::new(),
                 }),
@@ -67,12 +71,23 @@ impl Slaac {
             if due > now_ms {
                 continue;
             }
-            let Some(source) = one.link_local else { continue };
+            let Some(own) = one.link_local else { continue };
+            // RFC 4429 §3.3: nobody is to remember an address that may be another's.
+            let source = if one.sure { own } else { Ipv6Addr::UNSPECIFIED };
             let (packet, _) = one.client.poll(source, now_ms);
             if let Some(packet) = packet.filter(|_| one.up) {
                 transport.send_packet(packet, one.index);
             }
             one.tell(tales);
+        }
+    }
+
+    /// What is to be had by DHCPv6 on an interface, as its routers say.
+    pub(super) fn wanted(&self, name: &str) -> Wanted {
+        match self.clients.iter().find(|one| one.name == name).map(|one| one.client.dhcp()) {
+            Some((true, _)) => Wanted::Addresses,
+            Some((false, true)) => Wanted::Other,
+            _ => Wanted::Nothing,
         }
     }
 
@@ -106,7 +121,7 @@ impl Slaac {
                     // Off the link, the address stands alone.
                     let len = if on_link { prefix.len } else { 128 };
                     if let Ok(net) = Ipv6Net::new(address, len) {
-                        on.addresses.push(Address { net: net.into(), origin, until_ms });
+                        on.addresses.push(Address { net: net.into(), origin, until_ms, tentative: true });
                     }
                 } else if let Ok(to) = Ipv6Net::new(prefix.prefix, prefix.len) {
                     on.routes.push(LearntRoute { to: to.into(), via: None, metric: 0, origin });

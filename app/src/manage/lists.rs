@@ -119,7 +119,7 @@ pub(super) fn drops(view: &View) -> Vec<InterfaceLoss> {
 }
 
 /// The neighbours that any CPU knows: each is asked, by message, and fills a list that it is given.
-pub(super) async fn neighbors(shared: &Shared, cpus: usize) -> Vec<model::Neighbor> {
+pub(super) async fn known(shared: &Shared, cpus: usize) -> Vec<Known> {
     let mut all: BTreeMap<(IfIndex, IpAddr), (State, [u8; 6])> = BTreeMap::new();
     for cpu in (0..cpus).filter_map(CpuId::new) {
         let census = shared.census.of(cpu);
@@ -142,12 +142,18 @@ pub(super) async fn neighbors(shared: &Shared, cpus: usize) -> Vec<model::Neighb
             break;
         }
     }
+    all.into_iter().map(|((interface, address), (state, mac))| (interface, address, state, mac)).collect()
+}
+
+/// The same for people.
+pub(super) async fn neighbors(shared: &Shared, cpus: usize) -> Vec<model::Neighbor> {
+    let all = known(shared, cpus).await;
     let mut names: BTreeMap<IfIndex, String> = BTreeMap::new();
     mask::masked(|cx| {
         let interfaces = shared.running.read(cx).snapshot.interfaces();
         names.extend(interfaces.map(|interface| (interface.index, interface.name.clone())));
     });
-    let row = |((interface, address), (state, mac)): ((IfIndex, IpAddr), (State, [u8; 6]))| {
+    let row = |(interface, address, state, mac): Known| {
         Some(model::Neighbor {
             interface: names.get(&interface)?.clone(),
             address: address.to_string(),

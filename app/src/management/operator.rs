@@ -18,11 +18,13 @@ use weir_machine::{frames, random, trace};
 use weir_manage::configurations::Engine;
 use weir_manage::console::{End, Router, Tracing};
 use weir_manage::diff::unified;
+use weir_manage::explain::Question;
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
     Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Loss, Plan, Problem, Recorded, Routes,
     Status,
 };
+use weir_manage::probe::Probe;
 use weir_manage::problem::{self, Refused};
 use weir_manage::router::{Command as Wish, Done, Router as _};
 use weir_netstack::Instant;
@@ -90,6 +92,18 @@ impl Router for Operator<'_> {
 
     fn ask_neighbors(&mut self) {
         self.management.asks_neighbors = true;
+    }
+
+    fn ask_explanation(&mut self, question: Question) {
+        self.management.asks_explanation = Some(question);
+    }
+
+    fn probe(&mut self, probe: Probe) {
+        self.management.plane.probing().begin(probe);
+    }
+
+    fn stop_probe(&mut self) {
+        self.management.plane.probing().stop();
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {

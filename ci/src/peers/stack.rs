@@ -25,7 +25,7 @@ const SIZES: [Size; 6] = [
 const FLOWS: [usize; 4] = [1, 64, 10_000, MILLION];
 const BATCHES: [usize; 3] = [64, 16, 1];
 /// Captures beside forwarding.
-const CAPTURES: [&str; 3] = ["", "all", "nothing"];
+const CAPTURES: [&str; 5] = ["", "all", "nothing", "web", "host"];
 const FRAMES: [&str; 5] = ["64", "128", "512", "1518", "imix"];
 /// Source files that are listed, each of at least an instruction a packet.
 const FILES: usize = 16;

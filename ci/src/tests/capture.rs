@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::management::{SECTION, TOKEN, call, get, start};
 use super::{Context, Needs, Test};
 use crate::command;
-use crate::rig::{LinuxRig, identity};
+use crate::rig::{LinuxPlan, LinuxRig, identity};
 
 const NETWORK: Needs = Needs {
     root: true,
@@ -16,6 +16,10 @@ const NETWORK: Needs = Needs {
     weir: true,
     alone: false,
 };
+const TRUNK: Needs =
+    Needs { root: true, programs: &["ip", "curl", "tshark", "python3"], weir: true, alone: false };
+const TIMES: Needs =
+    Needs { root: true, programs: &["ip", "curl", "ping", "tshark", "chronyd"], weir: true, alone: false };
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn tests() -> Vec<Test> {
@@ -23,6 +27,8 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("capture-pcapng", NETWORK, |cx| pcapng(cx, 1)),
         Test::new("capture-pcapng-2-cpus", NETWORK, |cx| pcapng(cx, 2)),
         Test::new("capture-refusals", NETWORK, refusals),
+        Test::new("capture-trunk", TRUNK, trunk),
+        Test::new("capture-times", TIMES, times),
     ]
 }
 
@@ -88,6 +94,8 @@ fn pcapng(cx: &Context, cpus: usize) -> Result<()> {
             let line = [line[0], &format!("0x0000000{}", line[1]), line[2]];
             ensure!(count(line) == 20, "20 of {line:?}:\n{told}");
         }
+        // Nobody told it the time of day.
+        ensure!(seconds(path)?.iter().all(|at| (0.0..1e6).contains(at)), "seconds since the router began");
         let shown = read("tcpdump", &["-n", "-r", path])?;
         ensure!(shown.lines().filter(|line| line.contains("ICMP echo re")).count() == 80, "{shown}");
         let summary = read("capinfos", &[path])?;
@@ -152,6 +160,113 @@ fn refusals(cx: &Context) -> Result<()> {
         }
         let (status, _) = call(rig, 0, "not-the-token", "/api/v1/capture", &[], "")?;
         ensure!(status == 401, "{status}");
+        Ok(())
+    })
+}
+
+/// A VLAN of the first port, as [`SECTION`] with a network more.
+const VLAN: &str = r#"
+[interface.office]
+parent = "wan"
+vlan = 20
+addresses = ["2001:db8:20::1/64", "10.0.20.1/24"]
+
+[[management.token]]
+name = "ann"
+hash = "$argon2id$v=19$m=1024,t=3,p=1$c2FsdHNhbHRzYWx0c2FsdA$Pv9Y76c+Jnos+z8GF2SC3HvHZN6DvIST0yHKRNKE8YE"
+"#;
+
+/// Sends what a trunk carries: echo requests over IPv6 and IPv4 in VLAN 20, 21 and in none, each with its number of VLAN as the
+/// identifier, five times.
+const SEND: &str = r#"
+import socket, struct, sys, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(("eth0", 0))
+router, own = bytes.fromhex(sys.argv[1].replace(":", "")), bytes.fromhex("020000000009")
+def total(data):
+    value = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    value = (value >> 16) + (value & 0xffff)
+    return ~(value + (value >> 16)) & 0xffff
+for turn in range(5):
+    for vlan in (20, 21, 0):
+        tag = struct.pack("!HH", 0x8100, vlan) if vlan else b""
+        echo = struct.pack("!BBHHH", 128, 0, 0, vlan, turn)
+        ends = b"".join(socket.inet_pton(socket.AF_INET6, a) for a in ("2001:db8:20::2", "2001:db8:20::1"))
+        echo = echo[:2] + struct.pack("!H", total(ends + struct.pack("!II", 8, 58) + echo)) + echo[4:]
+        wire.send(router + own + tag + struct.pack("!HIHBB", 0x86dd, 0x60000000, 8, 58, 64) + ends + echo)
+        echo = struct.pack("!BBHHH", 8, 0, 0, vlan, turn)
+        echo = echo[:2] + struct.pack("!H", total(echo)) + echo[4:]
+        head = struct.pack("!BBHIBBH", 0x45, 0, 28, 0, 64, 1, 0) + bytes((10, 0, 20, 2, 10, 0, 20, 1))
+        head = head[:10] + struct.pack("!H", total(head)) + head[12:]
+        wire.send(router + own + tag + struct.pack("!H", 0x0800) + head + echo)
+    time.sleep(0.02)
+"#;
+
+/// Filters on a port with VLANs: by tag, by what is behind it, by interface and direction.
+fn trunk(cx: &Context) -> Result<()> {
+    start(cx, 2, VLAN)?.check(&cx.name, |rig| {
+        let file = File::new(&cx.name);
+        let path = file.0.to_str().context("a path")?;
+        let sends = format!("python3 -c '{SEND}' {}", identity(0)?.gateway_mac);
+        // Query, filter, packets, and what each is: its VLAN and kinds of ICMP.
+        for (query, packets, like) in [
+            ("interface=wan&filter=vlan%2020%20and%20ip6%20and%20inbound", 5, "20\t\t128"),
+            ("interface=wan&filter=vlan%2020%20and%20icmp%20and%20inbound", 5, "20\t8\t"),
+            ("interface=office&filter=vlan%20and%20ip%20and%20inbound", 5, "20\t8\t"),
+            // On no interface: it came in by the port.
+            ("interface=wan&filter=vlan%2021%20and%20ip6%20and%20inbound&direction=in", 5, "21\t\t128"),
+            ("interface=wan&filter=icmp%20and%20not%20vlan%20and%20ifindex%200&direction=in", 5, "\t8\t"),
+            ("interface=office&filter=outbound%20and%20vlan%2020%20and%20arp", 1, "20\t\t"),
+        ] {
+            let query = format!("{query}&limit={packets}");
+            capture(rig, &file, &query, &sends)?;
+            let words = ["vlan.id", "icmp.type", "icmpv6.type"].map(|field| ["-e", field]);
+            let base = ["-n", "-r", path, "-T", "fields"];
+            let told =
+                read("tshark", &base.into_iter().chain(words.into_iter().flatten()).collect::<Vec<_>>())?;
+            ensure!(told.lines().count() == packets, "{query}:\n{told}");
+            ensure!(told.lines().all(|line| line == like), "{query}, not {like:?}:\n{told}");
+        }
+        Ok(())
+    })
+}
+
+/// When the packets of a file passed.
+fn seconds(path: &str) -> Result<Vec<f64>> {
+    let told = read("tshark", &["-n", "-r", path, "-T", "fields", "-e", "frame.time_epoch"])?;
+    let times: Vec<f64> = told.lines().map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(!times.is_empty(), "no packet in {path}");
+    Ok(times)
+}
+
+/// Packets have the time of day once the router knows it.
+fn times(cx: &Context) -> Result<()> {
+    let (folder, _made) = crate::cleanup::directory()?;
+    let conf = folder.join("chrony.conf").display().to_string();
+    let pid = folder.join("pid").display().to_string();
+    std::fs::write(
+        &conf,
+        format!("local stratum 5\nallow all\ncmdport 0\nbindcmdaddress /\npidfile {pid}\nuser root\n"),
+    )?;
+    let plan = LinuxPlan::new();
+    let rig = LinuxRig::power_on(cx.image, &plan, |setup| {
+        let text = setup.config.toml().replacen("addresses", "management = true\naddresses", 1);
+        let host = identity(0).map_or_else(|_| String::new(), |own| own.v4.to_string());
+        setup.module = Some(format!("ntp.servers = [\"{host}\"]\n{text}{SECTION}").into_bytes());
+    })?;
+    rig.router.ready()?;
+    rig.check(&cx.name, |rig| {
+        let file = File::new(&cx.name);
+        let path = file.0.to_str().context("a path")?;
+        let ping = format!("ping -q -c 2 -i 0.2 {} > /dev/null", identity(0)?.gateway_v4);
+        // A router whose first requests nobody answers asks again a minute later.
+        let _clock = rig.host(0).start("chronyd", &["-d", "-x", "-f", &conf])?;
+        rig.router.machine.console.wait("the time is ", Duration::from_secs(100))?;
+        capture(rig, &file, "filter=icmp&limit=2", &ping)?;
+        for at in seconds(path)? {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+            ensure!((at - now.as_secs_f64()).abs() < 60.0, "{at} at {now:?}");
+        }
         Ok(())
     })
 }

@@ -11,13 +11,14 @@ use crate::command;
 use crate::netns::Daemon;
 use crate::rig::{LinuxPlan, LinuxRig, identity};
 
-const ADDRESSES: Needs = Needs { root: true, programs: &["ip", "ping", "dnsmasq"], weir: true, alone: false };
+pub(super) const ADDRESSES: Needs =
+    Needs { root: true, programs: &["ip", "ping", "dnsmasq"], weir: true, alone: false };
 
 const TIME: Needs = Needs { root: true, programs: &["ip", "dnsmasq", "chronyd"], weir: true, alone: false };
 const SYSLOG: Needs = Needs { root: true, programs: &["ip", "rsyslogd"], weir: true, alone: false };
 
 /// How long a lease may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -30,7 +31,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// A router whose first interface says `addresses`, and what else `more` has.
-fn start(cx: &Context, cpus: usize, addresses: &str, more: &str) -> Result<LinuxRig> {
+pub(super) fn start(cx: &Context, cpus: usize, addresses: &str, more: &str) -> Result<LinuxRig> {
     let plan = LinuxPlan { cpus, ..LinuxPlan::new() };
     let text = config(addresses, more);
     let rig = LinuxRig::power_on(cx.image, &plan, |setup| setup.module = Some(text.clone().into_bytes()))?;
@@ -38,7 +39,7 @@ fn start(cx: &Context, cpus: usize, addresses: &str, more: &str) -> Result<Linux
     Ok(rig)
 }
 
-fn config(addresses: &str, more: &str) -> String {
+pub(super) fn config(addresses: &str, more: &str) -> String {
     format!(
         "hostname = \"edge1\"\n{more}\n[interface.wan]\nmatch = {{ port = 0 }}\naddresses = {addresses}\n\n\
          [interface.lan]\nmatch = {{ port = 1 }}\naddresses = [\"10.0.1.1/24\", \"2001:db8:2::1/64\"]\n"
@@ -46,7 +47,7 @@ fn config(addresses: &str, more: &str) -> String {
 }
 
 /// dnsmasq in the first host, with `list` for what it serves.
-fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
+pub(super) fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
     let base = [
         "--no-daemon",
         "--no-ping",
@@ -67,12 +68,12 @@ fn dnsmasq(rig: &LinuxRig, list: &[&str]) -> Result<Daemon> {
 }
 
 /// Waits for a line on the router's console.
-fn says(rig: &LinuxRig, text: &str) -> Result<()> {
+pub(super) fn says(rig: &LinuxRig, text: &str) -> Result<()> {
     rig.router.machine.console.wait(text, PATIENCE).map(drop)
 }
 
 /// The second host reaches the first, by way of the router.
-fn passes(rig: &LinuxRig, to: &str) -> Result<()> {
+pub(super) fn passes(rig: &LinuxRig, to: &str) -> Result<()> {
     ping(rig.host(1), to, 56, "dont").or_else(|_| ping(rig.host(1), to, 56, "dont"))
 }
 

@@ -55,7 +55,7 @@ impl Pages {
         (refused == 0).then_some(pages)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start(&self) -> *const u8 {
         self.start.as_ptr()
     }

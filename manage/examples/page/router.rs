@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use weir_manage::access::{Access, Token};
 use weir_manage::configurations::{Configurations, View};
+use weir_manage::explain::Question;
 use weir_manage::model::*;
 use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
@@ -235,6 +236,10 @@ impl Router for Simulated {
         }));
         let total = all.len() as u64;
         Routes { total, offset: offset as u64, routes: all.into_iter().skip(offset).take(limit).collect() }
+    }
+
+    async fn explain(&self, _: Question) -> Result<Explanation, Refused> {
+        Err(refuse(503, "Nothing is explained", "this router is simulated", "ask a real one"))
     }
 
     async fn neighbors(&self) -> Vec<Neighbor> {

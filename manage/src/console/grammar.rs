@@ -54,6 +54,12 @@ pub enum Action {
     Reboot,
     /// End.
     PowerOff,
+    /// What would become of a packet.
+    Explain,
+    /// Whether a host answers.
+    Ping,
+    /// Which routers are on the way to it.
+    Traceroute,
     /// The list of commands.
     Help,
 }
@@ -90,7 +96,8 @@ pub enum Place {
 /// A command.
 #[derive(Debug)]
 pub struct Command {
-    /// Its words: small ones are typed as they are, capital ones are [`ARGUMENTS`], what is in brackets may be left out.
+    /// Its words: small ones are typed as they are, capital ones are [`ARGUMENTS`]. What is in brackets may be left out, and
+    /// brackets that follow each other come in any order.
     pub syntax: &'static str,
     /// What it does.
     pub help: &'static str,
@@ -133,6 +140,14 @@ pub enum Kind {
     Number(u64, u64),
     /// An address, with a prefix length or without.
     Prefix,
+    /// An address.
+    Address,
+    /// An address, or a name that stands for some.
+    Host,
+    /// An IP protocol, by name or number.
+    Protocol,
+    /// An Ethernet frame in hexadecimal digits.
+    Frame,
     /// All the rest of the line: a place in the configuration and what to write there.
     Setting,
     /// All the rest of the line: a place in the configuration.
@@ -174,6 +189,28 @@ pub const COMMANDS: &[Command] = &[
     show("show tasks", "the tasks of all CPUs", View::Tasks),
     show("show locks", "how often each lock was taken, and waited for", View::Locks),
     show("show log [--last COUNT]", "the log; 100 lines of it unless COUNT says more", View::Log),
+    Command {
+        filters: Filters::Json,
+        ..command(
+            "explain NAME from SOURCE to DESTINATION [protocol PROTOCOL] [port PORT] [length LENGTH] [ttl TTL] [candidate]",
+            "what becomes of a packet that comes in by NAME, and why; none is sent",
+            Action::Explain,
+        )
+    },
+    Command {
+        filters: Filters::Json,
+        ..command("explain NAME frame HEX [candidate]", "the same of a whole Ethernet frame", Action::Explain)
+    },
+    command(
+        "ping HOST [count TIMES] [interval MILLISECONDS] [size SIZE] [df] [ttl HOPS] [source SOURCE] [interface NAME] [ipv6]",
+        "asks HOST for an answer by ICMP, five times unless TIMES says otherwise; Ctrl-C ends it",
+        Action::Ping,
+    ),
+    command(
+        "traceroute HOST [hops HOPS] [size SIZE] [source SOURCE] [interface NAME] [ipv6]",
+        "asks each router on the way to HOST, three times; Ctrl-C ends it",
+        Action::Traceroute,
+    ),
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
     at(Place::Configure, lines(show("show candidate", "the candidate, as text", View::Candidate))),
@@ -271,6 +308,46 @@ pub const ARGUMENTS: &[Argument] = &[
         about: "an address such as 10.0.0.1, or a prefix such as 10.0.0.0/8",
         kind: Kind::Prefix,
     },
+    Argument { name: "SOURCE", about: "where it comes from: an address", kind: Kind::Address },
+    Argument { name: "DESTINATION", about: "where it goes: an address", kind: Kind::Address },
+    Argument {
+        name: "PROTOCOL",
+        about: "tcp, udp, icmp, icmpv6 or a number; an echo request unless given",
+        kind: Kind::Protocol,
+    },
+    Argument {
+        name: "PORT",
+        about: "the destination's port, from 0 to 65535; 80 unless given",
+        kind: Kind::Number(0, 65535),
+    },
+    Argument {
+        name: "LENGTH",
+        about: "bytes of the IP packet, from 20 to 9216; the least unless given",
+        kind: Kind::Number(20, 9216),
+    },
+    Argument { name: "TTL", about: "hops left, from 0 to 255; 64 unless given", kind: Kind::Number(0, 255) },
+    Argument {
+        name: "HEX",
+        about: "an Ethernet frame, two hexadecimal digits a byte, 14 to 500 bytes",
+        kind: Kind::Frame,
+    },
+    Argument { name: "HOST", about: "an address, or a name that name servers know", kind: Kind::Host },
+    Argument { name: "TIMES", about: "how often, from 1 to 65535", kind: Kind::Number(1, 65535) },
+    Argument {
+        name: "MILLISECONDS",
+        about: "between two requests, from 10 to 60000; 1000 unless given",
+        kind: Kind::Number(10, 60_000),
+    },
+    Argument {
+        name: "SIZE",
+        about: "bytes of data, from 0 to 8192; 56 unless given, 32 for traceroute",
+        kind: Kind::Number(0, 8192),
+    },
+    Argument {
+        name: "HOPS",
+        about: "how far, from 1 to 255 hops; 64 unless given, 30 for traceroute",
+        kind: Kind::Number(1, 255),
+    },
     Argument { name: "COUNT", about: "how many, from the last one back", kind: Kind::Number(1, 100_000) },
     Argument { name: "SECONDS", about: "seconds, from 5 to 3600", kind: Kind::Number(5, LONGEST_CONFIRM) },
     Argument { name: "VERSION", about: "a number from `show history`", kind: Kind::Number(1, u64::MAX) },
@@ -295,17 +372,21 @@ pub enum Item {
     Argument(&'static Argument),
     /// What follows, up to the closing bracket so many items on, may be left out.
     Open(usize),
-    /// The end of it.
-    Close,
+    /// The end of it. The first of those that follow each other begins there.
+    Close(usize),
 }
 
 impl Command {
     /// Its syntax in pieces.
     pub fn items(&self) -> alloc::vec::Vec<Item> {
         let mut items = alloc::vec::Vec::new();
+        let mut first = 0;
         for word in self.syntax.split(' ') {
             let name = word.trim_matches(['[', ']']);
             if word.starts_with('[') {
+                if !matches!(items.last(), Some(Item::Close(_))) {
+                    first = items.len();
+                }
                 items.push(Item::Open(0));
             }
             items.push(match ARGUMENTS.iter().find(|argument| argument.name == name) {
@@ -317,7 +398,7 @@ impl Command {
                 if let Some(at) = items.iter().rposition(|item| matches!(item, Item::Open(0))) {
                     items[at] = Item::Open(end - at);
                 }
-                items.push(Item::Close);
+                items.push(Item::Close(first));
             }
         }
         items
@@ -333,7 +414,10 @@ mod tests {
         for command in COMMANDS {
             for item in command.items() {
                 if let Item::Word(word) = item {
-                    assert!(!word.is_empty() && word.chars().all(|c| matches!(c, 'a'..='z' | '-')), "{word}");
+                    assert!(
+                        !word.is_empty() && word.chars().all(|c| matches!(c, 'a'..='z' | '6' | '-')),
+                        "{word}"
+                    );
                 }
             }
         }

@@ -3,6 +3,7 @@
 use super::grammar::{Argument, COMMANDS, Command, Filters, Item, Kind, Place, WHOLE};
 use super::near::nearest;
 use super::setting;
+use crate::explain;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -13,7 +14,7 @@ use core::net::IpAddr;
 pub struct Parsed {
     /// The command.
     pub command: &'static Command,
-    /// What the operator chose, by the argument's name.
+    /// What the operator chose, by the argument's name; words that are typed as they are stand for themselves.
     pub arguments: Vec<(&'static str, String)>,
     /// Whether JSON is wanted.
     pub json: bool,
@@ -25,6 +26,11 @@ impl Parsed {
     /// What was chosen for an argument.
     pub fn argument(&self, name: &str) -> Option<&str> {
         self.arguments.iter().find(|(known, _)| *known == name).map(|(_, text)| text.as_str())
+    }
+
+    /// Whether this word was typed.
+    pub fn says(&self, word: &str) -> bool {
+        self.argument(word).is_some()
     }
 
     /// A number that was chosen for an argument.
@@ -100,12 +106,20 @@ impl Thread {
         while let Some(mut thread) = open.pop() {
             match thread.items.get(thread.at).copied() {
                 Some(Item::Open(length)) => {
-                    open.push(Thread { at: thread.at + length, ..thread.clone() });
-                    thread.at += 1;
-                    open.push(thread);
+                    let begin = match thread.items.get(thread.at + 1) {
+                        Some(Item::Word(word)) => word,
+                        Some(Item::Argument(argument)) => argument.name,
+                        _ => "",
+                    };
+                    let was_there = thread.arguments.iter().any(|(name, _)| *name == begin);
+                    open.push(Thread { at: thread.at + length + 1, ..thread.clone() });
+                    if !was_there {
+                        thread.at += 1;
+                        open.push(thread);
+                    }
                 }
-                Some(Item::Close) => {
-                    thread.at += 1;
+                Some(Item::Close(first)) => {
+                    thread.at = first;
                     open.push(thread);
                 }
                 _ => done.push(thread),
@@ -118,9 +132,9 @@ impl Thread {
         self.items.get(self.at).copied()
     }
 
-    fn past(mut self, chosen: Option<(&'static str, &str)>) -> Vec<Thread> {
+    fn past(mut self, chosen: (&'static str, &str)) -> Vec<Thread> {
         self.at += 1;
-        self.arguments.extend(chosen.map(|(name, text)| (name, text.into())));
+        self.arguments.push((chosen.0, chosen.1.into()));
         self.branches()
     }
 }
@@ -200,14 +214,14 @@ fn step(threads: Vec<Thread>, word: &str, context: Context<'_>) -> Result<Vec<Th
             return Err(format!("`{word}` is short for `{chosen}`, which is to be typed in full"));
         }
         let takes = |thread: &Thread| matches!(thread.item(), Some(Item::Word(known)) if known == chosen);
-        return Ok(threads.into_iter().filter(takes).flat_map(|thread| thread.past(None)).collect());
+        return Ok(threads.into_iter().filter(takes).flat_map(|thread| thread.past((chosen, ""))).collect());
     }
     let mut wrong = None;
     let mut next = Vec::new();
     for thread in &threads {
         if let Some(Item::Argument(argument)) = thread.item() {
             match argument.check(word) {
-                Ok(()) => next.extend(thread.clone().past(Some((argument.name, word)))),
+                Ok(()) => next.extend(thread.clone().past((argument.name, word))),
                 Err(why) => wrong = Some(why),
             }
         }
@@ -292,6 +306,14 @@ impl Argument {
                 word.parse().is_ok_and(|number: u64| (least..=most).contains(&number))
             }
             Kind::Prefix => is_prefix(word),
+            Kind::Host => {
+                let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+                word.parse::<IpAddr>().is_ok()
+                    || word.len() < 254 && word.starts_with(named) && word.chars().all(named)
+            }
+            Kind::Address => word.parse::<IpAddr>().is_ok(),
+            Kind::Protocol => explain::protocol(word).is_some(),
+            Kind::Frame => explain::frame(word).is_some(),
             Kind::Interface | Kind::Setting | Kind::Setting0 => true,
         };
         if right {

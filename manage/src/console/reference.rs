@@ -20,7 +20,7 @@ error names the word and what was expected.
 | Alt-B, Alt-F, Ctrl-Left, Ctrl-Right | move by a word |
 | Up, Down, Ctrl-P, Ctrl-N; Ctrl-R | earlier lines, 64 of them; search in them |
 | Ctrl-K, Ctrl-U, Ctrl-W, Alt-D; Ctrl-Y | cut to the end, to the begin, a word, the next word; insert what was cut |
-| Ctrl-C | gives the line up, or ends a long listing |
+| Ctrl-C | gives the line up, ends a long listing or a `ping` |
 | Ctrl-L | clears the screen |
 | Ctrl-D | leaves the configuration |
 
@@ -28,6 +28,30 @@ A line has at most 1024 characters of ASCII; one that is longer than the termina
 backspaces alone, so any terminal will do. One that says how large it is (xterm, VT100) also gets a prompt, and after a \
 minute without a key the idle screen: addresses, rates, where the page is, what waits to be confirmed. A port that nobody \
 answers at carries the log and nothing else.
+";
+
+const EXPLAIN: &str = "
+## What becomes of a packet
+
+`explain` makes the packet, or takes a whole frame, and has a stack of its own do with it what the router would: the same code, \
+the tables in force, the neighbours that are known now. Nothing is sent, counted or learnt by it. Each step names the line of \
+the configuration that it comes from. With `candidate` it is asked what would be with the candidate in force. Limits on ICMP \
+errors are not counted in, and of sockets only whether one has the port.
+";
+
+const REACH: &str = "
+## Whether a host answers
+
+`ping` sends echo requests and says who answers: the reply with its time, or an ICMP error and who sent it. Then it says how \
+many were sent and received, and the least, mean and greatest time. `traceroute` sends them with one hop more each time, three \
+to each, and lists who returns them; `*` is one that nobody answered within four seconds. Options come in any order. Both hold \
+the console until they end or Ctrl-C is typed; the router goes on. A link-local address wants its `interface`.
+
+```
+edge1> ping 10.0.1.2 size 1400 df count 3
+edge1> ping fe80::5054:ff:fe00:101 interface wan
+edge1> traceroute 2001:db8:99::9 source 2001:db8:2::1
+```
 ";
 
 const SETTING: &str = "
@@ -69,6 +93,8 @@ pub fn page() -> String {
             let _ = writeln!(page, "| `{}` | {}{filters} |", command.syntax, command.help);
         }
     }
+    page.push_str(EXPLAIN);
+    page.push_str(REACH);
     page.push_str(SETTING);
     page.push_str("\n## Words in capitals\n\n| Word | |\n|---|---|\n");
     for argument in ARGUMENTS {

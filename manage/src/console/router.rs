@@ -1,9 +1,11 @@
 //! What the console asks of the router.
 
+use crate::explain::Question;
 use crate::model::{
     Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Recorded, Routes,
     Status,
 };
+use crate::probe::Probe;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -37,6 +39,14 @@ pub trait Router {
     /// Asks all CPUs for the neighbours they know; the answer goes to
     /// [`heard_neighbors`](super::Console::heard_neighbors).
     fn ask_neighbors(&mut self);
+    /// Asks what becomes of a packet; the answer goes to
+    /// [`heard_explanation`](super::Console::heard_explanation).
+    fn ask_explanation(&mut self, question: Question);
+    /// Begins to send echo requests; what is found comes by [`told`](super::Console::told), up to
+    /// [`probe_ended`](super::Console::probe_ended).
+    fn probe(&mut self, probe: Probe);
+    /// Has that end.
+    fn stop_probe(&mut self);
     /// Packets lost, by interface and reason.
     fn drops(&self) -> Vec<InterfaceLoss>;
 

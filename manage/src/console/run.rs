@@ -7,7 +7,10 @@ use super::row::Row;
 use super::{Candidate, Console, End, Mode, PASTE, Purpose, Router, Tracing, names, nearest, setting};
 use crate::access::GRANT_MS;
 use crate::diff::unified;
-use crate::model::{Committed, Field, Neighbor, Plan, Problem};
+use crate::explain::Question;
+use crate::model::{Committed, Explanation, Field, Neighbor, Plan, Problem};
+use crate::probe::Probe;
+use crate::problem::Refused;
 use crate::table::Table;
 use crate::text::Text;
 use alloc::format;
@@ -119,6 +122,23 @@ impl Console {
                 self.say("the router ends");
                 router.end(End::PowerOff);
             }
+            Action::Explain => {
+                let text = parsed.says("candidate").then(|| match &self.candidate {
+                    Some(candidate) => candidate.text.clone(),
+                    None => router.configuration(),
+                });
+                match Question::of(parsed, text) {
+                    Ok(question) => {
+                        router.ask_explanation(question);
+                        self.asked = Some(parsed.clone());
+                    }
+                    Err(wrong) => self.say(&wrong),
+                }
+            }
+            Action::Ping | Action::Traceroute => {
+                router.probe(Probe::of(parsed, parsed.command.action == Action::Traceroute));
+                self.mode = Mode::Probe { stopped: false };
+            }
             Action::Help => self.filtered(&help(), parsed),
         }
     }
@@ -167,12 +187,37 @@ impl Console {
 
     /// Shows what [`Router::ask_neighbors`] asked for.
     pub fn heard_neighbors(&mut self, neighbors: Vec<Neighbor>) {
+        self.heard(|console, parsed| console.shown(&neighbors, parsed));
+    }
+
+    /// Shows a line of what [`Router::probe`] finds.
+    pub fn told(&mut self, line: &str) {
+        self.say(line);
+    }
+
+    /// That was all of it.
+    pub fn probe_ended(&mut self) {
+        if let Mode::Probe { .. } = self.mode {
+            self.mode = Mode::Line;
+            self.refresh();
+        }
+    }
+
+    /// Shows what [`Router::ask_explanation`] asked for.
+    pub fn heard_explanation(&mut self, explanation: Result<Explanation, Refused>) {
+        self.heard(|console, parsed| match &explanation {
+            Ok(explanation) => console.shown(explanation, parsed),
+            Err(refused) => console.out.push_str(&refused.to_string()),
+        });
+    }
+
+    fn heard(&mut self, show: impl FnOnce(&mut Self, &Parsed)) {
         let Some(parsed) = self.asked.take() else { return };
         // The prompt is there already: it comes again below.
         if self.row != Row::default() {
             self.end_row();
         }
-        self.shown(&neighbors, &parsed);
+        show(self, &parsed);
         self.refresh();
     }
 

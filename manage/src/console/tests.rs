@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::configurations::{Configurations, Effect, Engine};
+use crate::explain::Question;
 use crate::model::{
-    Committed, ConfigError, ConfigVersion, Cpu, Cpus, InterfaceLoss, InterfaceState, Lock, LogLine, Loss,
-    Neighbor, Plan, Problem, Recorded, Route, Routes, Status, Task,
+    Committed, ConfigError, ConfigVersion, Cpu, Cpus, ExplainedStep, Explanation, InterfaceLoss,
+    InterfaceState, Lock, LogLine, Loss, Neighbor, Plan, Problem, Recorded, Route, Routes, Status, Task,
 };
 use proptest::prelude::*;
 use std::vec;
@@ -107,6 +108,18 @@ impl Router for Simulated {
     fn recorded(&mut self, most: usize) -> Vec<Recorded> {
         let entry = |at_us| Recorded { at_us, what: "ttl-expired".into(), ..Recorded::default() };
         (0..most.min(4) as u64).map(entry).collect()
+    }
+
+    fn ask_explanation(&mut self, question: Question) {
+        self.did.push(std::format!("{question:?}"));
+    }
+
+    fn probe(&mut self, probe: crate::probe::Probe) {
+        self.did.push(std::format!("{probe:?}"));
+    }
+
+    fn stop_probe(&mut self) {
+        self.did.push("stop".into());
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {
@@ -309,6 +322,12 @@ impl Seat {
                 let address = "192.0.2.254".into();
                 let neighbor = Neighbor { interface: "wan".into(), address, ..Neighbor::default() };
                 self.console.heard_neighbors(vec![neighbor]);
+            }
+            if let Some(asked) = self.router.did.pop_if(|did| did.starts_with("Question")) {
+                let step =
+                    ExplainedStep { step: "route".into(), found: "none".into(), ..ExplainedStep::default() };
+                let (end, steps) = (asked, vec![step]);
+                self.console.heard_explanation(Ok(Explanation { end, steps, ..Explanation::default() }));
             }
             self.print();
         }
@@ -614,6 +633,28 @@ fn a_terminal_that_is_gone_gets_no_idle_screen() {
     assert!(seat.console.is_quiet());
 }
 
+/// A command's syntax with words for its arguments.
+fn chosen(syntax: &str) -> String {
+    let words = [
+        ("NAME", "lan"),
+        ("SOURCE", "10.0.1.2"),
+        ("DESTINATION", "192.0.2.2"),
+        ("PROTOCOL", "udp"),
+        ("PORT", "53"),
+        ("LENGTH", "100"),
+        ("TTL", "9"),
+        ("HEX", "ffffffffffff0200000000010800"),
+        ("PREFIX", "::/0"),
+        ("COUNT", "2"),
+        ("SECONDS", "60"),
+        ("VERSION", "1"),
+        ("NUMBER", "1"),
+        ("SETTING", "hostname a"),
+        ("PLACE", "hostname"),
+    ];
+    words.iter().fold(syntax.to_string(), |line, (name, word)| line.replace(name, word))
+}
+
 #[test]
 fn text_and_json_of_every_view_carry_the_same_fields() {
     fn keys(json: &serde_json::Value, found: &mut Vec<String>) {
@@ -631,7 +672,7 @@ fn text_and_json_of_every_view_carry_the_same_fields() {
         if command.place == Place::Configure {
             continue;
         }
-        let line = command.syntax.split(" [").next().unwrap();
+        let line = chosen(command.syntax.split(" [").next().unwrap());
         let mut seat = Seat::default();
         let text = seat.type_(&format!("{line}\n")).screen();
         let json = seat.type_(&format!("{line} | json\n")).screen();
@@ -655,17 +696,7 @@ fn every_command_does_something() {
             seat.type_("configure\nset interface lan mtu 1400\n");
         }
         let line = command.syntax.replace(['[', ']'], "");
-        let chosen = [
-            ("NAME", "lan"),
-            ("PREFIX", "::/0"),
-            ("COUNT", "2"),
-            ("SECONDS", "60"),
-            ("VERSION", "1"),
-            ("NUMBER", "1"),
-            ("SETTING", "hostname a"),
-            ("PLACE", "hostname"),
-        ];
-        let line = chosen.iter().fold(line, |line, (name, word)| line.replace(name, word));
+        let line = chosen(&line);
         let before = seat.sent.len() + line.len() + 10;
         seat.type_(&format!("{line}\n"));
         let quiet =
@@ -707,4 +738,70 @@ fn the_page_in_docs_is_current() {
     let found = std::fs::read_to_string(path).unwrap_or_default();
     let command = "cargo run --package weir-manage --example console > docs/console.md";
     assert!(found == reference::page(), "docs/console.md is not what the grammar says: {command}");
+}
+
+#[test]
+fn packet_to_explain_is_read_whole() {
+    let mut seat = Seat::new();
+    seat.type_("explain lan from 10.0.1.2 to 192.0.2.2 protocol udp port 53 length 1400 ttl 2\r");
+    for part in ["protocol: 17", "port: 53", "len: 1400", "ttl: 2", "route  none"] {
+        assert!(seat.sent.contains(part), "{part}: {}", seat.sent);
+    }
+    assert!(seat.sent.contains("text: None"), "the configuration in force: {}", seat.sent);
+    for line in
+        ["configure", "set interface lan mtu 1400", "explain lan from 10.0.1.2 to 192.0.2.2 candidate"]
+    {
+        seat.type_(line).type_("\r");
+    }
+    assert!(seat.sent.contains("mtu = 1400"), "the candidate: {}", seat.sent);
+    for (line, wrong) in [
+        ("explain lan from 10.0.1.2 to 2001:db8::1", "one address is IPv4 and the other IPv6"),
+        ("explain lan from 10.0.1.2", "there is more to say"),
+        ("explain lan from here to 10.0.1.2", "expected SOURCE"),
+        ("explain lan from 10.0.1.2 to 192.0.2.2 protocol ospf", "expected PROTOCOL"),
+        ("explain lan frame 0011", "expected HEX"),
+    ] {
+        let mut seat = Seat::new();
+        seat.type_(line).type_("\r");
+        assert!(seat.sent.contains(wrong), "{line}: {}", seat.sent);
+    }
+}
+
+#[test]
+fn ping_holds_the_console_until_it_ends_or_is_ended() {
+    let mut seat = Seat::new();
+    seat.type_("ping 192.0.2.2 size 1400 count 3 df\r");
+    let asked = seat.router.did.pop().unwrap();
+    for part in ["each_hop: false", "\"192.0.2.2\"", "count: 3", "size: 1400", "whole: true", "hops: 64"] {
+        assert!(asked.contains(part), "{asked}");
+    }
+    seat.console.told("1408 bytes from 192.0.2.2");
+    seat.print();
+    seat.screen();
+    seat.type_("x");
+    assert_eq!(seat.screen().trim(), "", "keys are not taken");
+    assert!(!seat.console.is_quiet());
+    seat.type_("\x03");
+    assert_eq!(seat.router.did.pop().as_deref(), Some("stop"));
+    seat.console.told("1 sent");
+    seat.console.probe_ended();
+    seat.print();
+    assert!(seat.screen().ends_with("1 sent\nedge1>"), "{}", seat.sent);
+    seat.type_("traceroute host-7.example hops 3 ipv6\r");
+    let asked = seat.router.did.pop().unwrap();
+    assert!(
+        asked.contains("each_hop: true") && asked.contains("six: true") && asked.contains("hops: 3"),
+        "{asked}"
+    );
+    // Nobody does it: it can be left all the same.
+    seat.type_("\x03\x03");
+    assert!(seat.said("show status").contains("edge1"), "{}", seat.sent);
+    for (line, wrong) in [
+        ("ping", "there is more to say after `ping`: `HOST`"),
+        ("ping a/b", "expected HOST"),
+        ("ping 192.0.2.2 count 0", "expected TIMES"),
+        ("traceroute 192.0.2.2 df", "unknown word `df`"),
+    ] {
+        assert!(seat.said(line).contains(wrong), "{line}: {}", seat.sent);
+    }
 }

@@ -54,6 +54,16 @@ choices! {
         Dhcpv6 = "dhcpv6",
     }
 
+    /// What is known of an address that may be somebody else's too.
+    pub enum DadState {
+        /// It is used, and others are still asked (RFC 4429).
+        Optimistic = "optimistic",
+        /// It is not used yet: others are still asked.
+        Tentative = "tentative",
+        /// Somebody else has it: it is not used.
+        Duplicate = "duplicate",
+    }
+
     /// How sure the router is of a neighbour (RFC 4861 §7.3.2).
     pub enum NeighborState {
         /// It was asked for and has not answered.
@@ -66,6 +76,22 @@ choices! {
         Delay = "delay",
         /// It is being asked.
         Probe = "probe",
+    }
+
+    /// How the way of a packet ends.
+    pub enum PacketEnd {
+        /// It is dropped.
+        Dropped = "dropped",
+        /// It is sent on.
+        Forwarded = "forwarded",
+        /// The router itself answers it, or takes note of it.
+        Answered = "answered",
+        /// A socket of the router gets it.
+        Delivered = "delivered",
+        /// It, or what answers it, waits for the next hop to tell its Ethernet address.
+        Waits = "waits",
+        /// It waits for the other fragments of its datagram.
+        Gathers = "gathers",
     }
 
     /// How much a line of the log matters.
@@ -158,6 +184,8 @@ model! {
         addresses: Vec<String>,
         /// Of these, those that it learnt; the others are the configuration's.
         learnt: Vec<LearntAddress>,
+        /// Addresses that it is not sure of; a link-local one if it is a duplicate (duplicate address detection).
+        dad: Vec<Detection>,
         /// Its Ethernet address.
         mac: Option<String>,
         /// Octets of an IP packet.
@@ -198,6 +226,16 @@ model! {
         origin: AddressOrigin,
         /// Milliseconds since entry, when it ends unless it is renewed; none if it stays.
         until_ms: Option<u64>,
+    }
+
+    /// An address that may be somebody else's too.
+    pub struct Detection {
+        /// The address.
+        address: String,
+        /// What is known of it.
+        state: DadState,
+        /// The Ethernet address of who else has it.
+        holder: Option<String>,
     }
 
     /// Packets lost for one reason.
@@ -262,6 +300,30 @@ model! {
         mac: Option<String>,
         /// How sure that is.
         state: NeighborState,
+    }
+
+    /// What becomes of a packet, and why.
+    pub struct Explanation {
+        /// How it ends.
+        verdict: PacketEnd,
+        /// Why it is dropped, as counters have it; none if it is not.
+        reason: Option<String>,
+        /// The end in words: by which interface it goes on and to which station, who has it, what is sent instead.
+        end: String,
+        /// What was found on the way, in its order.
+        steps: Vec<ExplainedStep>,
+    }
+
+    /// Something that was found on the way of a packet.
+    pub struct ExplainedStep {
+        /// What was looked at.
+        step: String,
+        /// What was found.
+        found: String,
+        /// The line of the configuration that it comes from, if one does.
+        line: Option<u64>,
+        /// How that line begins.
+        text: Option<String>,
     }
 
     /// A CPU.

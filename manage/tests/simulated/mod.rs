@@ -17,6 +17,7 @@ use script::Script;
 use weir_manage::access::{Access, Token};
 use weir_manage::capture::Wish;
 use weir_manage::configurations::{Configurations, Effect, Engine, View};
+use weir_manage::explain::Question;
 use weir_manage::model::*;
 use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
@@ -168,6 +169,12 @@ impl Router for Simulated {
         let route = |number: usize| Route { to: format!("10.{number}.0.0/16"), ..Route::default() };
         let routes = (offset..200).take(limit).map(route).collect();
         Routes { total: 200, offset: offset as u64, routes }
+    }
+
+    async fn explain(&self, question: Question) -> Result<Explanation, Refused> {
+        let (verdict, end) = (PacketEnd::Forwarded, format!("{question:?}"));
+        let step = ExplainedStep { step: "route".into(), found: "none".into(), ..ExplainedStep::default() };
+        Ok(Explanation { verdict, end, reason: None, steps: vec![step] })
     }
 
     async fn neighbors(&self) -> Vec<Neighbor> {

@@ -2,16 +2,17 @@
 
 use std::sync::{Arc, LazyLock};
 use std::time::Instant as Clock;
-use weir_bpf::{Instruction, Program};
+use weir_bpf::expression::{self, Options};
+use weir_bpf::{Filter, Program};
 use weir_netif::IfIndex;
-use weir_netstack::capture::{Attached, Capture, Direction, Filter, Taps, Wish};
+use weir_netstack::capture::{Attached, Capture, Direction, Taps, Wish};
 use weir_sync::Cpu;
 use weir_sync::records::Consumer;
 
 /// Bytes kept of a frame.
 const SNAPLEN: u32 = 96;
-/// Bytes of a ring: a sample's packets fit.
-const RING: usize = 2 << 20;
+/// Bytes of a ring, as many as a capture has unless it asks for others. A sample's packets fit.
+const RING: usize = 1 << 20;
 
 /// Nanoseconds, for the taps.
 pub(crate) fn ticks() -> u64 {
@@ -19,16 +20,20 @@ pub(crate) fn ticks() -> u64 {
     BEGUN.elapsed().as_nanos() as u64
 }
 
-/// The program of the expression `arp`, interpreted.
-#[derive(Debug)]
-struct Arp(Program);
+/// What to capture of packets that are UDP: all; or by filters of which none wants one. The first is decided by the Ethernet
+/// type, the second by the protocol, the third by addresses alone.
+const MODES: [(&str, &str); 4] = [
+    ("all", ""),
+    ("nothing", "arp"),
+    ("web", "tcp port 80 and host 10.0.0.1"),
+    ("host", "host 198.51.100.7"),
+];
 
-impl Filter for Arp {
-    #[inline]
-    fn run(&self, frame: &[u8], len: u32) -> u32 {
-        let packet = weir_bpf::Packet { wire_len: len, ..weir_bpf::Packet::new(frame) };
-        weir_bpf::Filter::run(&self.0, &packet)
-    }
+/// The program of an expression, interpreted; `None`: of an empty one.
+fn filter(text: &str) -> Option<Box<dyn Filter>> {
+    let options = Options { snap_length: SNAPLEN, ..Options::default() };
+    let instructions = expression::compile(text, options).expect("an expression");
+    (!text.is_empty()).then(|| Box::new(Program::new(&instructions).expect("a program")) as Box<dyn Filter>)
 }
 
 /// A capture of all that leaves by the second interface.
@@ -40,23 +45,9 @@ pub(crate) struct Tap {
 }
 
 impl Tap {
-    /// `mode` is `all`, or `nothing`: a filter that lets nothing pass. `None` for another.
+    /// `None` for a mode that there is not.
     pub(crate) fn attach(cpu: &mut Cpu, taps: &Arc<Taps>, mode: &str) -> Option<Tap> {
-        let arp = || {
-            let instruction = |code, jt, jf, k| Instruction { code, jt, jf, k };
-            let program = [
-                instruction(0x28, 0, 0, 12),
-                instruction(0x15, 0, 1, 0x806),
-                instruction(0x06, 0, 0, SNAPLEN),
-                instruction(0x06, 0, 0, 0),
-            ];
-            Box::new(Arp(Program::new(&program).expect("a program"))) as Box<dyn Filter>
-        };
-        let filter = match mode {
-            "all" => None,
-            "nothing" => Some(arp()),
-            _ => return None,
-        };
+        let filter = MODES.iter().find(|(name, _)| *name == mode).map(|(_, text)| filter(text))?;
         let (capture, rings) = Capture::new(Wish {
             interfaces: &[IfIndex(1)],
             directions: Direction::Out.bit(),

@@ -119,9 +119,9 @@ fn what_is_not_asked_for_is_not_taken() {
 struct Odd;
 
 impl Filter for Odd {
-    fn run(&self, frame: &[u8], len: u32) -> u32 {
-        assert_eq!(frame.len() as u32, len);
-        if frame.last().is_some_and(|byte| byte % 2 == 1) { 20 } else { 0 }
+    fn run(&self, packet: &weir_bpf::Packet<'_>) -> u32 {
+        assert_eq!(packet.head.len() as u32, packet.wire_len);
+        if packet.head.last().is_some_and(|byte| byte % 2 == 1) { 20 } else { 0 }
     }
 }
 
@@ -194,6 +194,171 @@ fn a_super_packet_is_one_record_that_says_so() {
     });
     assert_eq!(ring, Some(()));
     rig.sent();
+}
+
+/// A capture of `interfaces` by an expression, and which of their packets it takes.
+fn by(rig: &mut Rig, text: &str, interfaces: &[IfIndex]) -> Attachment {
+    let instructions = weir_bpf::expression::compile(text, Default::default()).unwrap();
+    let program = weir_bpf::Program::new(&instructions).unwrap();
+    attach(rig, Wish { filter: Some(Box::new(program)), snaplen: 9999, ..wish(interfaces) })
+}
+
+/// How many packets of `packets`, received on the first port, each of `filters` takes.
+fn taken_by(
+    rig: &mut Rig,
+    filters: &[(&str, usize)],
+    interface: IfIndex,
+    packets: impl Fn(&mut Rig) -> Vec<Packet>,
+) {
+    for &(text, expected) in filters {
+        let mut capture = by(rig, text, &[interface]);
+        let packets = packets(rig);
+        let count = packets.len();
+        rig.input(0, packets);
+        rig.sent();
+        let came = capture.take().iter().filter(|taken| taken.1 == Direction::In).count();
+        assert_eq!((came, count), (expected, count), "{text}");
+        let mut cpu = claim_any().unwrap();
+        cpu.control(|cx| rig.snapshot.taps().detach(cx, capture.attached));
+    }
+}
+
+#[test]
+fn filters_see_a_tag_wherever_the_device_left_it_and_all_behind_it() {
+    let mut parent = InterfacePlan::new("lan", router_mac(0));
+    parent.addresses = vec![("10.0.1.1".parse().unwrap(), 24)];
+    let mut tagged = InterfacePlan::new("lan20", router_mac(0));
+    tagged.addresses = vec![("2001:db8:20::1".parse().unwrap(), 64)];
+    tagged.vlan = Some(VlanPlan { parent: IfIndex(0), id: 20 });
+    let mut rig = tapped(Plan { interfaces: vec![parent, tagged], ..Plan::default() });
+    let frames = |rig: &mut Rig| {
+        // IPv6, UDP, with a 9 behind what lies in one piece of a frame that is made whole for a filter.
+        let mut plain = [&[0x33; 6][..], &host_mac(0), &[0x86, 0xdd], &[0; 300]].concat();
+        (plain[14], plain[20], plain[260]) = (0x60, 17, 9);
+        let mut beside = rig.pool.alloc_from(&plain).unwrap();
+        beside.meta_mut().vlan = 0x6014;
+        let inside = [&plain[..12], &[0x81, 0, 0, 20], &plain[12..]].concat();
+        vec![beside, rig.pool.alloc_from(&inside).unwrap()]
+    };
+    let filters = [
+        ("vlan", 2),
+        ("vlan 20", 2),
+        ("vlan 20 and ip6", 2),
+        ("vlan 20 and udp", 2),
+        ("vlan 20 and ip", 0),
+        ("vlan 21", 0),
+        ("ip6", 0),
+        ("not vlan", 0),
+        ("ether[264] = 9", 2),
+        ("ether[264] = 8", 0),
+        ("vlan and ip6[246] = 9", 2),
+        ("len = 318", 2),
+        ("greater 319", 0),
+    ];
+    taken_by(&mut rig, &filters, IfIndex(1), frames);
+}
+
+#[test]
+fn filters_see_all_segments_of_a_super_packet() {
+    let mut rig = two();
+    let packets = |rig: &mut Rig| {
+        let mut ip = v4("10.0.1.10", "192.0.2.20");
+        ip.protocol = 6;
+        let mut frame = ip.frame(0, &frames::tcp(1, 0x10, &[], &[5; 4000]));
+        frame[3000] = 77;
+        let mut packet = frames::chain(&mut rig.pool, &frame, &[1000, 1000]);
+        frames::super_packet(&mut packet, Gso { kind: GsoKind::Tcp4, size: 1400, ecn: false }, 14, 34);
+        vec![packet]
+    };
+    let filters = [
+        ("tcp", 1),
+        ("ether[3000] = 77", 1),
+        ("ether[3000] = 78", 0),
+        // Over the border of two segments.
+        ("ether[2998:4] = 0x05054d05", 1),
+        ("tcp and ether[3000] = 77 and greater 4000", 1),
+        ("ether[4100] = 5", 0),
+        ("less 4000", 0),
+    ];
+    taken_by(&mut rig, &filters, IfIndex(0), packets);
+}
+
+#[test]
+fn filters_know_the_interface_and_the_direction() {
+    let mut rig = two();
+    rig.introduce4(1, "192.0.2.20", host_mac(1));
+    rig.introduce4(0, "10.0.1.10", host_mac(0));
+    let through = v4("10.0.1.10", "192.0.2.20").frame(0, &[7; 30]);
+    let dead = crate::sim::V4 { ttl: 1, ..v4("10.0.1.10", "192.0.2.20") }.frame(0, &[7; 30]);
+    let (i, o, d) = ((0, Direction::In), (1, Direction::Out), (0, Direction::Drop));
+    // What came, what goes, and what is lost; the dead one is answered by the way it came.
+    let answer = (0, Direction::Out);
+    for (text, expected) in [
+        ("inbound", vec![i, i, d]),
+        ("outbound", vec![o, answer]),
+        ("ifindex 0", vec![i, i, d, answer]),
+        ("ifindex 1", vec![o]),
+        ("ifindex 1 and inbound", vec![]),
+        ("ifindex 0 and outbound and icmp", vec![answer]),
+    ] {
+        let mut capture = by(&mut rig, text, &[IfIndex(0), IfIndex(1)]);
+        rig.receive(0, &[through.clone(), dead.clone()]);
+        rig.sent();
+        let mut taken: Vec<_> = capture.take().iter().map(|taken| (taken.0, taken.1)).collect();
+        let mut expected = expected;
+        let order = |own: &(u16, Direction)| (own.0, own.1 as u8);
+        taken.sort_by_key(order);
+        expected.sort_by_key(order);
+        assert_eq!(taken, expected, "{text}");
+        let mut cpu = claim_any().unwrap();
+        cpu.control(|cx| rig.snapshot.taps().detach(cx, capture.attached));
+    }
+}
+
+#[test]
+fn what_is_made_for_a_filter_is_what_is_kept() {
+    let mut rig = two();
+    let bytes: Vec<u8> = (0..=255).cycle().take(400).collect();
+    let mut stripped = rig.pool.alloc_from(&bytes).unwrap();
+    stripped.meta_mut().vlan = 0x123;
+    let tagged = [&bytes[..12], &[0x81, 0, 1, 0x23], &bytes[12..]].concat();
+    let bare = rig.pool.alloc_from(&bytes).unwrap();
+    let headed = [&[0; 12][..], &[8, 0], &bytes].concat();
+    let short = {
+        let mut short = rig.pool.alloc_from(&bytes[..7]).unwrap();
+        short.meta_mut().vlan = 1;
+        short
+    };
+    let with_tag = [&bytes[..7], &[0x81, 0, 0, 1]].concat();
+    for (packet, framing, whole) in [
+        (&stripped, Framing::Whole, tagged),
+        (&bare, Framing::Bare, headed),
+        (&bare, Framing::Whole, bytes.clone()),
+        (&short, Framing::Whole, with_tag),
+    ] {
+        let frame = Frame::new(packet, framing);
+        assert_eq!(frame.len(), whole.len());
+        for offset in 0..whole.len() + 2 {
+            for len in [1, 2, 4, 15, 500] {
+                let mut into = vec![0xee; len];
+                let count = frame.copy_out(offset, &mut into);
+                let expected = whole.get(offset..).unwrap_or(&[]);
+                let expected = &expected[..expected.len().min(len)];
+                assert_eq!((count, &into[..count]), (expected.len(), expected), "{framing:?} from {offset}");
+            }
+        }
+    }
+    [stripped, bare, short].into_iter().for_each(|packet| rig.pool.free(packet));
+}
+
+#[test]
+fn copies_of_every_length_are_whole() {
+    let from: Vec<u8> = (0..=255).collect();
+    for len in 0..=from.len() {
+        let mut to = vec![0; len];
+        copy_few(&mut to, &from[..len]);
+        assert_eq!(to, from[..len]);
+    }
 }
 
 #[test]

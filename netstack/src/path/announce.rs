@@ -29,19 +29,21 @@ impl Announced {
 }
 
 impl Stack {
-    /// Announces addresses of links that are up unless it did so before: with that station address, and the link and
-    /// the address in all configurations since.
+    /// Announces addresses of links that are up and nobody else's unless it did so before: with that station address, and
+    /// the link and the address in all configurations since.
     pub(super) fn announce(&mut self, turn: &mut Turn<'_>) {
         let snapshot = turn.snapshot;
         for interface in snapshot.interfaces().filter(|interface| interface.state == State::Up) {
-            for own in &interface.addresses4 {
+            let sure = |address: &IpAddr| interface.claim(*address) == Claim::Ours;
+            for own in interface.addresses4.iter().filter(|own| sure(&own.address.into())) {
                 if self.is_news(interface, own.address.into()) {
                     let announcement = arp::announcement(interface.mac, own.address);
                     self.arp_frame(turn, interface, announcement.frame(ethernet::BROADCAST));
                 }
             }
             let global = interface.addresses6.iter().map(|own| own.address);
-            for address in interface.link_local.iter().copied().chain(global) {
+            let all = interface.link_local.iter().copied().chain(global);
+            for address in all.filter(|&address| sure(&address.into())) {
                 if self.is_news(interface, address.into()) {
                     let packet = nd::advertisement(turn.pool, interface, &nd::Reply::to_all(address));
                     self.originate(turn, interface, packet);

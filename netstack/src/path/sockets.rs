@@ -16,7 +16,7 @@ const GROUP_FLOW: u32 = 0;
 const CLIENTS: [u16; 2] = [68, 546];
 
 impl Stack {
-    /// Sends a packet of a socket's, which begins with its IP header and has headroom. Link-local destinations, groups and
+    /// Sends a packet of a socket's, which begins with its IP header and has headroom; or an ARP message, to all. Link-local destinations, groups and
     /// broadcasts are on `link`, others are routed. [`flush`](Self::flush) comes at the end.
     pub fn send(&mut self, turn: &mut Turn<'_>, mut packet: Packet, link: IfIndex) {
         self.originated += 1;
@@ -45,6 +45,8 @@ impl Stack {
                 }
                 Err(reason) => discard_bare(turn, packet, reason),
             },
+            // The first byte of a hardware type.
+            Some(0) => self.frame(turn, interface, packet, (ethernet::BROADCAST, ethernet::ARP)),
             _ => match ipv6::Header::parse(packet.data(), packet.len()) {
                 Ok(header) if header.destination.is_multicast() => {
                     let mac = group_mac(header.destination);
@@ -97,7 +99,9 @@ impl Stack {
                 let error = icmp::Error::PortUnreachable;
                 self.refuse4(turn, interface, packet, cast, (Drop::LocalProtocol, error));
             }
-            Upper::TcpError | Upper::UdpError => discard(turn, packet, Drop::IcmpUnhandled),
+            Upper::TcpError | Upper::UdpError | Upper::Echo | Upper::EchoError => {
+                discard(turn, packet, Drop::IcmpUnhandled)
+            }
         }
     }
 
@@ -123,7 +127,9 @@ impl Stack {
                 let error = icmp6::Error::PortUnreachable;
                 self.refuse6(turn, interface, packet, cast, (Drop::LocalProtocol, error));
             }
-            Upper::TcpError | Upper::UdpError => discard(turn, packet, Drop::IcmpUnhandled),
+            Upper::TcpError | Upper::UdpError | Upper::Echo | Upper::EchoError => {
+                discard(turn, packet, Drop::IcmpUnhandled)
+            }
         }
     }
 
@@ -231,6 +237,8 @@ fn deliver(
     socket: &Socket,
 ) -> Option<Packet> {
     let flow = match (socket.kind, cast) {
+        // Who asks is on the first CPU.
+        (Upper::Echo | Upper::EchoError, _) => GROUP_FLOW,
         (Upper::TcpError | Upper::UdpError, _) => {
             let mut quoted = [0; 64];
             let len = packet.copy_out(socket.offset, &mut quoted);

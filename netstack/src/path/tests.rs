@@ -2,6 +2,7 @@
 
 mod addresses;
 mod arp;
+mod claims;
 mod conservation;
 mod discovery;
 mod errors;

@@ -115,6 +115,8 @@ fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict
     if local.is_empty() && wish.mtu >= MIN_MTU6 {
         local.push(link_local(wish.mac));
     }
+    // Without one of them IPv6 is off (RFC 4862 §5.4.5).
+    local.retain(|&own| !wish.claims.contains(&(own.into(), Claim::Duplicate)));
     let link = match wish.vlan {
         Some(VlanPlan { parent, id }) => LinkId { port: parent, vlan: id },
         None => LinkId { port: index, vlan: 0 },
@@ -131,6 +133,12 @@ fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict
         addresses4: addresses4.into(),
         addresses6: addresses6.into(),
         link_local: local.into(),
+        claims: wish
+            .claims
+            .iter()
+            .copied()
+            .filter(|(own, _)| own.is_ipv4() || wish.mtu >= MIN_MTU6)
+            .collect(),
         advertise: wish.advertise,
         heeds_routers: wish.heeds_routers,
         management: wish.management,
@@ -198,30 +206,40 @@ fn local4(interface: &Interface) -> Vec<(Prefix<Ipv4Addr>, Route<Ipv4Addr>)> {
     let (index, mut routes) = (interface.index, Vec::new());
     let host = |address| Prefix::new(address, 32);
     for Assigned { address, .. } in &interface.addresses4 {
-        routes.extend(host(*address).map(|prefix| (prefix, Route::Local { interface: index })));
+        let route = own(interface, (*address).into());
+        routes.extend(host(*address).zip(route));
     }
-    for Assigned { network, .. } in interface.addresses4.iter().filter(|own| own.network.len() < 31) {
+    let there = |own: &&Assigned<Ipv4Addr>| interface.claim(own.address.into()) != Claim::Tentative;
+    let all = || interface.addresses4.iter().filter(there);
+    for Assigned { network, .. } in all().filter(|own| own.network.len() < 31) {
         for edge in [network.first(), network.last()] {
             routes.extend(host(edge).map(|prefix| (prefix, Route::Broadcast { interface: index })));
         }
     }
-    for Assigned { network, .. } in interface.addresses4.iter() {
-        routes.push((*network, Route::Connected { interface: index }));
-    }
+    routes.extend(all().map(|own| (own.network, Route::Connected { interface: index })));
     routes
 }
 
 /// As [`local4`].
 fn local6(interface: &Interface) -> Vec<(Prefix<Ipv6Addr>, Route<Ipv6Addr>)> {
     let (index, mut routes) = (interface.index, Vec::new());
+    let host = |address| Prefix::new(address, 128);
     for assigned in &interface.addresses6 {
-        for address in [Some(assigned.address), subnet_router(assigned)].into_iter().flatten() {
-            let prefix = Prefix::new(address, 128);
-            routes.extend(prefix.map(|prefix| (prefix, Route::Local { interface: index })));
-        }
+        let anycast = interface.subnet_router(assigned).and_then(host);
+        routes.extend(host(assigned.address).zip(own(interface, assigned.address.into())));
+        routes.extend(anycast.map(|prefix| (prefix, Route::Local { interface: index })));
     }
-    for Assigned { network, .. } in &interface.addresses6 {
-        routes.push((*network, Route::Connected { interface: index }));
-    }
+    let there = |own: &&Assigned<Ipv6Addr>| interface.claim(own.address.into()) != Claim::Tentative;
+    let networks = interface.addresses6.iter().filter(there);
+    routes.extend(networks.map(|own| (own.network, Route::Connected { interface: index })));
     routes
+}
+
+/// What becomes of packets to one of its addresses. A duplicate is another host of the network.
+fn own<A>(interface: &Interface, address: IpAddr) -> Option<Route<A>> {
+    match interface.claim(address) {
+        Claim::Ours | Claim::Optimistic => Some(Route::Local { interface: interface.index }),
+        Claim::Tentative => Some(Route::Tentative),
+        Claim::Duplicate => None,
+    }
 }

@@ -50,6 +50,8 @@ pub struct InterfacePlan {
     /// Host addresses with the prefix lengths of their networks. A link-local IPv6 address is added if there is none
     /// and the MTU allows IPv6.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// Of these addresses, and of the link-local one that is added, those that are not [`Claim::Ours`].
+    pub claims: Vec<(IpAddr, Claim)>,
     /// Source check.
     pub reverse_path: ReversePath,
     /// Router advertisements.
@@ -75,6 +77,7 @@ impl InterfacePlan {
             mtu: 1500,
             offloads: Offloads::default(),
             addresses: Vec::new(),
+            claims: Vec::new(),
             reverse_path: ReversePath::Off,
             advertise: Advertise::Off,
             heeds_routers: false,
@@ -92,6 +95,27 @@ pub struct VlanPlan {
     pub parent: IfIndex,
     /// 1 to [`MAX_VLAN`], another one for each interface with this parent.
     pub id: u16,
+}
+
+/// How sure it is that nobody else on the link has an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Claim {
+    /// It is this router's.
+    #[default]
+    Ours,
+    /// It is used while others are asked; what they know of it is not overridden (RFC 4429).
+    Optimistic,
+    /// It is not used, nor is its network, before others were asked (RFC 4862 §5.4, RFC 5227 §2.1).
+    Tentative,
+    /// Somebody else has it: it is not used, its network is. Without a link-local address IPv6 is off (RFC 4862 §5.4.5).
+    Duplicate,
+}
+
+impl Claim {
+    /// Whether packets come from the address, and are taken to it.
+    pub fn is_used(self) -> bool {
+        matches!(self, Self::Ours | Self::Optimistic)
+    }
 }
 
 /// Source check of packets received on an interface (RFC 3704 §2).

@@ -55,7 +55,7 @@ impl Family for Ipv6Addr {
         if let IpAddr::V6(address) = address { Some(address) } else { None }
     }
     fn served(interface: &Interface) -> bool {
-        !interface.link_local.is_empty()
+        interface.has6()
     }
     fn near(interface: &Interface, address: Self) -> bool {
         interface.addresses6.iter().any(|own| own.network.contains(address))
@@ -129,7 +129,7 @@ impl<'i, A: Family> Table<'i, A> {
 
     /// Adds the routes that an interface has of its own accord. Returns the addresses that no packet comes from.
     pub(super) fn local(&mut self, interface: &Interface, routes: &[(Prefix<A>, Route<A>)]) -> Vec<A> {
-        let is_up = interface.state == State::Up;
+        let is_up = interface.state == State::Up && A::served(interface);
         let wanted = |route| if is_up { Wanted::Now(route) } else { Wanted::Down };
         self.routes.extend(routes.iter().map(|&(prefix, route)| (prefix, wanted(route))));
         let ours = |route| matches!(route, Route::Local { .. } | Route::Broadcast { .. });

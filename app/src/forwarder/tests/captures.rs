@@ -1,14 +1,15 @@
 //! Captures that begin and end while every CPU forwards.
 
 use super::*;
-use weir_netstack::capture::{Capture, Direction, Filter, Record, Wish};
+use weir_bpf::{Filter, Packet as Seen};
+use weir_netstack::capture::{Capture, Direction, Record, Wish};
 
 /// Lets every packet pass, and is counted while it lives.
 #[derive(Debug)]
 struct Counted(#[expect(dead_code, reason = "held")] Arc<()>);
 
 impl Filter for Counted {
-    fn run(&self, _: &[u8], _: u32) -> u32 {
+    fn run(&self, _: &Seen<'_>) -> u32 {
         u32::MAX
     }
 }

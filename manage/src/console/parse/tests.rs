@@ -55,6 +55,22 @@ fn what_is_optional_may_be_left_out() {
 }
 
 #[test]
+fn options_come_in_any_order_and_each_once() {
+    let line = "explain lan from 10.0.1.2 to 192.0.2.2";
+    for rest in ["ttl 3 port 53 candidate protocol udp", "candidate protocol udp port 53 ttl 3"] {
+        let parsed = operate(&format!("{line} {rest}")).unwrap();
+        assert_eq!((parsed.number("PORT"), parsed.number("TTL")), (Some(53), Some(3)));
+        assert!(parsed.says("candidate") && !parsed.says("length"));
+    }
+    assert!(!operate(line).unwrap().says("candidate"));
+    assert_eq!(
+        wrong(&format!("{line} ttl 3 port 53 ttl 4")),
+        "unknown word `ttl`; expected `protocol`, `length` or `candidate`"
+    );
+    assert_eq!(words(Place::Operate, &format!("{line} ttl 3 p")), ["protocol", "port"]);
+}
+
+#[test]
 fn an_error_names_the_word_what_was_expected_and_what_is_near() {
     assert_eq!(wrong("show interfcaes"), "unknown word `interfcaes`; did you mean `interfaces`?");
     assert_eq!(wrong("shwo"), "unknown word `shwo`; did you mean `show`?");

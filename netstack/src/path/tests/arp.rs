@@ -70,14 +70,18 @@ fn a_probe_for_our_address_is_answered_without_noting_anyone() {
 }
 
 #[test]
-fn senders_that_cannot_be_on_the_link_are_ignored() {
+fn senders_from_other_networks_are_answered_and_not_noted() {
     let mut rig = Rig::new(&plan(&[&[LAN], &[WAN]]));
-    for sender in ["192.0.2.20", "198.51.100.1", "10.0.1.255", "10.0.1.0", "224.0.0.1"] {
+    for sender in ["192.0.2.20", "198.51.100.1"] {
+        rig.receive(0, &[arp_request(host_mac(3), a4(sender), a4("10.0.1.1"))]);
+        assert_eq!(rig.one(0), arp_reply(host_mac(3), router_mac(0), a4("10.0.1.1"), a4(sender)));
+    }
+    for sender in ["10.0.1.255", "10.0.1.0", "224.0.0.1", "192.0.2.1"] {
         rig.receive(0, &[arp_request(host_mac(3), a4(sender), a4("10.0.1.1"))]);
     }
     assert!(rig.sent().is_empty());
     assert!(rig.stack.neighbors4().is_empty());
-    rig.assert_drops(0, &[(Drop::ArpNotForUs, 5)]);
+    rig.assert_drops(0, &[(Drop::ArpNotForUs, 4)]);
 }
 
 #[test]

@@ -244,3 +244,42 @@ fn a_checksum_that_is_owed_is_no_error() {
     let reply = rig.one(0);
     assert_sound(&reply);
 }
+
+#[test]
+fn replies_to_echo_requests_and_errors_about_them_are_for_sockets() {
+    use crate::egress::Upper;
+    use crate::ethernet::{Cast, HEADER};
+    use crate::local::{Verdict4, Verdict6, input4, input6};
+    let mut rig = rig();
+    let request4 = &ping4("192.0.2.20")[HEADER..];
+    let reply4 = frames::icmp(0, 0, &[0x12, 0x34, 0, 1, 1, 2, 3]);
+    let error4 = frames::icmp(11, 0, &[&[0; 4][..], request4].concat());
+    for (dropped, message, kind) in [(1, reply4, Upper::Echo), (2, error4, Upper::EchoError)] {
+        let frame = V4 { protocol: 1, ..v4("192.0.2.20", "10.0.1.1") }.frame(0, &message);
+        let packet = rig.pool.alloc_from(&frame).unwrap();
+        let header = crate::ipv4::Header::parse(&frame[HEADER..], usize::MAX).unwrap();
+        let Verdict4::Deliver(socket) = input4(&packet, &header, Cast::Unicast) else { panic!("{kind:?}") };
+        assert_eq!((socket.kind, socket.port), (kind, 0x1234));
+        assert!(
+            !matches!(input4(&packet, &header, Cast::Group), Verdict4::Deliver(_)),
+            "{kind:?} to a group"
+        );
+        rig.pool.free(packet);
+        rig.receive(0, &[frame]);
+        // Nobody has asked.
+        rig.assert_drops(0, &[(Drop::IcmpUnhandled, dropped)]);
+    }
+    let request6 = &ping6("2001:db8:1::1", "2001:db8:2::20")[HEADER..];
+    let error6 = [&[3, 0, 0, 0, 0, 0, 0, 0][..], request6].concat();
+    let reply6 = Vec::from([129, 0, 0, 0, 1, 2, 0, 1, 9]);
+    for (message, kind) in [(reply6, Upper::Echo), (error6, Upper::EchoError)] {
+        let packet = v6("2001:db8:2::20", "2001:db8:1::1").icmp(&message);
+        let frame = frame(router_mac(0), host_mac(0), ethernet::IPV6, &packet);
+        let packet = rig.pool.alloc_from(&frame).unwrap();
+        let header = crate::ipv6::Header::parse(&frame[HEADER..], usize::MAX).unwrap();
+        let came = crate::local::Came::Whole;
+        let Verdict6::Deliver(socket) = input6(&packet, &header, came) else { panic!("{kind:?}") };
+        assert_eq!((socket.kind, socket.port), (kind, 0x0102));
+        rig.pool.free(packet);
+    }
+}

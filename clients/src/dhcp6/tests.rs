@@ -1,0 +1,275 @@
+use super::*;
+use crate::random::random;
+use proptest::prelude::*;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+const ADDRESS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x50);
+const SERVER: &[u8] = &[0, 1, 0, 1, 9, 9];
+const DNS: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53];
+
+fn client() -> Client {
+    let mut client = Client::new(MAC, 7, random);
+    assert_eq!((client.deadline_ms(), client.poll(0)), (NEVER, (None, None)), "nobody told it to ask");
+    client.want(Wanted::Addresses, 0);
+    client
+}
+
+fn option(code: u8, value: &[u8]) -> Vec<u8> {
+    [&[0, code, 0, value.len() as u8], value].concat()
+}
+
+fn association(given: &[(Ipv6Addr, u32, u32)], t1: u32, t2: u32, more: &[u8]) -> Vec<u8> {
+    let mut value = Vec::from([0, 0, 0, 7]);
+    value.extend(t1.to_be_bytes());
+    value.extend(t2.to_be_bytes());
+    for (address, preferred, valid) in given {
+        value.extend(option(
+            5,
+            &[&address.octets()[..], &preferred.to_be_bytes(), &valid.to_be_bytes()].concat(),
+        ));
+    }
+    value.extend(more);
+    option(3, &value)
+}
+
+fn terms() -> Vec<u8> {
+    [association(&[(ADDRESS, 1000, 2000)], 500, 800, &[]), option(23, &DNS)].concat()
+}
+
+/// An answer to `asked` with these options.
+fn answer(kind: u8, asked: &[u8], options: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::from([kind]);
+    bytes.extend(&asked[1..4]);
+    bytes.extend(option(1, &[0, 3, 0, 1, 2, 0, 0, 0, 0, 7]));
+    bytes.extend(option(2, SERVER));
+    bytes.extend(options);
+    bytes
+}
+
+/// What is sent next, and when.
+fn sent(client: &mut Client) -> (u64, Vec<u8>) {
+    let at = client.deadline_ms();
+    assert_eq!(client.poll(at - 1).0, None);
+    match client.poll(at) {
+        (Some(message), None) => (at, message),
+        other => panic!("{other:?} at {at}"),
+    }
+}
+
+fn has(message: &[u8], option: &[u8]) -> bool {
+    message.windows(option.len()).any(|window| window == option)
+}
+
+fn bound() -> (Client, u64) {
+    let mut client = client();
+    let (_, solicit) = sent(&mut client);
+    assert_eq!(solicit[0], 1);
+    assert!(has(&solicit, &option(14, &[])) && has(&solicit, &option(1, &[0, 3, 0, 1, 2, 0, 0, 0, 0, 7])));
+    assert_eq!(client.input(&answer(2, &solicit, &terms()), 500), None);
+    let (at, request) = sent(&mut client);
+    assert!(request[0] == 3 && has(&request, &option(2, SERVER)) && has(&request, &ADDRESS.octets()));
+    assert_ne!(request[1..4], solicit[1..4], "another exchange");
+    assert_eq!(client.input(&answer(7, &request, &terms()), at), Some(Event::Gained));
+    (client, at)
+}
+
+#[test]
+fn an_address_is_gained_and_says_when_it_ends() {
+    let (client, at) = bound();
+    assert_eq!(client.lease().unwrap().addresses, [(ADDRESS, at + 2_000_000)]);
+    assert_eq!(client.dns(), [Ipv6Addr::from(DNS)]);
+    assert_eq!(client.deadline_ms(), at + 500_000);
+}
+
+#[test]
+fn the_server_that_is_preferred_is_taken() {
+    let mut client = client();
+    let (at, solicit) = sent(&mut client);
+    let other = |preference: u8, duid: &[u8]| {
+        let mut bytes = answer(2, &solicit, &[terms(), option(7, &[preference])].concat());
+        bytes.splice(18..18 + 4 + SERVER.len(), option(2, duid));
+        bytes
+    };
+    client.input(&other(5, &[1, 1]), at);
+    client.input(&other(9, &[2, 2]), at);
+    client.input(&other(7, &[3, 3]), at);
+    assert!(client.deadline_ms() > at + 900, "others have a second");
+    client.input(&other(255, &[4, 4]), at);
+    assert_eq!(client.deadline_ms(), at, "none can be better");
+    assert!(has(&sent(&mut client).1, &option(2, &[4, 4])));
+}
+
+#[test]
+fn two_messages_do_where_the_server_likes() {
+    let mut client = client();
+    let (at, solicit) = sent(&mut client);
+    assert_eq!(client.input(&answer(7, &solicit, &terms()), at), None, "without the option it is none");
+    let rapid = [terms(), option(14, &[])].concat();
+    assert_eq!(client.input(&answer(7, &solicit, &rapid), at), Some(Event::Gained));
+}
+
+#[test]
+fn it_is_renewed_at_the_server_then_at_any_then_lost() {
+    let (mut client, at) = bound();
+    let (renewed, renew) = sent(&mut client);
+    assert_eq!((renewed, renew[0]), (at + 500_000, 5));
+    assert!(has(&renew, &option(2, SERVER)));
+    assert_eq!(client.input(&answer(7, &renew, &terms()), renewed), Some(Event::Renewed));
+    let (mut kinds, end) = (Vec::new(), renewed + 2_000_000);
+    loop {
+        let now = client.deadline_ms();
+        match client.poll(now) {
+            (Some(message), None) => {
+                assert_eq!(has(&message, &option(2, SERVER)), message[0] == 5);
+                assert_eq!(message[0] == 6, now >= renewed + 800_000);
+                kinds.push(message[0]);
+            }
+            (None, Some(event)) => {
+                assert_eq!((event, now), (Event::Lost("it ran out"), end));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(kinds.contains(&5) && kinds.contains(&6) && kinds.len() < 16, "{kinds:?}");
+    assert_eq!(sent(&mut client).1[0], 1, "and begins anew");
+}
+
+#[test]
+fn a_server_that_forgot_is_asked_for_the_same() {
+    let (mut client, _) = bound();
+    let (at, renew) = sent(&mut client);
+    let none = association(&[], 0, 0, &option(13, &[0, 3]));
+    assert_eq!(client.input(&answer(7, &renew, &none), at), None);
+    let (_, request) = sent(&mut client);
+    assert!(request[0] == 3 && has(&request, &ADDRESS.octets()));
+    let back = association(&[(ADDRESS, 0, 0)], 0, 0, &[]);
+    assert_eq!(client.input(&answer(7, &request, &back), at), Some(Event::Lost("the server took it back")));
+}
+
+#[test]
+fn another_link_takes_the_address_away() {
+    let (mut client, at) = bound();
+    client.link_is_back(at);
+    let (_, confirm) = sent(&mut client);
+    assert!(confirm[0] == 4 && has(&confirm, &ADDRESS.octets()) && !has(&confirm, &option(2, SERVER)));
+    assert_eq!(client.input(&answer(7, &confirm, &option(13, &[0, 0])), at), None);
+    assert_eq!(client.deadline_ms(), at + 500_000);
+    client.link_is_back(at);
+    let (_, confirm) = sent(&mut client);
+    let no = option(13, &[0, 4]);
+    assert_eq!(client.input(&answer(7, &confirm, &no), at), Some(Event::Lost("it belongs to another link")));
+    // Where nobody answers, it stays.
+    let (mut client, at) = bound();
+    client.link_is_back(at);
+    while client.deadline_ms() < at + 100_000 {
+        let now = client.deadline_ms();
+        assert_eq!(client.poll(now).1, None);
+    }
+    assert!(client.lease().is_some() && client.deadline_ms() == at + 500_000);
+}
+
+#[test]
+fn questions_are_repeated_ever_more_seldom_as_servers_wish() {
+    let mut client = client();
+    let mut last = sent(&mut client);
+    for wanted in [1, 2, 4, 8, 16, 32] {
+        let next = sent(&mut client);
+        let gap = next.0 - last.0;
+        assert!((wanted * 800..=wanted * 1250).contains(&gap), "{gap} for {wanted}");
+        last = next;
+    }
+    // No address, but a limit (RFC 9915 §18.2.9).
+    let none = [association(&[], 0, 0, &option(13, &[0, 2])), option(82, &[0, 0, 0, 60])].concat();
+    assert_eq!(client.input(&answer(2, &last.1, &none), last.0), None);
+    for _ in 0..5 {
+        last = sent(&mut client);
+        assert!(client.deadline_ms() - last.0 <= 66_000);
+    }
+}
+
+#[test]
+fn addresses_are_given_back_and_taken_ones_declined() {
+    let (mut client, at) = bound();
+    let release = client.release(at).unwrap();
+    assert!(release[0] == 8 && has(&release, &option(2, SERVER)) && has(&release, &ADDRESS.octets()));
+    assert_eq!((client.release(at), client.deadline_ms()), (None, NEVER));
+    let (mut client, at) = bound();
+    let decline = client.decline(ADDRESS, at).unwrap();
+    assert!(decline[0] == 9 && has(&decline, &ADDRESS.octets()) && client.lease().is_none());
+    assert!(client.deadline_ms() >= at + 10_000, "a wrong server is no storm");
+    assert_eq!(sent(&mut client).1[0], 1);
+}
+
+#[test]
+fn name_servers_alone_are_asked_for_again_when_they_are_old() {
+    let mut client = Client::new(MAC, 7, random);
+    client.want(Wanted::Other, 0);
+    let (at, asked) = sent(&mut client);
+    assert!(asked[0] == 11 && !has(&asked, &[0, 3, 0, 12]));
+    let told = [option(23, &DNS), option(32, &[0, 0, 3, 0xe8])].concat();
+    assert_eq!(client.input(&answer(7, &asked, &told), at), Some(Event::Informed));
+    assert_eq!((client.dns(), client.deadline_ms()), (&[Ipv6Addr::from(DNS)][..], at + 1_000_000));
+    assert_eq!(sent(&mut client).1[0], 11);
+    client.want(Wanted::Nothing, at);
+    assert_eq!((client.dns().len(), client.deadline_ms()), (0, NEVER));
+}
+
+#[test]
+fn answers_to_others_and_impossible_ones_are_passed_over() {
+    let mut client = client();
+    let (at, solicit) = sent(&mut client);
+    let rapid = [terms(), option(14, &[])].concat();
+    let good = answer(7, &solicit, &rapid);
+    let mut cases = Vec::new();
+    for place in [0, 1, 3, 13, 18 + 3] {
+        let mut bad = good.clone();
+        bad[place] ^= 0x10;
+        cases.push(bad);
+    }
+    cases.push(good[..good.len() - 1].into());
+    for given in
+        [(ADDRESS, 2000, 1000), ("fe80::1".parse().unwrap(), 1, 1), ("ff02::1".parse().unwrap(), 1, 1)]
+    {
+        cases.push(answer(2, &solicit, &association(&[given], 0, 0, &[])));
+    }
+    cases.push(answer(2, &solicit, &association(&[(ADDRESS, 1, 1)], 9, 5, &[])));
+    for bad in cases {
+        assert_eq!(client.input(&bad, at), None, "{bad:x?}");
+        assert!(client.offer.is_none() && client.lease.is_none());
+    }
+    assert_eq!(client.input(&good, at), Some(Event::Gained));
+}
+
+#[test]
+fn without_times_of_the_servers_half_and_four_fifths_count() {
+    let mut client = client();
+    let (at, solicit) = sent(&mut client);
+    let own = [association(&[(ADDRESS, 1000, 2000)], 0, 0, &[]), option(14, &[])].concat();
+    client.input(&answer(7, &solicit, &own), at);
+    let lease = client.lease().unwrap();
+    assert_eq!((lease.renew_ms, lease.rebind_ms), (at + 500_000, at + 800_000));
+}
+
+proptest! {
+    #[test]
+    fn no_answer_is_too_strange(bytes: Vec<u8>, kind: bool, steps in 1..20_usize) {
+        let mut client = client();
+        let mut now = 0;
+        for _ in 0..steps {
+            now = client.deadline_ms().max(now);
+            prop_assume!(now != NEVER);
+            let (message, _) = client.poll(now);
+            if let Some(message) = message {
+                let answer = answer(if kind { 2 } else { 7 }, &message, &bytes);
+                client.input(&answer, now);
+            }
+            prop_assert!(client.deadline_ms() > now || message_is_due(&client, now));
+        }
+    }
+}
+
+/// An exchange that has just begun.
+fn message_is_due(client: &Client, now: u64) -> bool {
+    client.due_ms <= now && matches!(client.state, State::Asking(_)) && client.tries <= 2
+}
