@@ -8,6 +8,7 @@ const REASONS = {
   "ethernet-unknown-type": "The frame carried neither IPv4, IPv6 nor ARP. Usual: switches speak LLDP and spanning tree.",
   "ethernet-unknown-vlan": "The frame was tagged with a VLAN that no interface has. Add an interface with this parent and VLAN if it should pass.",
   "ethernet-stacked-vlan": "The frame had a service tag or two VLAN tags, which the router does not serve.",
+  "address-tentative": "To an address of the router's that may be somebody else's: the link is still being asked. Passes within seconds.",
   "arp-malformed": "The ARP message had a wrong length, type or operation.",
   "arp-not-for-us": "ARP for an address that is not the router's, or from a sender that is not on the link. Usual on shared links.",
   "ipv4-malformed": "The IPv4 header was cut short, or had a wrong version or length.",
