@@ -310,7 +310,7 @@ mod tests {
             match protocol {
                 TCP => { upper[12] = 5 << 4; upper[16..18].fill(0); }
                 UDP => { let len = (upper.len() as u16).to_be_bytes(); upper[4..6].copy_from_slice(&len); upper[6..8].fill(0); }
-                ICMP | ICMPV6 => upper[2..4].fill(0),
+                ICMP | ICMPV6 => { upper[0] = if protocol == ICMP { 8 } else { 128 }; upper[2..4].fill(0); }
                 _ => {}
             }
             let bytes = packet(&Envelope { source, destination, protocol, hops, whole, id: 7 }, &upper).unwrap();
