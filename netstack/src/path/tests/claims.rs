@@ -5,7 +5,6 @@ use crate::address::{ALL_NODES, group_mac, link_local};
 use crate::sim::*;
 use crate::snapshot::{Claim, Plan, Snapshot};
 use core::net::{IpAddr, Ipv6Addr};
-use std::boxed::Box;
 use std::vec::Vec;
 use weir_netif::{Drop, IfIndex};
 
