@@ -363,7 +363,7 @@ fn filters(tokens: &[Token<'_>], parsed: &mut Parsed) -> Result<(), String> {
 /// What could come at the end of `line`, which is what is before the cursor.
 pub fn choices(line: &str, context: Context<'_>) -> Choices {
     let all = tokens(line);
-    let typing = !line.ends_with(' ') && !line.is_empty();
+    let typing = !line.is_empty() && !line.ends_with(|c: char| c.is_ascii_whitespace());
     let (word, before) = match all.split_last() {
         Some((last, before)) if typing => (*last, before),
         _ => (Token { start: line.len(), text: "" }, all.as_slice()),
