@@ -41,12 +41,12 @@ fn stateful(cx: &Context) -> Result<()> {
         passes(rig, "2001:db8:1::2")?;
         let said = rig.host(0).check("ping", &["-n", "-c", "1", "-W", "5", own], Duration::from_secs(10))?;
         ensure!(said.contains("1 received"), "{said}");
-        server.errors.wait(&format!("DHCPRENEW(eth0) {own}"), HALF)?;
+        server.errors.wait("DHCPRENEW(eth0)", HALF)?;
         passes(rig, "2001:db8:1::2")?;
         let text = config("[\"2001:db8:1::1/64\"]", "");
         rig.router.machine.type_keys(format!("config\n{text}\n.\n").as_bytes())?;
         says(rig, &format!("wan: dhcpv6: {own} is given back"))?;
-        server.errors.wait(&format!("DHCPRELEASE(eth0) {own}"), PATIENCE)?;
+        server.errors.wait("DHCPRELEASE(eth0)", PATIENCE)?;
         Ok(())
     })
 }

@@ -41,6 +41,15 @@ fn duplicates(cx: &Context) -> Result<()> {
         rig.router.ready()?;
         let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
         let (address, local) = (a.identity().gateway_v6, b.identity().gateway_mac.link_local());
+        // It asks, from nobody (RFC 4862 §5.4.2).
+        a.expect("the question for the address", LIMIT, |frame| {
+            let icmp = frame.icmp().filter(|icmp| icmp.kind == 135 && icmp.checksum_valid)?;
+            let packet =
+                frame.v6().filter(|packet| packet.source.is_unspecified() && packet.hop_limit == 255)?;
+            let right = frame::v6_at(&icmp.body, 0) == address
+                && packet.destination == frame::solicited_node(address);
+            (right && icmp.body.len() == 16).then_some(())
+        })?;
         let begun = Instant::now();
         let line = format!("wan: {address} is not used: {} has it too", a.identity().mac);
         let off =
@@ -53,15 +62,6 @@ fn duplicates(cx: &Context) -> Result<()> {
             claim(b, local)?;
             std::thread::sleep(Duration::from_millis(100));
         }
-        // It asked, from nobody (RFC 4862 §5.4.2).
-        a.expect("the question for the address", LIMIT, |frame| {
-            let icmp = frame.icmp().filter(|icmp| icmp.kind == 135 && icmp.checksum_valid)?;
-            let packet =
-                frame.v6().filter(|packet| packet.source.is_unspecified() && packet.hop_limit == 255)?;
-            let right = frame::v6_at(&icmp.body, 0) == address
-                && packet.destination == frame::solicited_node(address);
-            (right && icmp.body.len() == 16).then_some(())
-        })?;
         std::thread::sleep(SILENCE);
         ensure!(a.solicit(address, SILENCE).is_err(), "{address} is still answered for");
         ensure!(b.solicit(b.identity().gateway_v6, SILENCE).is_err(), "IPv6 is still on at lan");
