@@ -93,6 +93,8 @@ impl Router for Operated {
 
     fn stop_probe(&mut self) {}
 
+    fn capture(&mut self, _: weir_manage::capture::Wish) {}
+
     fn drops(&self) -> Vec<InterfaceLoss> {
         Vec::new()
     }
