@@ -168,8 +168,8 @@ impl Capture {
         let side = self.sides.of(cx.cpu());
         let Some(block) = side.blocks.get(usize::from(number)) else { return };
         // What passes is found out first, and kept then: each loop has few values to hold.
-        let (mut wanted, mut limits) =
-            (u64::MAX >> (BATCH - packets.len().clamp(1, BATCH)), [self.snaplen; BATCH]);
+        let all = u64::MAX.checked_shr((BATCH - packets.len().min(BATCH)) as u32).unwrap_or(0);
+        let (mut wanted, mut limits) = (all, [self.snaplen; BATCH]);
         if let Some((pattern, filter)) = &self.filter {
             // Where something is missing, it may be that which is asked for.
             if seen.kind.is_some_and(|kind| pattern.excludes_type(kind)) {

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use weir_clients::NEVER;
+use weir_clients::dns::Failure;
 use weir_clients::ntp::{self, Adjust, PORT, Server, WAIT_MS};
 use weir_clients::syslog::Time;
 use weir_machine::clock::{self, wall};
@@ -25,8 +26,8 @@ struct Peer {
     address: Option<IpAddr>,
     server: Server,
     again_ms: u64,
-    /// It was said that it cannot be asked.
-    said: bool,
+    /// Why it cannot be asked, as was said last.
+    said: Option<Failure>,
 }
 
 pub(super) async fn run(transport: Transport, plane: &'static Plane) {
@@ -87,7 +88,7 @@ fn follow(peers: &mut Vec<Peer>, view: &View) {
     for host in hosts {
         if peers.iter().all(|peer| peer.host != host) {
             let server = Server::new(random::seed, now_ms);
-            peers.push(Peer { host, address: None, server, again_ms: 0, said: false });
+            peers.push(Peer { host, address: None, server, again_ms: 0, said: None });
         }
     }
 }
@@ -122,7 +123,7 @@ impl Peer {
                     Ok(Some(address)) => address,
                     Ok(None) => return self.wait(now_ms),
                     Err(why) => {
-                        if !core::mem::replace(&mut self.said, true) {
+                        if self.said.replace(why) != Some(why) {
                             warn!("ntp: {name}: {why}");
                         }
                         return self.wait(now_ms);
@@ -145,7 +146,7 @@ impl Peer {
                 if reply == ntp::Reply::Deny {
                     warn!("ntp: {} does not want to be asked", self.host);
                 }
-                self.said = false;
+                self.said = None;
                 return;
             }
         }

@@ -142,12 +142,15 @@ pub(crate) fn traffic(a: &Host, b: &Host) -> Result<()> {
     b.ping(a.identity().v4.into(), 4, PATIENCE).map(drop)
 }
 
+/// The router tells of its addresses a second time after two seconds (RFC 5227 §2.3), of IPv6 ones once they are its own.
+const QUIET: Duration = Duration::from_millis(2500);
+
 /// What hosts counted once nothing comes any more.
 pub(crate) fn settled(hosts: &[Host]) -> Vec<Counted> {
     let counted = || hosts.iter().map(Host::counted).collect::<Vec<_>>();
     let mut before = counted();
     loop {
-        std::thread::sleep(Duration::from_millis(700));
+        std::thread::sleep(QUIET);
         let now = counted();
         if now == before {
             return now;
