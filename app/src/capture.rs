@@ -109,7 +109,7 @@ pub(crate) fn begin(shared: &'static Shared, view: &View, wish: &Wish) -> Result
             409,
             "There is nothing to capture from",
             "no such interface is in service",
-            "GET /api/v1/interfaces says why",
+            "`show interfaces` and GET /api/v1/interfaces say why",
         ));
     }
     let (mut names, mut links) = (Vec::new(), Vec::new());

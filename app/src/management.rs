@@ -2,6 +2,7 @@
 
 mod operator;
 
+use crate::capture::Session;
 use crate::config::Config;
 use crate::guest::{self, Guest, News};
 use crate::interfaces::{Interfaces, Look};
@@ -18,8 +19,9 @@ use core::time::Duration;
 use operator::Operator;
 use weir_machine::xen::control::Request;
 use weir_machine::{clock, console, error, frames, info, log, power, print, println, task, trace, warn};
+use weir_manage::capture::Wish as Capture;
 use weir_manage::configurations::{Configurations, Reverted};
-use weir_manage::console::{Console, table};
+use weir_manage::console::{Console, Listing, table};
 use weir_manage::explain::Question;
 use weir_manage::model::Event;
 use weir_manage::problem::Refused;
@@ -30,6 +32,8 @@ use weir_sync::trace::Record;
 
 /// How often devices and console are looked at that announce nothing. A look reads registers: an exit from the VM each.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the console's capture is looked at.
+const LOOK_AT_CAPTURE_MS: u64 = 50;
 /// How often the table is printed while packets flow.
 const TABLE_EVERY: Duration = Duration::from_secs(10);
 
@@ -66,6 +70,10 @@ pub struct Management {
     asks_neighbors: bool,
     /// The console wants to know what becomes of a packet.
     asks_explanation: Option<Question>,
+    /// The console wants a capture.
+    asks_capture: Option<Capture>,
+    /// What it captures.
+    capture: Option<Listing<Session>>,
     look_at: Instant,
     table_at: Instant,
     /// Packets received at the last automatic table.
@@ -117,6 +125,8 @@ impl Management {
             console: Console::default(),
             asks_neighbors: false,
             asks_explanation: None,
+            asks_capture: None,
+            capture: None,
             look_at: now + LOOK_EVERY,
             table_at: now + TABLE_EVERY,
             seen: 0,
@@ -143,6 +153,7 @@ impl Management {
                 let explanation = self.plane.explain(question).await;
                 self.console.heard_explanation(explanation);
             }
+            self.follow_capture();
             if self.print_events() || self.print_some() {
                 task::yield_now().await;
                 continue;
@@ -153,9 +164,27 @@ impl Management {
 
     /// When something is to be done though nothing happens.
     fn due(&self) -> Instant {
-        let others = [self.console.wake_at(), self.configurations.deadline_ms()];
+        let looks = self.capture.as_ref().map(|_| clock::now() / 1_000_000 + LOOK_AT_CAPTURE_MS);
+        let others = [self.console.wake_at(), self.configurations.deadline_ms(), looks];
         let others = others.into_iter().flatten().map(|ms| Instant::from_nanos(ms.saturating_mul(1_000_000)));
         others.fold(self.table_at.min(self.look_at), Instant::min)
+    }
+
+    /// Begins the console's capture, and shows what there is of it. Outside a turn: captures take turns of their own.
+    fn follow_capture(&mut self) {
+        if let Some(wish) = self.asks_capture.take() {
+            match self.plane.capture(&wish) {
+                Ok(session) => {
+                    self.capture = Some(Listing::begin(session, wish.limit, &mut self.console));
+                }
+                Err(refused) => self.console.capture_refused(&wish, &refused),
+            }
+        }
+        if let Some(listing) = &mut self.capture
+            && !listing.next(&mut self.console)
+        {
+            self.capture = None;
+        }
     }
 
     fn turn(&mut self, cx: &mut Control, now: Instant) {

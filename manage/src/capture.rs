@@ -2,7 +2,7 @@
 
 mod line;
 
-pub use line::Line;
+pub use line::{Line, Told};
 
 use crate::pcapng::{self, Counts, Packet};
 use crate::problem::{Refused, refuse};

@@ -10,6 +10,7 @@ mod history;
 mod key;
 mod keys;
 mod line;
+mod listing;
 mod near;
 pub mod parse;
 mod paste;
@@ -21,6 +22,7 @@ mod setting;
 #[cfg(test)]
 mod tests;
 
+pub use listing::Listing;
 pub use near::nearest;
 pub use router::{End, Router, Tracing};
 pub use run::table;
@@ -90,6 +92,10 @@ enum Mode {
     Probe {
         stopped: bool,
     },
+    /// Packets are captured; whether that is to end.
+    Capture {
+        stopped: bool,
+    },
 }
 
 /// What a pasted text is for.
@@ -143,7 +149,7 @@ impl Console {
     pub fn is_quiet(&self) -> bool {
         self.typed_at.is_none()
             && self.line.text().is_empty()
-            && !matches!(self.mode, Mode::Paste(..) | Mode::Probe { .. })
+            && !matches!(self.mode, Mode::Paste(..) | Mode::Probe { .. } | Mode::Capture { .. })
     }
 
     /// When [`tick`](Self::tick) has something to do, in milliseconds.
@@ -221,14 +227,17 @@ impl Console {
             self.heard_of_terminal(row, column, now_ms);
             return;
         }
-        if let Mode::Probe { stopped } = &mut self.mode {
+        if let Mode::Probe { stopped } | Mode::Capture { stopped } = &mut self.mode {
             if key == Key::Control('C') {
                 // Whoever does not hear of it the first time is not waited for.
                 let forsaken = core::mem::replace(stopped, true);
                 self.out.push_str("^C\n");
-                router.stop_probe();
+                if let Mode::Probe { .. } = self.mode {
+                    router.stop_probe();
+                }
                 if forsaken {
-                    self.probe_ended();
+                    self.mode = Mode::Line;
+                    self.refresh();
                 }
             }
             return;

@@ -15,6 +15,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use weir_machine::xen::control::Request;
 use weir_machine::{frames, random, trace};
+use weir_manage::capture::Wish as Capture;
 use weir_manage::configurations::Engine;
 use weir_manage::console::{End, Router, Tracing};
 use weir_manage::diff::unified;
@@ -104,6 +105,10 @@ impl Router for Operator<'_> {
 
     fn stop_probe(&mut self) {
         self.management.plane.probing().stop();
+    }
+
+    fn capture(&mut self, wish: Capture) {
+        self.management.asks_capture = Some(wish);
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::management::{SECTION, TOKEN, call, get, start};
+use super::reach::{PATIENCE, ask};
 use super::{Context, Needs, Test};
 use crate::command;
 use crate::rig::{LinuxPlan, LinuxRig, identity};
@@ -29,6 +30,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("capture-refusals", NETWORK, refusals),
         Test::new("capture-trunk", TRUNK, trunk),
         Test::new("capture-times", TIMES, times),
+        Test::new("console-capture", NETWORK, on_console),
     ]
 }
 
@@ -268,5 +270,91 @@ fn times(cx: &Context) -> Result<()> {
             ensure!((at - now.as_secs_f64()).abs() < 60.0, "{at} at {now:?}");
         }
         Ok(())
+    })
+}
+
+/// Types Ctrl-C. Lines with packets since `position`, and what was counted: received, matched, captured, dropped, shown.
+fn ended(rig: &mut LinuxRig, position: usize) -> Result<(Vec<String>, [u64; 5])> {
+    rig.router.machine.type_keys(b"\x03")?;
+    counted(rig, position)
+}
+
+fn counted(rig: &LinuxRig, position: usize) -> Result<(Vec<String>, [u64; 5])> {
+    let console = &rig.router.machine.console;
+    let end = console.wait_after(position, " packets received, ", PATIENCE)?.text;
+    let mut numbers =
+        end.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty()).map(str::parse);
+    let mut next = || Ok::<u64, anyhow::Error>(numbers.next().context("five numbers")??);
+    let counts = [next()?, next()?, next()?, next()?, next()?];
+    let lines = console.since(position).into_iter().map(|line| line.text);
+    let lines = lines.take_while(|line| *line != end).filter(|line| line.contains(" bytes")).collect();
+    Ok((lines, counts))
+}
+
+/// The same by the console: a line a packet, and what was counted is what was shown, waits and was lost.
+fn on_console(cx: &Context) -> Result<()> {
+    start(cx, 2, SECTION)?.check(&cx.name, |rig| {
+        let (near, far) = (identity(0)?.v4, identity(1)?.v4);
+        let ping = |rig: &LinuxRig, options: &str| {
+            rig.host(0).shell(&format!("ping -q {options} {far}; true"), LIMIT)
+        };
+        // Both neighbours are known to every CPU.
+        ping(rig, "-c 8 -i 0.3")?;
+
+        let position = rig.router.machine.console.position();
+        ask(rig, "capture filter \"icmp[0] & 247 = 0\" direction in,out", "listening on 2 ")?;
+        ping(rig, "-c 5 -i 0.2")?;
+        // Each request and each reply comes in and goes out.
+        let (lines, [received, matched, captured, dropped, shown]) = ended(rig, position)?;
+        ensure!([matched, captured, dropped, shown] == [20, 20, 0, 20] && received >= 20, "{lines:#?}");
+        for (way, what) in [
+            ("wan in", format!("{near} > {far} ICMP type 8 code 0, 98 bytes")),
+            ("lan out", format!("{near} > {far} ICMP type 8 code 0, 98 bytes")),
+            ("lan in", format!("{far} > {near} ICMP type 0 code 0, 98 bytes")),
+            ("wan out", format!("{far} > {near} ICMP type 0 code 0, 98 bytes")),
+        ] {
+            let here = format!(" {way} {what}");
+            ensure!(lines.iter().filter(|line| line.ends_with(&here)).count() == 5, "{here}: {lines:#?}");
+        }
+        ensure!(lines.is_sorted(), "in the order of time: {lines:#?}");
+
+        // An end of its own, and the reason of a loss.
+        let position = rig.router.machine.console.position();
+        ask(rig, "capture wan direction drop limit 2 filter icmp", "listening on wan; ")?;
+        ping(rig, "-c 3 -i 0.3 -t 1")?;
+        let (lines, counts) = counted(rig, position)?;
+        ensure!(counts[4] == 2 && lines.len() == 2, "{counts:?} {lines:#?}");
+        let lost = format!(" wan drop {near} > {far} ICMP type 8 code 0, 98 bytes, dropped: ttl-expired");
+        ensure!(lines.iter().all(|line| line.ends_with(&lost)), "{lines:#?}");
+
+        // A wrong filter is shown with the place, and holds nothing up.
+        let said = ask(rig, "capture filter \"port port\"", "column 6: ")?;
+        ensure!(said.contains("\nport port\n     ^\ncolumn 6: "), "{said}");
+        let said = ask(rig, "capture nowhere", "there is no interface `nowhere`")?;
+        ensure!(!said.contains("listening"), "{said}");
+        ask(rig, "show status", "uptime")?;
+
+        // More than the console can show: the newest are lost and counted; other tasks, packets and Ctrl-C go on.
+        let position = rig.router.machine.console.position();
+        ask(rig, "capture", "listening on 2 ")?;
+        let flood = ping(rig, "-f -c 5000")?;
+        ensure!(
+            flood.contains("5000 packets transmitted")
+                && (flood.contains(", 0% packet loss") || flood.contains(", 0.")),
+            "{flood}"
+        );
+        let status = get(rig, "/api/v1/status")?;
+        ensure!(status["cpus"] == 2, "{status}");
+        let (lines, [received, matched, captured, dropped, shown]) = ended(rig, position)?;
+        ensure!(
+            received == matched && matched == captured + dropped,
+            "{received} {matched} {captured} {dropped}"
+        );
+        ensure!(
+            received >= 20_000 && dropped > 0 && shown <= captured,
+            "{received} {dropped} {shown} {captured}"
+        );
+        ensure!(lines.len() as u64 == shown, "{} lines, {shown} counted", lines.len());
+        ask(rig, "show status", "uptime").map(drop)
     })
 }

@@ -12,7 +12,7 @@ const NETWORK: Needs =
     Needs { root: true, programs: &["ip", "ping", "unshare", "nsenter"], weir: true, alone: false };
 
 /// How long one command may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 const SHELL: Duration = Duration::from_secs(10);
 
 /// Hosts behind the first one.
@@ -38,7 +38,7 @@ fn start(cx: &Context, cpus: usize) -> Result<LinuxRig> {
 }
 
 /// Types a line, waits for `wanted`, and returns all that was said until then.
-fn ask(rig: &mut LinuxRig, line: &str, wanted: &str) -> Result<String> {
+pub(super) fn ask(rig: &mut LinuxRig, line: &str, wanted: &str) -> Result<String> {
     let console = rig.router.machine.console.clone();
     let position = console.position();
     rig.router.machine.type_keys(format!("{line}\n").as_bytes())?;

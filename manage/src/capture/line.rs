@@ -1,5 +1,6 @@
 //! A frame in a line, as tcpdump begins its own: who to whom, and what.
 
+use crate::pcapng::{Direction, Packet};
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -23,6 +24,38 @@ impl fmt::Display for Line<'_> {
             Some(0x0806) => arp(f, network),
             Some(kind) => write!(f, "ethertype {kind:#06x}"),
             None => f.write_str("no whole header"),
+        }
+    }
+}
+
+/// Shows a captured packet: `12:34:56.789012 wan in 10.0.0.9 53 > 10.0.0.1 4000 UDP, 98 bytes`. Times of day are UTC; while
+/// nobody knows the day they count from the router's beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The packet.
+    pub packet: &'a Packet<'a>,
+    /// What its interface is called.
+    pub interface: &'a str,
+}
+
+/// A router runs for less, and knows no earlier day.
+const THIRTY_YEARS_S: u64 = 30 * 365 * 86_400;
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Packet { at_ns, direction, len, bytes, .. } = *self.packet;
+        let (s, us) = (at_ns / 1_000_000_000, at_ns / 1000 % 1_000_000);
+        let hours = if s < THIRTY_YEARS_S { s / 3600 } else { s / 3600 % 24 };
+        let way = match direction {
+            Direction::Inbound => "in",
+            Direction::Outbound => "out",
+            Direction::Lost(_) => "drop",
+        };
+        let (m, s, name) = (s / 60 % 60, s % 60, self.interface);
+        write!(f, "{hours:02}:{m:02}:{s:02}.{us:06} {name} {way} {}, {len} bytes", Line(bytes))?;
+        match direction {
+            Direction::Lost(reason) => write!(f, ", dropped: {reason}"),
+            _ => Ok(()),
         }
     }
 }
@@ -126,6 +159,30 @@ mod tests {
         assert_eq!(Line(&frame([8, 6], &arp)).to_string(), "ARP who has 10.0.0.1, tell 10.0.0.9");
         let tagged = [&[0, 7, 8, 0][..], &ip].concat();
         assert_eq!(Line(&frame([0x81, 0], &tagged)).to_string(), "vlan 7 10.0.0.9 > 192.0.2.1 fragment of 1");
+    }
+
+    #[test]
+    fn tells_when_and_where_a_packet_passed() {
+        let bytes = frame([8, 6], &[0; 28]);
+        let packet = Packet {
+            at_ns: 3_723_004_005_999,
+            interface: 0,
+            cpu: 0,
+            direction: Direction::Inbound,
+            owed: false,
+            verified: false,
+            segments: false,
+            len: 42,
+            bytes: &bytes,
+        };
+        let told = |packet: &Packet<'_>| Told { packet, interface: "wan" }.to_string();
+        assert_eq!(told(&packet), "01:02:03.004005 wan in ARP, cut short or unknown, 42 bytes");
+        let days = Packet { at_ns: 360_000_000_000_000, direction: Direction::Outbound, ..packet };
+        assert_eq!(told(&days), "100:00:00.000000 wan out ARP, cut short or unknown, 42 bytes");
+        let at_ns = 1_795_284_000_000_000_000 + 3_000;
+        let lost = Packet { at_ns, direction: Direction::Lost("no-route"), ..packet };
+        let expected = "18:00:00.000003 wan drop ARP, cut short or unknown, 42 bytes, dropped: no-route";
+        assert_eq!(told(&lost), expected);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub enum Action {
     Ping,
     /// Which routers are on the way to it.
     Traceroute,
+    /// Packets as they pass, a line each.
+    Capture,
     /// The list of commands.
     Help,
 }
@@ -148,6 +150,10 @@ pub enum Kind {
     Protocol,
     /// An Ethernet frame in hexadecimal digits.
     Frame,
+    /// Which way packets go.
+    Directions,
+    /// A word, or several in quotes.
+    Text,
     /// All the rest of the line: a place in the configuration and what to write there.
     Setting,
     /// All the rest of the line: a place in the configuration.
@@ -210,6 +216,11 @@ pub const COMMANDS: &[Command] = &[
         "traceroute HOST [hops HOPS] [size SIZE] [source SOURCE] [interface NAME] [ipv6]",
         "asks each router on the way to HOST, three times; Ctrl-C ends it",
         Action::Traceroute,
+    ),
+    command(
+        "capture [NAME] [filter FILTER] [direction DIRECTION] [limit PACKETS] [snaplen BYTES]",
+        "shows packets as they pass, a line each: those of NAME, or all; Ctrl-C ends it",
+        Action::Capture,
     ),
     lines(show("show configuration", "the configuration in force, as text", View::Configuration)),
     show("show history", "configurations since boot", View::History),
@@ -347,6 +358,26 @@ pub const ARGUMENTS: &[Argument] = &[
         name: "HOPS",
         about: "how far, from 1 to 255 hops; 64 unless given, 30 for traceroute",
         kind: Kind::Number(1, 255),
+    },
+    Argument {
+        name: "FILTER",
+        about: "which packets, in tcpdump's language and in quotes: \"host 10.0.0.1 and port 53\"",
+        kind: Kind::Text,
+    },
+    Argument {
+        name: "DIRECTION",
+        about: "in, out, drop, or several with commas between; all unless given",
+        kind: Kind::Directions,
+    },
+    Argument {
+        name: "PACKETS",
+        about: "lines after which it ends, at least 1",
+        kind: Kind::Number(1, u64::MAX),
+    },
+    Argument {
+        name: "BYTES",
+        about: "bytes kept of a packet for its line, from 64 to 2048; 128 unless given",
+        kind: Kind::Number(64, 2048),
     },
     Argument { name: "COUNT", about: "how many, from the last one back", kind: Kind::Number(1, 100_000) },
     Argument { name: "SECONDS", about: "seconds, from 5 to 3600", kind: Kind::Number(5, LONGEST_CONFIRM) },

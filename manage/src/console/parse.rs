@@ -3,6 +3,7 @@
 use super::grammar::{Argument, COMMANDS, Command, Filters, Item, Kind, Place, WHOLE};
 use super::near::nearest;
 use super::setting;
+use crate::capture::{DIRECTIONS, directions};
 use crate::explain;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -314,7 +315,8 @@ impl Argument {
             Kind::Address => word.parse::<IpAddr>().is_ok(),
             Kind::Protocol => explain::protocol(word).is_some(),
             Kind::Frame => explain::frame(word).is_some(),
-            Kind::Interface | Kind::Setting | Kind::Setting0 => true,
+            Kind::Directions => directions(word).is_ok(),
+            Kind::Interface | Kind::Text | Kind::Setting | Kind::Setting0 => true,
         };
         if right {
             Ok(())
@@ -399,6 +401,10 @@ pub fn choices(line: &str, context: Context<'_>) -> Choices {
                 if argument.kind == Kind::Interface {
                     let names = context.interfaces.iter().filter(|name| name.starts_with(word.text));
                     names.for_each(|name| found.add(name, argument.about));
+                }
+                if argument.kind == Kind::Directions {
+                    let ways = DIRECTIONS.iter().filter(|(way, _)| way.starts_with(word.text));
+                    ways.for_each(|(way, _)| found.add(way, ""));
                 }
                 let hint = (argument.name.to_string(), argument.about.to_string());
                 if !found.hints.contains(&hint) {

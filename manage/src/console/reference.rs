@@ -20,7 +20,7 @@ error names the word and what was expected.
 | Alt-B, Alt-F, Ctrl-Left, Ctrl-Right | move by a word |
 | Up, Down, Ctrl-P, Ctrl-N; Ctrl-R | earlier lines, 64 of them; search in them |
 | Ctrl-K, Ctrl-U, Ctrl-W, Alt-D; Ctrl-Y | cut to the end, to the begin, a word, the next word; insert what was cut |
-| Ctrl-C | gives the line up, ends a long listing or a `ping` |
+| Ctrl-C | gives the line up, ends a long listing, a `ping` or a `capture` |
 | Ctrl-L | clears the screen |
 | Ctrl-D | leaves the configuration |
 
@@ -52,6 +52,26 @@ edge1> ping 10.0.1.2 size 1400 df count 3
 edge1> ping fe80::5054:ff:fe00:101 interface wan
 edge1> traceroute 2001:db8:99::9 source 2001:db8:2::1
 ```
+";
+
+const CAPTURE: &str = "
+## What passes
+
+`capture` shows packets as interfaces receive, send and lose them: when, where, which way, who to whom, what, how long, and why it \
+was dropped. Options come in any order. NAME is an interface with those on VLANs of it. A filter is tcpdump's \
+([filters.md](filters.md)); one that is wrong is shown with the place where it is, and nothing is captured.
+
+```
+edge1> capture wan filter \"icmp or arp\" limit 4
+listening on wan; Ctrl-C ends it
+00:07:31.204518 wan in 192.0.2.2 > 10.0.1.2 ICMP type 8 code 0, 98 bytes
+edge1> capture direction drop
+```
+
+Times are of the day, in UTC, if the router knows it, and since it began otherwise. At the end it says how many packets passed \
+(received), how many the filter let pass (matched), how many of these were kept and how many found no room (captured, dropped), and \
+how many were shown. A console that is slower than the packets loses the newest once 256 KiB of each CPU are full; the router is not \
+slowed down by it. Whole packets are to be had as a file, or in Wireshark: [captures](capture.md).
 ";
 
 const SETTING: &str = "
@@ -95,6 +115,7 @@ pub fn page() -> String {
     }
     page.push_str(EXPLAIN);
     page.push_str(REACH);
+    page.push_str(CAPTURE);
     page.push_str(SETTING);
     page.push_str("\n## Words in capitals\n\n| Word | |\n|---|---|\n");
     for argument in ARGUMENTS {

@@ -1,5 +1,6 @@
 //! What the console asks of the router.
 
+use crate::capture::Wish;
 use crate::explain::Question;
 use crate::model::{
     Committed, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Recorded, Routes,
@@ -47,6 +48,9 @@ pub trait Router {
     fn probe(&mut self, probe: Probe);
     /// Has that end.
     fn stop_probe(&mut self);
+    /// Begins a capture; a [`Listing`](super::Listing) shows its packets, or
+    /// [`capture_refused`](super::Console::capture_refused) why there is none.
+    fn capture(&mut self, wish: Wish);
     /// Packets lost, by interface and reason.
     fn drops(&self) -> Vec<InterfaceLoss>;
 

@@ -139,6 +139,7 @@ impl Console {
                 router.probe(Probe::of(parsed, parsed.command.action == Action::Traceroute));
                 self.mode = Mode::Probe { stopped: false };
             }
+            Action::Capture => self.begin_capture(parsed, router),
             Action::Help => self.filtered(&help(), parsed),
         }
     }
@@ -152,9 +153,7 @@ impl Console {
                     let names = names(&interfaces);
                     interfaces.retain(|interface| interface.name == wanted);
                     if interfaces.is_empty() {
-                        let near = nearest(wanted, names.iter().map(String::as_str));
-                        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                        self.say(&format!("there is no interface `{wanted}`{near}"));
+                        self.no_interface(wanted, &names);
                         return;
                     }
                 }
@@ -183,6 +182,12 @@ impl Console {
                 self.filtered(&text, parsed);
             }
         }
+    }
+
+    pub(super) fn no_interface(&mut self, wanted: &str, names: &[String]) {
+        let near = nearest(wanted, names.iter().map(String::as_str));
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        self.say(&format!("there is no interface `{wanted}`{near}"));
     }
 
     /// Shows what [`Router::ask_neighbors`] asked for.
@@ -352,7 +357,7 @@ impl Console {
         }
     }
 
-    fn say(&mut self, line: &str) {
+    pub(super) fn say(&mut self, line: &str) {
         self.out.push_str(line);
         self.out.push('\n');
     }

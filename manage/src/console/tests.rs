@@ -1,5 +1,7 @@
 //! Typed keys and what the screen shows, in front of a router that keeps real configurations.
 
+mod listing;
+
 use super::*;
 use crate::configurations::{Configurations, Effect, Engine};
 use crate::explain::Question;
@@ -120,6 +122,10 @@ impl Router for Simulated {
 
     fn stop_probe(&mut self) {
         self.did.push("stop".into());
+    }
+
+    fn capture(&mut self, wish: crate::capture::Wish) {
+        self.did.push(std::format!("{wish:?}"));
     }
 
     fn drops(&self) -> Vec<InterfaceLoss> {
@@ -645,6 +651,10 @@ fn chosen(syntax: &str) -> String {
         ("TTL", "9"),
         ("HEX", "ffffffffffff0200000000010800"),
         ("PREFIX", "::/0"),
+        ("FILTER", "\"tcp port 80\""),
+        ("DIRECTION", "in,drop"),
+        ("PACKETS", "3"),
+        ("BYTES", "64"),
         ("COUNT", "2"),
         ("SECONDS", "60"),
         ("VERSION", "1"),
