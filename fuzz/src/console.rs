@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
         let typed = line.get(found.start..).unwrap_or_default();
         // What is offered goes on from what was typed.
         assert!(
-            found.words.iter().all(|(word, _)| word.starts_with(typed.trim_start_matches('"'))),
+            found.words.iter().all(|(word, _)| word.starts_with(typed.trim_matches('"'))),
             "{line:?}"
         );
     }

@@ -463,9 +463,9 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
 #[test]
 fn page_comes_compressed_or_with_the_reason_why_not() {
     let (_, client) = Client::start(&[TOKEN]);
-    // It comes without what only its authors need.
-    let lines = include_str!("../web/index.html").lines().map(str::trim_start);
-    let source: String = lines.filter(|line| !line.is_empty()).map(|line| line.to_owned() + "\n").collect();
+    // As it is kept: without comments, blank lines and indentation.
+    let source = include_str!("../web/index.html").lines().map(str::trim_start);
+    let source: String = source.filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
     for accepted in ["gzip", "br;q=1.0, *;q=0.1"] {
         let header = format!("Accept-Encoding: {accepted}");
         let got = curl(&["--compressed", "--header", &header, &client.url("/")], "");
