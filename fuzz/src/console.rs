@@ -35,10 +35,7 @@ pub fn run(data: &[u8]) {
         assert!(found.start <= line.len());
         let typed = line.get(found.start..).unwrap_or_default();
         // What is offered goes on from what was typed.
-        assert!(
-            found.words.iter().all(|(word, _)| word.starts_with(typed.trim_matches('"'))),
-            "{line:?}"
-        );
+        assert!(found.words.iter().all(|(word, _)| word.starts_with(typed.trim_matches('"'))), "{line:?}");
     }
 }
 
