@@ -1,7 +1,7 @@
 //! Captures of a running router, read by the programs that people read them with.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -334,27 +334,27 @@ fn on_console(cx: &Context) -> Result<()> {
         ensure!(!said.contains("listening"), "{said}");
         ask(rig, "show status", "uptime")?;
 
-        // More than the console can show: the newest are lost and counted; other tasks, packets and Ctrl-C go on.
+        // More than the console can show: the newest are lost and counted; packets, other tasks and Ctrl-C go on.
         let position = rig.router.machine.console.position();
         ask(rig, "capture", "listening on 2 ")?;
         let flood = ping(rig, "-f -c 5000")?;
-        ensure!(
-            flood.contains("5000 packets transmitted")
-                && (flood.contains(", 0% packet loss") || flood.contains(", 0.")),
-            "{flood}"
-        );
+        let few = flood.contains(", 0% packet loss") || flood.contains(", 0.");
+        ensure!(flood.contains("5000 packets transmitted") && few, "{flood}");
         let status = get(rig, "/api/v1/status")?;
         ensure!(status["cpus"] == 2, "{status}");
+        // What waits is shown.
+        let console = rig.router.machine.console.clone();
+        let deadline = Instant::now() + PATIENCE;
+        let mut before = 0;
+        while before != console.position() && Instant::now() < deadline {
+            before = console.position();
+            std::thread::sleep(Duration::from_secs(1));
+        }
         let (lines, [received, matched, captured, dropped, shown]) = ended(rig, position)?;
-        ensure!(
-            received == matched && matched == captured + dropped,
-            "{received} {matched} {captured} {dropped}"
-        );
-        ensure!(
-            received >= 20_000 && dropped > 0 && shown <= captured,
-            "{received} {dropped} {shown} {captured}"
-        );
-        ensure!(lines.len() as u64 == shown, "{} lines, {shown} counted", lines.len());
+        let counts = format!("{received} {matched} {captured} {dropped} {shown}, {} lines", lines.len());
+        ensure!(received >= 20_000 && received == matched && matched == captured + dropped, "{counts}");
+        // A port whose reader is held up loses bytes.
+        ensure!(dropped > 0 && shown == captured && (1..=shown).contains(&(lines.len() as u64)), "{counts}");
         ask(rig, "show status", "uptime").map(drop)
     })
 }

@@ -62,16 +62,22 @@ was dropped. Options come in any order. NAME is an interface with those on VLANs
 ([filters.md](filters.md)); one that is wrong is shown with the place where it is, and nothing is captured.
 
 ```
-edge1> capture wan filter \"icmp or arp\" limit 4
+edge1> capture wan direction drop limit 2 filter icmp
 listening on wan; Ctrl-C ends it
-00:07:31.204518 wan in 192.0.2.2 > 10.0.1.2 ICMP type 8 code 0, 98 bytes
-edge1> capture direction drop
+00:00:03.243000 wan drop 192.0.2.2 > 10.0.1.2 ICMP type 8 code 0, 98 bytes, dropped: ttl-expired
+00:00:03.545415 wan drop 192.0.2.2 > 10.0.1.2 ICMP type 8 code 0, 98 bytes, dropped: ttl-expired
+2 packets received, 2 matched, 2 captured, 0 dropped, 2 shown
+edge1> capture filter \"port port\"
+port port
+     ^
+column 6: expected the number or name of a port, found \"port\"; pcap-filter(7) describes filters: host 192.0.2.1 and tcp port \
+443, for example
 ```
 
 Times are of the day, in UTC, if the router knows it, and since it began otherwise. At the end it says how many packets passed \
 (received), how many the filter let pass (matched), how many of these were kept and how many found no room (captured, dropped), and \
-how many were shown. A console that is slower than the packets loses the newest once 256 KiB of each CPU are full; the router is not \
-slowed down by it. Whole packets are to be had as a file, or in Wireshark: [captures](capture.md).
+how many were shown. A console that is slower than the packets loses the newest once 256 KiB of each CPU are full; forwarding \
+does not wait for it. Whole packets are to be had as a file, or in Wireshark: [captures](capture.md).
 ";
 
 const SETTING: &str = "
