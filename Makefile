@@ -39,14 +39,21 @@ test: image test-images doctor ## unit, property, doc and boot tests, the web pa
 .PHONY: preflight
 preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size, instructions a packet
 	cargo fmt --all --check
-	$(call step,clippy,cargo clippy --workspace --all-targets --quiet -- -D warnings)
-	$(call step,clippy on the images,{ for what in '$(router)' '$(tests)'; do cargo clippy $$what $(flags) --quiet -- -D warnings; done; })
-	$(call step,the lab and the crate graph,$(lab) graph)
+	@# Each of the two has a target folder to itself.
+	@$(MAKE) --no-print-directory --jobs 2 lint images
 	@$(MAKE) --no-print-directory test
 	@$(lab) size
 	@$(lab) bench-vm --only weir --instructions --check
 	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
 	$(call step,Xen,{ $(lab) smoke-xen --cycles 3 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 3; }; })
+
+.PHONY: lint images
+lint:
+	$(call step,clippy,cargo clippy --workspace --all-targets --quiet -- -D warnings)
+	$(call step,the lab and the crate graph,$(lab) graph)
+images:
+	$(call step,clippy on the images,{ for what in '$(router)' '$(tests)'; do cargo clippy $$what $(flags) --quiet -- -D warnings; done; })
+	$(call step,the images,$(MAKE) --no-print-directory image test-images)
 
 .PHONY: image
 image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
