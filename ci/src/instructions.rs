@@ -26,6 +26,9 @@ const WARM: usize = 512;
 /// Packets counted: a multiple of every period that the router's batches and pools have.
 const COUNTED: usize = 1024;
 
+/// By then the router has told of its addresses, twice, and no timer of that is armed.
+const ANNOUNCED: Duration = Duration::from_secs(4);
+
 /// One figure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count {
@@ -61,7 +64,7 @@ impl Still {
             setup.limit = Duration::from_secs(600);
         })?;
         crate::bench::warm(&rig)?;
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(ANNOUNCED);
         rig.router.machine.qmp()?;
         let mut gdb = Gdb::connect(&socket)?;
         // An idle guest stands behind its `hlt`.
