@@ -29,10 +29,12 @@ pub(crate) const SCRATCH_IN: usize = PIECE + HEADERS;
 /// The longest packet that is sent.
 pub(crate) const SCRATCH_OUT: usize = 9216;
 /// A silent peer is asked after this long, and given up after three questions.
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
+const KEEP_ALIVE_NS: u64 = 25_000_000_000;
 const SILENT: Duration = Duration::from_secs(80);
 /// Packets one connection may send before others get their turn.
 const BURST: usize = 64;
+/// Longer than `smoltcp` holds an acknowledgement back, and shorter than it stays in TIME-WAIT.
+const HELD_BACK_NS: u64 = 1_000_000_000;
 /// What a path's MTU is believed to be at the least (RFC 879; RFC 8200 §5).
 const LEAST_MTU4: u16 = 576;
 const LEAST_MTU6: u16 = 1280;
@@ -49,6 +51,8 @@ pub(crate) struct Connection {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     numbers: Numbers,
+    /// When the peer was last heard, or asked whether it is there.
+    awake_ns: u64,
     /// How it ended, if not by both sides' wish.
     pub(crate) error: Option<Error>,
     /// What ICMP said last: the reason if it ends by silence (RFC 1122 §4.2.3.9).
@@ -72,22 +76,26 @@ struct Numbers {
     nxt: u32,
     /// The one that was last acknowledged to the peer.
     rcv: u32,
+    /// The window that it was last offered.
+    offered: u16,
     /// Whether the peer takes anything.
     window: bool,
 }
 
 impl Numbers {
-    /// Takes note of a segment from the peer.
-    fn heard(&mut self, segment: &Segment<'_>) {
+    /// Takes note of a segment from the peer. Whether it begins where the window does or behind, so that `smoltcp` counts it
+    /// as a sign of life; of keep-alives it does not.
+    fn heard(&mut self, segment: &Segment<'_>) -> bool {
         // An old one says nothing; a probe of its window may be acknowledged, too.
         if !segment.is_ack() || ahead(self.una, segment.ack) || ahead(segment.ack, self.nxt.wrapping_add(1)) {
-            return;
+            return false;
         }
         self.una = segment.ack;
         if ahead(self.una, self.nxt) {
             self.nxt = self.una;
         }
         self.window = segment.window != 0;
+        segment.seq.wrapping_sub(self.rcv) <= self.offered.into()
     }
 }
 
@@ -127,7 +135,7 @@ impl Connection {
         let mut socket = Socket::new(buffer(receive, MAX_RECEIVE)?, buffer(send, 1 << 20)?);
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
-        socket.set_keep_alive(Some(KEEP_ALIVE));
+        // Without its keep-alive, whose byte stands for data that may be under way.
         socket.set_timeout(Some(SILENT));
         let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
         let handle = sockets.add(socket);
@@ -143,6 +151,7 @@ impl Connection {
             sockets,
             handle,
             numbers: Numbers::default(),
+            awake_ns: now_ns,
             error: None,
             soft: None,
             read_by_ns: None,
@@ -230,6 +239,11 @@ impl Connection {
         self.link
     }
 
+    /// Room that it wants for a packet.
+    pub(crate) fn mtu(&self) -> usize {
+        self.mtu.into()
+    }
+
     /// Takes a segment of the flow, its checksum known to be right.
     pub(crate) fn segment(
         &mut self,
@@ -240,7 +254,9 @@ impl Connection {
         sink: &mut dyn Sink,
     ) {
         let before = self.state();
-        self.numbers.heard(segment);
+        if self.numbers.heard(segment) {
+            self.awake_ns = now_ns;
+        }
         if segment.payload.len() <= PIECE {
             self.feed(bytes, scratch, now_ns, sink);
         } else {
@@ -316,28 +332,57 @@ impl Connection {
         let output = &mut scratch.output;
         let mut wire = Wire { input: None, output, sink, link: *link, numbers, mtu: *mtu, sent: 0 };
         while wire.sent < BURST {
+            // Asked only while there is room: `smoltcp` takes a fast retransmission for sent that nobody took, and has then no
+            // timer for it.
+            if wire.is_full() {
+                return self.due_ns(now_ns) <= now_ns;
+            }
             if interface.poll_egress(instant(now_ns), &mut wire, sockets) == PollResult::None {
-                return wire.is_full();
+                return false;
             }
         }
         true
     }
 
-    /// When [`poll`](Self::poll) is wanted again.
+    /// A question whether a peer that has been silent for long is still there (RFC 1122 §4.2.3.6): it says what it waits for.
+    pub(crate) fn question(&mut self, now_ns: u64) -> Option<TcpRepr<'static>> {
+        if now_ns < self.question_ns() {
+            return None;
+        }
+        self.awake_ns = now_ns;
+        Some(TcpRepr {
+            seq_number: TcpSeqNumber(self.numbers.una.wrapping_sub(1) as i32),
+            ack_number: Some(TcpSeqNumber(self.numbers.rcv as i32)),
+            window_len: self.numbers.offered,
+            ..wire::bare(&self.flow)
+        })
+    }
+
+    fn question_ns(&self) -> u64 {
+        let is_there = !matches!(
+            self.state(),
+            State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait
+        );
+        if is_there { self.awake_ns.saturating_add(KEEP_ALIVE_NS) } else { u64::MAX }
+    }
+
+    /// When [`poll`](Self::poll) or [`question`](Self::question) is wanted again.
     pub(crate) fn due_ns(&mut self, now_ns: u64) -> u64 {
         let at = self.interface.poll_at(instant(now_ns), &self.sockets);
         // Up, so that it is not polled a moment too early, for nothing.
         let at = at.map_or(u64::MAX, |at| {
             (at.total_micros().max(0) as u64).saturating_mul(1000).saturating_add(999)
         });
-        at.min(self.read_by_ns.unwrap_or(u64::MAX)).min(self.write_by_ns.unwrap_or(u64::MAX))
+        let by_ns = self.read_by_ns.into_iter().chain(self.write_by_ns).min().unwrap_or(u64::MAX);
+        at.min(by_ns).min(self.question_ns())
     }
 
     /// Whether nothing more can come of it, and nothing is left to be sent.
-    pub(crate) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self, now_ns: u64) -> bool {
         match self.state() {
             State::Closed => self.socket().remote_endpoint().is_none(),
-            State::TimeWait => true,
+            // All but the last acknowledgement, which may be held back for a moment.
+            State::TimeWait => self.due_ns(now_ns) > now_ns.saturating_add(HELD_BACK_NS),
             _ => false,
         }
     }
@@ -507,7 +552,7 @@ fn finish(packet: &mut [u8], numbers: &mut Numbers) -> Option<()> {
         numbers.nxt = end;
     }
     if segment.is_ack() {
-        numbers.rcv = segment.ack;
+        (numbers.rcv, numbers.offered) = (segment.ack, segment.window);
     }
     let header = header_len(ip.source);
     let tcp = packet.get_mut(header..)?;

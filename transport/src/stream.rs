@@ -151,6 +151,11 @@ impl TcpStream {
         .await
     }
 
+    #[cfg(test)]
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
     /// What it stands for; dropping it closes nothing any more.
     pub(crate) fn into_id(mut self) -> Id {
         core::mem::replace(&mut self.id, Id::NOBODY)

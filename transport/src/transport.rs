@@ -162,6 +162,7 @@ pub(crate) struct Inner {
     packets: VecDeque<(Vec<u8>, IfIndex)>,
     scratch: Scratch,
     driver: Option<Waker>,
+    arrivals: u64,
     pub(crate) counters: Counters,
     /// Something is to be sent.
     dirty: bool,
@@ -192,6 +193,7 @@ impl Transport {
             packets: VecDeque::new(),
             scratch: Scratch::new(),
             driver: None,
+            arrivals: 0,
             counters: Counters::default(),
             dirty: false,
             blocked: false,
@@ -241,6 +243,11 @@ impl Transport {
         self.0.borrow().counters
     }
 
+    /// Packets that have come so far, whatever they were: what tasks can read grows by these only.
+    pub fn arrivals(&self) -> u64 {
+        self.0.borrow().arrivals
+    }
+
     /// Handshakes begun, and connections, right now.
     pub fn load(&self) -> (usize, usize) {
         let inner = self.0.borrow();
@@ -250,6 +257,7 @@ impl Transport {
 
 impl Inner {
     fn input(&mut self, arrival: &Arrival<'_>, sink: &mut dyn Sink) {
+        self.arrivals += 1;
         let Some(ip) = Ip::parse(arrival.packet) else {
             self.counters.unmatched += 1;
             return;
@@ -334,21 +342,28 @@ impl Inner {
         let Some(slot) = self.slots.get_mut(number) else { return };
         let Some(connection) = slot.connection.as_mut() else { return };
         let more = connection.poll(&mut self.scratch, now_ns, sink);
-        self.blocked |= more && sink.room() == 0;
+        self.blocked |= more && sink.room() < connection.mtu();
         self.dirty |= more;
+        // When all else is sent: then there is room.
+        let question = if more { None } else { connection.question(now_ns) };
+        let question = question.map(|repr| (connection.flow, connection.link(), repr));
         if !slot.owned {
             // Nobody reads any more: what comes now is refused, as by a closed socket (RFC 9293 §3.6.1).
             let unread = connection.socket().recv_queue() > 0;
             let expired = slot.until_ns <= now_ns;
-            if (unread || expired) && !connection.is_over() {
+            if (unread || expired) && !connection.is_over(now_ns) {
                 connection.abort();
                 connection.poll(&mut self.scratch, now_ns, sink);
             }
         }
-        if !connection.is_over() {
+        // The last acknowledgement may still wait for room.
+        if more || !connection.is_over(now_ns) {
             // Later than now in any case: others have their turn first.
             let due_ns = if more { 0 } else { connection.due_ns(now_ns).min(slot.until_ns) };
             self.slots.set_due(number, due_ns.max(now_ns + 1));
+            if let Some((flow, link, repr)) = question {
+                self.send_tcp(&flow, &repr, link, sink);
+            }
             return;
         }
         if self.flows.get(&connection.flow) == Some(&number) {
@@ -401,7 +416,7 @@ impl Inner {
             window_scale: entry.offer.scale.map(|_| 0),
             max_seg_size: Some(entry.mtu.saturating_sub(header as u16)),
             sack_permitted: entry.offer.sack,
-            ..bare(&entry.flow)
+            ..wire::bare(&entry.flow)
         };
         self.send_tcp(&entry.flow, &repr, entry.link, sink);
     }
@@ -474,7 +489,7 @@ impl Inner {
         let repr = TcpRepr {
             seq_number: TcpSeqNumber(ended.nxt as i32),
             ack_number: Some(TcpSeqNumber(ended.rcv as i32)),
-            ..bare(&ended.flow)
+            ..wire::bare(&ended.flow)
         };
         self.send_tcp(&ended.flow, &repr, ended.link, sink);
     }
@@ -496,7 +511,7 @@ impl Inner {
             seq_number: TcpSeqNumber(if segment.is_ack() { segment.ack as i32 } else { 0 }),
             ack_number: (!segment.is_ack())
                 .then(|| TcpSeqNumber(segment.seq.wrapping_add(segment.len()) as i32)),
-            ..bare(flow)
+            ..wire::bare(flow)
         };
         self.send_tcp(flow, &repr, link, sink);
     }
@@ -508,7 +523,7 @@ impl Inner {
         let Some(header) = write_ip(output, local, remote, TCP, len) else { return };
         let Some(packet) = output.get_mut(..header + len) else { return };
         if sink.room() < packet.len() {
-            // It is asked for again.
+            // Whoever waits for it asks again.
             return;
         }
         let (source, destination): (IpAddress, IpAddress) = (local.into(), remote.into());
@@ -689,23 +704,5 @@ fn is_host(address: IpAddr) -> bool {
             !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
         }
         IpAddr::V6(address) => !(address.is_unspecified() || address.is_multicast()),
-    }
-}
-
-/// A segment with nothing in it.
-fn bare(flow: &Flow) -> TcpRepr<'static> {
-    TcpRepr {
-        src_port: flow.local.port(),
-        dst_port: flow.remote.port(),
-        control: TcpControl::None,
-        seq_number: TcpSeqNumber(0),
-        ack_number: None,
-        window_len: 0,
-        window_scale: None,
-        max_seg_size: None,
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp: None,
-        payload: &[],
     }
 }

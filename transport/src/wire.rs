@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use smoltcp::wire::{IpAddress, TcpPacket, UdpPacket};
+use smoltcp::wire::{IpAddress, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket};
 use weir_netif::IfIndex;
 
 pub(crate) const TCP: u8 = 6;
@@ -284,6 +284,24 @@ impl<'a> Segment<'a> {
 /// The flags byte without FIN and PSH, for all but the last piece of a segment that is taken in pieces.
 pub(crate) fn continued(flags: u8) -> u8 {
     flags & !(FIN | PSH)
+}
+
+/// A segment with nothing in it.
+pub(crate) fn bare(flow: &Flow) -> TcpRepr<'static> {
+    TcpRepr {
+        src_port: flow.local.port(),
+        dst_port: flow.remote.port(),
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(0),
+        ack_number: None,
+        window_len: 0,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    }
 }
 
 #[cfg(test)]

@@ -4,25 +4,36 @@ use std::io::{ErrorKind as Kind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use picoserve::io::embedded_io_async::{Error, ErrorKind, ErrorType, Read, Write};
-use weir_manage::http::{self, Stream, Streams};
+use weir_manage::http::{self, Servers, Stream};
 use weir_manage::router::Router;
 
-/// Serves whoever connects, for as long as the program runs.
+/// Serves whoever connects, for as long as the program runs. What arrives is not counted: each moment is another one.
 pub(crate) fn serve<R: Router + Send + Sync + 'static>(listener: TcpListener, router: Arc<R>) {
+    let moments = Arc::new(AtomicU64::new(0));
+    serve_counted(listener, router, move || moments.fetch_add(1, Ordering::Relaxed));
+}
+
+/// The same; `arrivals` counts what arrives.
+pub(crate) fn serve_counted<R: Router + Send + Sync + 'static>(
+    listener: TcpListener,
+    router: Arc<R>,
+    arrivals: impl Fn() -> u64 + Clone + Send + 'static,
+) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let router = router.clone();
+            let (router, arrivals) = (router.clone(), arrivals.clone());
             std::thread::spawn(move || {
                 stream.set_nonblocking(true).unwrap();
                 let peer = stream.peer_addr().unwrap().ip();
-                let streams = Streams::new(8);
+                let servers = Servers::new(8, arrivals);
                 let mut next = Some(Tcp(stream));
                 while let Some(stream) = next.take() {
-                    next = block_on(http::serve(&*router, stream, peer, &streams));
+                    next = block_on(http::serve(&*router, stream, peer, &servers));
                     if let Some(Tcp(idle)) = &next {
                         block_on(std::future::poll_fn(|_| outcome(idle.peek(&mut [0])).map(drop)));
                     }

@@ -67,6 +67,8 @@ pub(super) struct Link {
     pub(super) loss: u64,
     pub(super) reordered: u64,
     pub(super) doubled: u64,
+    /// Of a side's turns, those in which nothing can be sent.
+    pub(super) full: u64,
     /// Longer ones are answered by ICMP, as by a router on the way.
     pub(super) narrow: Option<u16>,
     under_way: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
@@ -101,6 +103,7 @@ impl Link {
             loss: 0,
             reordered: 0,
             doubled: 0,
+            full: 0,
             narrow: None,
             under_way: BTreeMap::new(),
             number: 0,
@@ -161,13 +164,16 @@ impl Link {
     }
 
     fn step(&mut self) {
-        let mut out = Out { packets: Vec::new(), most: 16 };
+        let mut out = Out::default();
         for end in 0..2 {
+            let is_full = self.full != 0 && self.random() % 1000 < self.full;
+            out.most = if is_full { 0 } else { 16 };
             self.ends[end].poll(&mut out);
             for packet in core::mem::take(&mut out.packets) {
                 self.launch(end, packet);
             }
         }
+        out.most = 16;
         // What comes next: a packet, somebody's deadline, or another look at the tasks.
         let now = self.clock.get();
         let mut next = now + 10 * DELAY_NS;

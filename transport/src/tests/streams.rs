@@ -1,7 +1,9 @@
 //! Connections: data both ways whatever the link does, ends, resets, timeouts, cancellation.
 
-use super::link::{Link, Task, address};
-use crate::{Access, BindError, Error, Settings, TcpStream, Transport};
+use super::flood::segment;
+use super::link::{LINK, Link, MTU, Out, Task, address};
+use crate::wire::Flow;
+use crate::{Access, Arrival, BindError, Error, Settings, Sum, TcpStream, Transport};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -99,13 +101,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn whatever_the_link_does_the_bytes_are_the_same(
-        seed: u64, six: bool, len in 0..60_000_usize, loss in 0..80_u64, reordered in 0..300_u64, doubled in 0..50_u64,
+        seed: u64, six: bool, len in 0..60_000_usize, loss in 0..80_u64, reordered in 0..300_u64, doubled in 0..50_u64, full in 0..800_u64,
         receive in 4096..70_000_usize, send in 4096..70_000_usize, half_open in 0..2_usize,
     ) {
         let settings = Settings { receive, send, half_open, ..Settings::default() };
         let mut link = Link::new(settings, seed);
-        (link.loss, link.reordered, link.doubled) = (loss, reordered, doubled);
+        (link.loss, link.reordered, link.doubled, link.full) = (loss, reordered, doubled, full);
         transfer(&mut link, six, len, 900);
+    }
+}
+
+#[test]
+fn what_is_lost_while_there_is_no_room_is_sent_again_soon() {
+    for seed in 20..40 {
+        let mut link = Link::new(Settings::default(), seed);
+        (link.loss, link.full) = (20, 700);
+        transfer(&mut link, seed % 2 == 0, 256 << 10, 15);
     }
 }
 
@@ -168,6 +179,80 @@ fn a_peer_that_goes_silent_is_given_up() {
         }) as Task]),
         200,
     );
+}
+
+#[test]
+fn a_peer_that_has_nothing_to_say_is_asked_and_kept() {
+    let mut link = Link::new(Settings::default(), 7);
+    let (mut first, mut second) = pair(&mut link);
+    link.idle(20_000);
+    let before = link.carried;
+    link.idle(200_000);
+    let carried = link.carried - before;
+    assert!((28..=36).contains(&carried), "eight questions from each side, and the answers: {carried}");
+    let task = Box::pin(async move {
+        first.write_all(b"still there?").await.unwrap();
+        let mut heard = [0; 12];
+        second.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"still there?");
+    });
+    link.run(Vec::from([task as Task]), 5);
+}
+
+#[test]
+fn whoever_asks_more_often_is_asked_all_the_same() {
+    let mut link = Link::new(Settings::default(), 8);
+    let (first, mut second) = pair(&mut link);
+    let (local, remote) = (second.local(), second.peer());
+    // To the listening side, from the other one: a question has the number before what is waited for.
+    let flow = Flow { local, remote };
+    let (nxt, rcv) = second_numbers(&link, &second);
+    let mut out = Out { packets: Vec::new(), most: 16 };
+    for _ in 0..20 {
+        link.idle(10_000);
+        for seq in [rcv.wrapping_sub(1), rcv.wrapping_add(1 << 20)] {
+            let packet = segment(&flow, seq, nxt, 16, &[]);
+            let arrival = Arrival { packet: &packet, interface: LINK, mtu: MTU, sum: Sum::Trusted };
+            link.ends[1].input(&arrival, &mut out);
+        }
+        out.packets.clear();
+    }
+    let mut first = first;
+    let task = Box::pin(async move {
+        second.write_all(b"still there").await.unwrap();
+        let mut heard = [0; 11];
+        first.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"still there");
+    });
+    link.run(Vec::from([task as Task]), 5);
+}
+
+/// The next number of end 1's, and the one it waits for.
+fn second_numbers(link: &Link, second: &TcpStream) -> (u32, u32) {
+    link.ends[1].0.borrow_mut().connection(second.id()).unwrap().numbers()
+}
+
+#[test]
+fn the_last_acknowledgement_is_of_all_that_came() {
+    let mut link = Link::new(Settings::default(), 9);
+    let (mut first, mut second) = pair(&mut link);
+    let reads = Box::pin(async move {
+        first.close().await.unwrap();
+        let mut heard = [0; 8];
+        assert_eq!(first.read(&mut heard).await, Ok(3));
+        assert_eq!(first.read(&mut heard).await, Ok(0));
+    }) as Task;
+    let writes = Box::pin(async move {
+        assert_eq!(second.read(&mut [0; 8]).await, Ok(0));
+        // With the end in one segment.
+        second.write_all(b"bye").await.unwrap();
+        second.close().await.unwrap();
+    }) as Task;
+    link.run(Vec::from([reads, writes]), 2);
+    let before = link.carried;
+    link.idle(12_000);
+    assert_eq!(link.carried, before, "nothing is sent again");
+    assert_eq!((link.ends[0].load(), link.ends[1].load()), ((0, 0), (0, 0)));
 }
 
 /// A connection from end 0 to end 1, whose task keeps the other side.

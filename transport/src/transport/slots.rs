@@ -71,7 +71,8 @@ impl Slots {
 
     /// The slot of a connection, as long as that has it.
     pub(super) fn of(&mut self, id: Id) -> Option<&mut Slot> {
-        self.slots.get_mut(id.slot).filter(|slot| slot.generation == id.generation)
+        let has_it = |slot: &&mut Slot| slot.generation == id.generation && slot.connection.is_some();
+        self.slots.get_mut(id.slot).filter(has_it)
     }
 
     pub(super) fn id(&self, number: usize) -> Option<Id> {
@@ -143,5 +144,117 @@ impl Slots {
         self.due.remove(&(due_ns, number));
         self.slots.get_mut(number)?.due_ns = u64::MAX;
         Some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Flow;
+    use core::net::SocketAddr;
+    use proptest::prelude::*;
+    use weir_netif::IfIndex;
+
+    const MOST: usize = 6;
+
+    /// Connections are told apart by their port.
+    fn connection(port: u16, sizes: [usize; 2]) -> Connection {
+        let at = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        let flow = Flow { local: at(port), remote: at(80) };
+        Connection::connecting(flow, (IfIndex(0), 1500), sizes, 7, 0).unwrap()
+    }
+
+    /// A connection that is there, as a list that is looked through knows it.
+    struct Like {
+        id: Id,
+        port: u16,
+        bytes: usize,
+        due_ns: u64,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Insert([usize; 2], u64),
+        Remove(usize),
+        SetDue(usize, u64),
+        DueBy(usize, u64),
+        TakeDue(u64),
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        // Few times, so that several are due at once.
+        let time = || prop_oneof![4 => 0..20_u64, 1 => Just(u64::MAX)];
+        let op = prop_oneof![
+            ([4096..9000_usize, 4096..9000_usize], 0..20_u64).prop_map(|(sizes, now)| Op::Insert(sizes, now)),
+            (0..MOST).prop_map(Op::Remove),
+            (0..MOST, time()).prop_map(|(nth, due)| Op::SetDue(nth, due)),
+            (0..MOST, time()).prop_map(|(nth, due)| Op::DueBy(nth, due)),
+            (0..25_u64).prop_map(Op::TakeDue),
+        ];
+        prop::collection::vec(op, 0..120)
+    }
+
+    proptest! {
+        #[test]
+        fn they_do_what_a_list_does_that_is_looked_through(ops in ops()) {
+            let (mut slots, mut like, mut gone) = (Slots::new(MOST), Vec::<Like>::new(), Vec::new());
+            for (port, op) in (1..).zip(ops) {
+                match op {
+                    Op::Insert(sizes, now_ns) => {
+                        let new = connection(port, sizes);
+                        let bytes = new.buffers();
+                        let id = slots.insert(new, now_ns);
+                        prop_assert_eq!(id.is_some(), like.len() < MOST);
+                        let Some(id) = id else { continue };
+                        prop_assert!(like.iter().all(|one| one.id.slot != id.slot), "it is taken");
+                        let slot = slots.of(id).unwrap();
+                        prop_assert_eq!((slot.owned, slot.parked, slot.until_ns), (true, None, u64::MAX));
+                        (slot.owned, slot.parked, slot.until_ns) = (false, Some(port), 1);
+                        like.push(Like { id, port, bytes, due_ns: now_ns });
+                    }
+                    Op::Remove(nth) if nth < like.len() => {
+                        let one = like.swap_remove(nth);
+                        slots.remove(one.id.slot);
+                        // Nothing is removed twice.
+                        slots.remove(one.id.slot);
+                        gone.push(one.id);
+                    }
+                    Op::SetDue(nth, due_ns) if nth < like.len() => {
+                        slots.set_due(like[nth].id.slot, due_ns);
+                        like[nth].due_ns = due_ns;
+                    }
+                    Op::DueBy(nth, due_ns) if nth < like.len() => {
+                        slots.due_by(like[nth].id.slot, due_ns);
+                        like[nth].due_ns = like[nth].due_ns.min(due_ns);
+                    }
+                    Op::TakeDue(now_ns) => {
+                        let due = like.iter_mut().filter(|one| one.due_ns <= now_ns);
+                        let first = due.min_by_key(|one| (one.due_ns, one.id.slot));
+                        let expected = first.map(|one| {
+                            one.due_ns = u64::MAX;
+                            one.id.slot
+                        });
+                        prop_assert_eq!(slots.take_due(now_ns), expected);
+                    }
+                    // There is none there.
+                    Op::Remove(_) => slots.remove(usize::MAX),
+                    Op::SetDue(_, due_ns) => slots.set_due(usize::MAX, due_ns),
+                    Op::DueBy(_, due_ns) => slots.due_by(usize::MAX, due_ns),
+                }
+                prop_assert_eq!((slots.connections(), slots.has_room()), (like.len(), like.len() < MOST));
+                prop_assert_eq!(slots.bytes(), like.iter().map(|one| one.bytes).sum::<usize>());
+                let first_due = like.iter().map(|one| one.due_ns).filter(|&due_ns| due_ns != u64::MAX).min();
+                prop_assert_eq!(slots.first_due(), first_due);
+                for one in &like {
+                    let found = slots.of(one.id).and_then(|slot| slot.connection.as_deref());
+                    prop_assert_eq!(found.map(|found| found.flow.local.port()), Some(one.port));
+                    prop_assert_eq!(slots.id(one.id.slot), Some(one.id));
+                }
+                let there = slots.iter_mut().filter(|(_, slot)| slot.connection.is_some()).count();
+                prop_assert_eq!(there, like.len());
+                prop_assert!(gone.iter().all(|&id| slots.of(id).is_none()), "an old number is nobody's");
+                prop_assert!(slots.of(Id::NOBODY).is_none());
+            }
+        }
     }
 }
