@@ -7,7 +7,7 @@ mod pc;
 mod serial;
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[cfg(feature = "image")]
 pub use pc::{enable_interrupt, init};
 use spin::{Mutex, MutexGuard, Once};
@@ -23,6 +23,20 @@ pub struct Sink {
     pub write_panic: fn(&[u8]),
     /// The next byte of input, if one waits. One caller at a time.
     pub read: fn() -> Option<u8>,
+    /// `[A]` Bytes lost because nobody took them in time. Written by whoever writes, read by anyone; no order needed.
+    pub lost: AtomicU64,
+}
+
+impl Sink {
+    /// A sink that has lost nothing.
+    pub const fn new(
+        name: &'static str,
+        write: fn(&[u8]),
+        write_panic: fn(&[u8]),
+        read: fn() -> Option<u8>,
+    ) -> Self {
+        Self { name, write, write_panic, read, lost: AtomicU64::new(0) }
+    }
 }
 
 /// Sinks there may be at once.
@@ -83,6 +97,11 @@ pub fn write_fmt(text: fmt::Arguments) {
 /// Formats to every sink without a lock, for a CPU that will not return. Callable in any context.
 pub fn write_panic(text: fmt::Arguments) {
     let _ = fmt::write(&mut Panicking, text);
+}
+
+/// Each sink's name, and the bytes that it lost because nobody took them in time.
+pub fn lost() -> impl Iterator<Item = (&'static str, u64)> {
+    sinks().map(|sink| (sink.name, sink.lost.load(Ordering::Relaxed)))
 }
 
 /// The next byte of input from any sink; `None` if none waits. A task reads in turn with others.

@@ -81,8 +81,7 @@ mod image {
     // Makes the image one of Hermit's: its loaders look for this note.
     hermit_entry::define_entry_version!();
 
-    static CONSOLE: Sink =
-        Sink { name: "uhyve", write: hypercall::write, write_panic: hypercall::write, read: || None };
+    static CONSOLE: Sink = Sink::new("uhyve", hypercall::write, hypercall::write, || None);
 
     /// uhyve runs this machine: hypercalls work, and its output is the console. Boot CPU, first of all.
     pub(crate) fn start() {

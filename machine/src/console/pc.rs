@@ -17,13 +17,12 @@ const DEBUG_PORT: u16 = 0xE9;
 
 /// What writing to COM1 needs to remember. Reading needs nothing: the port has separate registers for it, and
 /// a softint that reads must not wait for a task that writes.
-static OUTPUT: Mutex<Option<Serial<PioBackend>>> = Mutex::new(None);
+static OUTPUT: Mutex<Option<Serial<'static, PioBackend>>> = Mutex::new(None);
 /// `[A]` COM1 is set up. Written at boot, read by a panic.
 static PRESENT: AtomicBool = AtomicBool::new(false);
 
-static SERIAL: Sink =
-    Sink { name: "COM1", write: serial_write, write_panic: serial_write_panic, read: serial_read };
-static DEBUG: Sink = Sink { name: "port 0xe9", write: debug_write, write_panic: debug_write, read: || None };
+static SERIAL: Sink = Sink::new("COM1", serial_write, serial_write_panic, serial_read);
+static DEBUG: Sink = Sink::new("port 0xe9", debug_write, debug_write, || None);
 
 /// Finds COM1 and the debug port. Boot CPU, first of all: needs no memory, no interrupts, no clock. Only for
 /// platforms that leave unclaimed ports readable (all but uhyve).
@@ -31,7 +30,7 @@ pub fn init() {
     if port::read::<u8>(DEBUG_PORT) == DEBUG_PORT as u8 {
         add(&DEBUG);
     }
-    if let Some(serial) = uart().and_then(Serial::probe) {
+    if let Some(serial) = uart().and_then(|uart| Serial::probe(uart, &SERIAL.lost)) {
         *OUTPUT.lock() = Some(serial);
         PRESENT.store(true, Ordering::Release);
         add(&SERIAL);
@@ -59,8 +58,8 @@ fn uart() -> Option<Uart16550<PioBackend>> {
 }
 
 /// The port beside its owner in `OUTPUT`.
-fn assumed() -> Option<Serial<PioBackend>> {
-    PRESENT.load(Ordering::Acquire).then(uart)?.map(Serial::assume)
+fn assumed() -> Option<Serial<'static, PioBackend>> {
+    PRESENT.load(Ordering::Acquire).then(uart)?.map(|uart| Serial::assume(uart, &SERIAL.lost))
 }
 
 fn serial_write(text: &[u8]) {

@@ -4,7 +4,7 @@ use crate::console::Sink;
 use std::io::Write;
 
 /// Standard output. Text that cannot be written is lost, as on a serial line without a listener.
-pub(crate) static STANDARD: Sink = Sink { name: "stdout", write, write_panic: write, read: || None };
+pub(crate) static STANDARD: Sink = Sink::new("stdout", write, write, || None);
 
 fn write(text: &[u8]) {
     let mut out = std::io::stdout();

@@ -35,9 +35,8 @@ mod image {
     /// `[I]` Set at boot.
     static CONSOLE: Once<Console> = Once::new();
 
-    static RING: Sink =
-        Sink { name: "Xen console", write: ring_write, write_panic: ring_write, read: ring_read };
-    static LOG: Sink = Sink { name: "Xen log", write: log_write, write_panic: hypercall::log, read: || None };
+    static RING: Sink = Sink::new("Xen console", ring_write, ring_write, ring_read);
+    static LOG: Sink = Sink::new("Xen log", log_write, hypercall::log, || None);
 
     /// Xen's log, at once: needs nothing but hypercalls.
     pub(crate) fn start() {
@@ -80,7 +79,7 @@ mod image {
         }
     }
 
-    /// Writes `\n` as `\r\n`. What finds no room in bounded time is lost.
+    /// Writes `\n` as `\r\n`. What finds no room in bounded time is lost, and counted.
     fn ring_write(text: &[u8]) {
         let Some(console) = CONSOLE.get() else { return };
         for piece in text.split_inclusive(|&byte| byte == b'\n') {
@@ -109,6 +108,10 @@ mod image {
 
     impl Console {
         fn send(&self, mut bytes: &[u8]) {
+            if bytes.is_empty() {
+                // No reason to wait for a reader again.
+                return;
+            }
             let mut began = None;
             loop {
                 let sent = self.ring.write(bytes);
@@ -119,15 +122,17 @@ mod image {
                 if sent > 0 {
                     began = None;
                 } else if self.stuck.load(Ordering::Relaxed) {
-                    return;
+                    break;
                 }
-                let Some(now) = clock::system_time() else { return };
+                let Some(now) = clock::system_time() else { break };
                 if now.saturating_sub(*began.get_or_insert(now)) >= PATIENCE_NS {
-                    return self.stuck.store(true, Ordering::Relaxed);
+                    self.stuck.store(true, Ordering::Relaxed);
+                    break;
                 }
                 event::send(self.port);
                 event::sleep(STEP_NS);
             }
+            RING.lost.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
     }
 
