@@ -265,11 +265,31 @@ impl Client {
         self.part(Kind::Release, now_ms)
     }
 
-    /// Somebody else has an address: the server is told, and asked for another one after a while.
+    /// Somebody else has an address: the server is told (RFC 9915 §18.2.8), the others are kept. Without any it is asked for
+    /// another one after a while.
     pub fn decline(&mut self, address: Ipv6Addr, now_ms: u64) -> Option<Vec<u8>> {
-        self.lease.as_mut()?.addresses.retain(|&(own, _)| own == address);
+        let lease = self.lease.as_mut()?;
+        let at = lease.addresses.iter().position(|&(own, _)| own == address)?;
+        let declined = lease.addresses.remove(at);
+        let others = lease.clone();
+        lease.addresses = Vec::from([declined]);
+        let before = self.state;
         let message = self.part(Kind::Decline, now_ms);
-        self.begin(now_ms + AGAIN_MS + (self.random)() % DELAY_MS);
+        if others.addresses.is_empty() {
+            self.begin(now_ms + AGAIN_MS + (self.random)() % DELAY_MS);
+            return message;
+        }
+        self.lease = Some(others);
+        match before {
+            // What was under way may name it.
+            State::Asking(kind) => {
+                if let Some((_, _, offered)) = &mut self.offer {
+                    offered.given.retain(|given| given.address != address);
+                }
+                self.ask(kind, now_ms);
+            }
+            _ => self.rest(),
+        }
         message
     }
 

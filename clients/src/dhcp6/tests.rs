@@ -202,6 +202,49 @@ fn addresses_are_given_back_and_taken_ones_declined() {
 }
 
 #[test]
+fn of_several_addresses_only_the_taken_one_is_declined() {
+    let other = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x51);
+    let both = association(&[(ADDRESS, 1000, 2000), (other, 1000, 3000)], 500, 800, &[]);
+    let bound = || {
+        let mut client = client();
+        let (at, solicit) = sent(&mut client);
+        let rapid = [both.clone(), option(14, &[])].concat();
+        assert_eq!(client.input(&answer(7, &solicit, &rapid), at), Some(Event::Gained));
+        (client, at)
+    };
+    let (mut client, at) = bound();
+    assert_eq!(client.decline(other.to_bits().wrapping_add(1).into(), at), None, "it never had that one");
+    let decline = client.decline(ADDRESS, at + 1000).unwrap();
+    assert!(decline[0] == 9 && has(&decline, &ADDRESS.octets()) && !has(&decline, &other.octets()));
+    assert!(has(&decline, &option(2, SERVER)));
+    // The other goes on as if nothing had been: it is renewed when it was to be, and given back at the end.
+    assert_eq!(client.lease().unwrap().addresses, [(other, at + 3_000_000)]);
+    let (renewed, renew) = sent(&mut client);
+    assert_eq!((renewed, renew[0]), (at + 500_000, 5));
+    assert!(has(&renew, &other.octets()) && !has(&renew, &ADDRESS.octets()));
+    let kept = association(&[(other, 1000, 3000)], 500, 800, &[]);
+    assert_eq!(client.input(&answer(7, &renew, &kept), renewed), Some(Event::Renewed));
+    let release = client.release(renewed).unwrap();
+    assert!(release[0] == 8 && has(&release, &other.octets()) && !has(&release, &ADDRESS.octets()));
+
+    // While it is being renewed: that begins anew, without it; and a late answer gives nothing back.
+    let (mut client, _) = bound();
+    let (at, renew) = sent(&mut client);
+    client.decline(ADDRESS, at).unwrap();
+    assert_eq!(client.input(&answer(7, &renew, &both), at), None);
+    let (_, again) = sent(&mut client);
+    assert!(again[0] == 5 && has(&again, &other.octets()) && !has(&again, &ADDRESS.octets()));
+    // Or asked for again of a server that forgot.
+    let (mut client, _) = bound();
+    let (at, renew) = sent(&mut client);
+    let none = association(&[], 0, 0, &option(13, &[0, 3]));
+    assert_eq!(client.input(&answer(7, &renew, &none), at), None);
+    client.decline(ADDRESS, at).unwrap();
+    let (_, request) = sent(&mut client);
+    assert!(request[0] == 3 && has(&request, &other.octets()) && !has(&request, &ADDRESS.octets()));
+}
+
+#[test]
 fn name_servers_alone_are_asked_for_again_when_they_are_old() {
     let mut client = Client::new(MAC, 7, random);
     client.want(Wanted::Other, 0);
