@@ -82,6 +82,18 @@ impl Buffer {
         unsafe { core::slice::from_raw_parts_mut(header.first.as_ptr(), header.len.into()) }
     }
 
+    /// The `N` bytes from the first one in use on, in use or not; `None` if the slot ends before them.
+    #[inline]
+    pub(crate) fn window<const N: usize>(&self) -> Option<&[u8; N]> {
+        let header = self.header();
+        if usize::from(header.start) + N > usize::from(header.size) {
+            return None;
+        }
+        // SAFETY: within the slot, as was looked at; all of a slot is initialised since `Arena::new` got a `[u8]`, and nobody writes
+        // to it but through this handle, which is borrowed.
+        Some(unsafe { header.first.cast().as_ref() })
+    }
+
     #[inline]
     pub(crate) fn start(&self) -> usize {
         self.header().start.into()

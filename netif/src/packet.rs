@@ -44,6 +44,13 @@ impl Packet {
         self.0.bytes_mut()
     }
 
+    /// `N` bytes of memory from the first byte on, for a copy of a length that is known: what lies behind the first segment's
+    /// end is of whatever was in the buffer before. `None` if the buffer ends before them.
+    #[inline]
+    pub fn window<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.0.window()
+    }
+
     /// Bytes in all segments.
     #[inline]
     pub fn len(&self) -> usize {
@@ -220,6 +227,19 @@ mod tests {
         assert!(!packet.pull(8), "more than there is");
         assert!(packet.push(4096).is_none());
         assert_eq!(packet.data(), b"payload");
+        pool.free(packet);
+    }
+
+    #[test]
+    fn a_window_begins_with_the_packet_and_ends_in_the_buffer() {
+        let mut pool = Pool::new(arena(1));
+        let mut packet = pool.alloc_from(b"payload").unwrap();
+        assert_eq!(packet.window::<64>().unwrap()[..7], *b"payload");
+        assert!(packet.pull(3));
+        assert_eq!(packet.window::<4>().unwrap(), b"load");
+        let left = packet.room().1 as usize;
+        assert!(packet.set_filled(left) && packet.pull(left - 4));
+        assert!(packet.window::<4>().is_some() && packet.window::<5>().is_none(), "the buffer ends there");
         pool.free(packet);
     }
 

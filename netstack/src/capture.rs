@@ -16,7 +16,8 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 use weir_bpf::{Chain, Filter, PacketType, Pattern};
 use weir_netif::{BATCH, Checksum, Drop, IfIndex, Packet};
-use weir_sync::records::{self, Consumer, Producer};
+use weir_sync::records::{self, Consumer, Producer, Room};
+use weir_sync::wide::{self, Work};
 use weir_sync::{Control, Counter, CpuId, Owned, PerCpu, Published, Softint};
 
 /// Captures at a time.
@@ -25,6 +26,11 @@ pub const CAPTURES: usize = 4;
 const HEADER: usize = 24;
 /// Longest frame that is kept: a super-packet with a tag.
 pub const MAX_SNAPLEN: u32 = 1 << 17;
+/// Where no more bytes of a frame are kept than these, they are copied whether it has them or not, as a length that is known:
+/// the first [`LINE`] of them always, the others if there is one to keep.
+const FEW: usize = 96;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Bytes in one piece of a frame that is made for a filter: one that lacks a tag or its header.
 const SEEN: usize = 128;
 
@@ -169,7 +175,7 @@ impl Capture {
         let Some(block) = side.blocks.get(usize::from(number)) else { return };
         // What passes is found out first, and kept then: each loop has few values to hold.
         let all = u64::MAX.checked_shr((BATCH - packets.len().min(BATCH)) as u32).unwrap_or(0);
-        let (mut wanted, mut limits) = (all, [self.snaplen; BATCH]);
+        let (mut wanted, mut limits) = (all, Limits { most: self.snaplen, each: None });
         if let Some((pattern, filter)) = &self.filter {
             // Where something is missing, it may be that which is asked for.
             if seen.kind.is_some_and(|kind| pattern.excludes_type(kind)) {
@@ -221,51 +227,134 @@ fn ask(
     filter: &dyn Filter,
     framing: Framing,
     packets: &[Packet],
-    (wanted, limits): (u64, &mut [usize; BATCH]),
+    (wanted, limits): (u64, &mut Limits),
 ) -> u64 {
-    let mut left = wanted;
-    for (n, (packet, limit)) in packets.iter().zip(limits).enumerate() {
+    let (mut left, most) = (wanted, limits.most);
+    let each = limits.each.insert([most; BATCH]);
+    for (n, (packet, limit)) in packets.iter().zip(each).enumerate() {
         if wanted >> n & 1 != 0 {
-            *limit = (*limit).min(Frame::new(packet, framing).wanted(how, filter));
+            *limit = most.min(Frame::new(packet, framing).wanted(how, filter));
             left &= !(u64::from(*limit == 0) << n);
         }
     }
     left
 }
 
+/// Bytes to keep of the packets of a batch.
+struct Limits {
+    most: usize,
+    /// Of each, if a filter said.
+    each: Option<[usize; BATCH]>,
+}
+
+impl Limits {
+    /// That of packet `n`, and how many of the `wanted` ones from there on have the same.
+    #[inline]
+    fn run(&self, n: usize, wanted: usize) -> (usize, usize) {
+        let Some(each) = &self.each else { return (self.most, wanted) };
+        let mut limits = each.iter().skip(n).take(wanted);
+        let limit = limits.next().copied().unwrap_or(self.most);
+        (limit, 1 + limits.take_while(|own| **own == limit).count())
+    }
+}
+
 /// Copies the `wanted` ones, as many bytes of each as its limit says. How many there was room for.
 #[inline(never)]
 fn keep(
     ring: &mut Producer,
-    (ticks, place): (u64, u64),
+    when: (u64, u64),
     framing: Framing,
     packets: &[Packet],
-    (wanted, limits): (u64, &[usize; BATCH]),
+    (wanted, limits): (u64, &Limits),
 ) -> u64 {
-    let mut captured = 0;
-    let mut room = ring.room();
-    for (n, (packet, &limit)) in packets.iter().zip(limits).enumerate() {
-        if wanted >> n & 1 == 0 {
+    let (mut captured, mut n) = (0, 0);
+    while n < packets.len() {
+        let ones = (wanted >> (n % BATCH)).trailing_ones() as usize;
+        if ones == 0 {
+            n += 1;
             continue;
         }
-        let data = packet.data();
-        let is_simple = !packet.is_chain() & (packet.meta().vlan == 0) & (framing == Framing::Whole);
-        let kept = data.get(..limit).unwrap_or(data);
-        if is_simple && let Some(record) = room.push(HEADER + kept.len()) {
-            if let Some((head, rest)) = record.split_first_chunk_mut() {
-                *head = header(packet, ticks, place | data.len() as u64);
-                copy_few(rest, kept);
+        let (limit, run) = limits.run(n, ones);
+        let end = packets.len().min(n + run);
+        // As many as are easy to keep, and then one that is not.
+        while let Some(rest @ [packet, ..]) = packets.get(n..end) {
+            let kept = match framing {
+                Framing::Bare => 0,
+                Framing::Whole if limit <= FEW => {
+                    wide::run(KeepFew { room: ring.room(), when, packets: rest, limit })
+                }
+                Framing::Whole => keep_simple(ring.room(), when, rest, limit),
+            };
+            captured += kept as u64;
+            n += kept;
+            if kept == 0 {
+                captured += u64::from(keep_one(ring, when, Frame::new(packet, framing), limit));
+                n += 1;
             }
-            captured += 1;
-        } else {
-            drop(room);
-            captured += u64::from(keep_one(ring, (ticks, place), Frame::new(packet, framing), limit));
-            room = ring.room();
         }
     }
-    drop(room);
     ring.commit();
     captured
+}
+
+/// Whether a packet's bytes are all that its frame has, in one piece.
+#[inline(always)]
+fn is_simple(packet: &Packet) -> bool {
+    !packet.is_chain() & (packet.meta().vlan == 0)
+}
+
+/// Copies simple packets, `limit` bytes of each at most, until one is not or there is no room for it right here. How many.
+fn keep_simple(mut room: Room<'_>, (ticks, place): (u64, u64), packets: &[Packet], limit: usize) -> usize {
+    let keep = |packet: &&Packet| {
+        let data = packet.data();
+        let kept = data.get(..limit).unwrap_or(data);
+        let record = if is_simple(packet) { room.push(HEADER + kept.len()) } else { None };
+        let Some(record) = record else { return false };
+        if let Some((head, rest)) = record.split_first_chunk_mut() {
+            *head = header(packet, ticks, place | data.len() as u64);
+            rest.copy_from_slice(kept);
+        }
+        true
+    };
+    packets.iter().take_while(keep).count()
+}
+
+/// The same where no more than [`FEW`] bytes are kept.
+struct KeepFew<'a> {
+    room: Room<'a>,
+    when: (u64, u64),
+    packets: &'a [Packet],
+    limit: usize,
+}
+
+impl Work for KeepFew<'_> {
+    type Result = usize;
+
+    #[inline(always)]
+    fn run(self) -> usize {
+        let Self { mut room, when: (ticks, place), packets, limit } = self;
+        let (mut count, limit) = (0, limit.min(FEW));
+        for packet in packets {
+            let len = packet.data().len();
+            let kept = len.min(limit);
+            let Some(window) = packet.window::<FEW>().filter(|_| is_simple(packet)) else { break };
+            let done = room.push_within(HEADER + kept, |record: &mut [_; (HEADER + FEW) / records::WORD]| {
+                let (head, bytes) = record.as_flattened_mut().split_at_mut(HEADER);
+                let (line, rest) = bytes.split_at_mut(LINE);
+                let (from, behind) = window.split_at(LINE);
+                head.copy_from_slice(&header(packet, ticks, place | len as u64));
+                line.copy_from_slice(from);
+                if kept > LINE {
+                    rest.copy_from_slice(behind);
+                }
+            });
+            if !done {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
 }
 
 /// The same of any frame. Whether there was room.
@@ -450,6 +539,9 @@ impl<'p> Frame<'p> {
 impl Chain for Frame<'_> {
     #[cold]
     fn copy_out(&self, offset: usize, into: &mut [u8]) -> usize {
+        if self.puts == 0 {
+            return self.packet.copy_out(offset, into);
+        }
         let mut copied = 0;
         // What is before it, what is put in, what is behind it: each from a place in the frame on.
         let put = self.put.get(..self.puts).unwrap_or(&[]);
@@ -471,25 +563,6 @@ impl Chain for Frame<'_> {
             };
         }
         copied
-    }
-}
-
-/// Copies as many bytes as both have: a few, as most captures keep, by two moves of a length that is known, which may overlap.
-#[inline(always)]
-fn copy_few(to: &mut [u8], from: &[u8]) {
-    #[inline(always)]
-    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) {
-        if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
-            *to = *from;
-        }
-        if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk()) {
-            *to = *from;
-        }
-    }
-    match from.len() {
-        32..=64 => ends::<32>(to, from),
-        65..=128 => ends::<64>(to, from),
-        _ => to.copy_from_slice(from),
     }
 }
 

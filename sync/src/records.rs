@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use crossbeam_utils::CachePadded;
 
 /// Bytes of a word: records begin and end at multiples of it.
-const WORD: usize = 8;
+pub const WORD: usize = 8;
 /// In place of a length: the next record is at the ring's beginning.
 const SKIP: u64 = u64::MAX;
 
@@ -226,6 +226,31 @@ impl Room<'_> {
         *first = (len as u64).to_ne_bytes();
         bytes.as_flattened_mut().get_mut(..len)
     }
+
+    /// Has `fill` write a record of `len` bytes, and what it likes behind it within `N` words: so copies may be of a length that
+    /// is known. `false`, and nothing taken, if `N` words and one more are not here or are more than the longest record, or if the
+    /// record is longer than `N`: [`Producer::push`] may take it.
+    #[inline(always)]
+    pub fn push_within<const N: usize>(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [[u8; WORD]; N]),
+    ) -> bool {
+        if len > N * WORD || N >= self.longest {
+            return false;
+        }
+        let left = core::mem::take(&mut self.left);
+        let done = left.split_first_mut().is_some_and(|(first, behind)| {
+            let Some(words) = behind.first_chunk_mut() else { return false };
+            *first = (len as u64).to_ne_bytes();
+            fill(words);
+            true
+        });
+        // As `div_ceil`, but for lengths that do not overflow.
+        let words = if done { 1 + ((len + WORD - 1) >> WORD.ilog2()) } else { 0 };
+        self.left = left.get_mut(words..).unwrap_or_default();
+        done
+    }
 }
 
 #[cfg(not(loom))]
@@ -360,19 +385,19 @@ mod tests {
         for n in 0..5000_u32 {
             let record = vec![n as u8; n as usize * 7 % 60];
             let mut room = producer.room();
-            let taken = match room.push(record.len()) {
-                Some(bytes) => {
-                    bytes.copy_from_slice(&record);
-                    drop(room);
-                    true
-                }
-                None => {
-                    drop(room);
-                    push(&mut producer, &record)
-                }
+            let fits = if n % 2 == 0 {
+                room.push(record.len()).map(|bytes| bytes.copy_from_slice(&record)).is_some()
+            } else {
+                room.push_within::<7>(record.len(), |words| {
+                    words.fill([!0; WORD]);
+                    words.as_flattened_mut()[..record.len()].copy_from_slice(&record);
+                })
             };
+            drop(room);
+            let taken = fits || push(&mut producer, &record);
             let longest = producer.longest();
             assert!(producer.room().push(longest + 1).is_none(), "none that long");
+            assert!(!producer.room().push_within::<25>(longest + 1, |_| ()), "nor so");
             if taken {
                 sent.push_back(record);
             }
