@@ -3,7 +3,8 @@
 use crate::access::{self, Bearer, Entry};
 use crate::capture;
 use crate::console::grammar::Place;
-use crate::console::parse::{Context, parse};
+use crate::console::parse::{Context, parse_at};
+use crate::etag;
 use crate::explain::Question;
 use crate::metrics;
 use crate::model::{Field, Value, json};
@@ -231,6 +232,9 @@ fn decoded(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// What a packet's text comes after, as a line of the console.
+const EXPLAIN: &str = "explain ";
+
 /// The packet that a request asks about.
 fn asked<R: Router>(router: &R, texts: &[Option<String>]) -> Result<Question, Refused> {
     let text = |place: usize| texts.get(place).and_then(Option::as_deref).unwrap_or_default();
@@ -240,7 +244,9 @@ fn asked<R: Router>(router: &R, texts: &[Option<String>]) -> Result<Question, Re
         refuse(400, "The packet cannot be understood", wrong, cure)
     };
     let context = Context { place: Place::Operate, interfaces: &[], candidate: "" };
-    let parsed = parse(&format!("explain {}", text(0)), context).map_err(wrong)?;
+    let line = format!("{EXPLAIN}{}", text(0));
+    let column = |at| line.get(EXPLAIN.len()..at).map_or(1, |before| before.chars().count() + 1);
+    let parsed = parse_at(&line, context).map_err(|(at, why)| wrong(why).at(column(at)))?;
     let candidate = match text(1) {
         "" | "false" => parsed.says("candidate"),
         "true" => true,
@@ -253,7 +259,11 @@ fn asked<R: Router>(router: &R, texts: &[Option<String>]) -> Result<Question, Re
         true => Some(router.configurations().candidate.ok_or_else(no_candidate)?.text.text.to_string()),
         false => None,
     };
-    Question::of(&parsed, met).map_err(wrong)
+    Question::of(&parsed, met).map_err(|why| {
+        // Both addresses are right, but not of a kind.
+        let destination = parsed.argument("DESTINATION").and_then(|word| line.rfind(word));
+        wrong(why).at(destination.map_or(1, column))
+    })
 }
 
 /// The capture that a request asks for.
@@ -301,8 +311,7 @@ async fn respond<R: Router>(
     };
     let number = |place: usize| admitted.numbers.get(place).copied().flatten();
     let size = |place: usize| number(place).and_then(|number| number.try_into().ok()).unwrap_or(usize::MAX);
-    let if_match =
-        || request.if_match.filter(|value| value.trim() != "*").map(|value| unquoted(value).to_string());
+    let if_match = || etag::expected(request.if_match);
     let command = match admitted.route.operation {
         Operation::Status => return model(router.status().value()),
         Operation::Interfaces => return model(router.interfaces().value()),
@@ -342,13 +351,13 @@ async fn respond<R: Router>(
             return Ok(configuration(request, &candidate.text.text, &candidate.text.etag));
         }
         Operation::Put => {
-            Command::Put { text: String::from_utf8(body).map_err(not_utf8)?, if_match: if_match() }
+            Command::Put { text: String::from_utf8(body).map_err(not_utf8)?, if_match: if_match()? }
         }
         Operation::Discard => Command::Discard,
         Operation::Commit => Command::Commit {
             by: admitted.bearer.name.to_string(),
             confirm_ms: number(0).map(|seconds| seconds * 1000),
-            if_match: if_match(),
+            if_match: if_match()?,
         },
         Operation::Confirm => Command::Confirm,
         Operation::Revert => Command::Revert,
@@ -369,17 +378,11 @@ async fn respond<R: Router>(
 }
 
 fn configuration(request: &Request<'_>, text: &str, etag: &str) -> Response {
-    let same = |value: &str| value.split(',').any(|one| one.trim() == "*" || unquoted(one) == etag);
-    let response = match request.if_none_match.is_some_and(same) {
+    let response = match request.if_none_match.is_some_and(|value| etag::is_known(value, etag)) {
         true => Response::new(304, content::TOML, Vec::new()),
         false => Response::new(200, content::TOML, text.as_bytes().into()),
     };
     response.with("ETag", format!("\"{etag}\""))
-}
-
-/// An entity tag without what surrounds it: `W/"x"`, `"x"`, or just x.
-fn unquoted(value: &str) -> &str {
-    value.trim().trim_start_matches("W/").trim_matches('"')
 }
 
 /// Whether the first type that is accepted is text; JSON is for whoever says nothing.

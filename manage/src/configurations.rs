@@ -179,17 +179,17 @@ impl Configurations {
         }
     }
 
-    /// Takes a candidate if all of it is good. `if_match`: only if that is the fingerprint of the text in force.
+    /// Takes a candidate if all of it is good. `if_match`: only if one of these is the fingerprint of the text in force.
     ///
     /// # Errors
     /// What is wrong with it; or somebody changed the configuration meanwhile.
     pub fn put(
         &mut self,
         text: &str,
-        if_match: Option<&str>,
+        if_match: Option<&[String]>,
         engine: &mut dyn Engine,
     ) -> Result<Plan, Refused> {
-        if let Some(expected) = if_match.filter(|&expected| expected != &*self.running.etag) {
+        if let Some(expected) = if_match.filter(|tags| tags.iter().all(|tag| **tag != *self.running.etag)) {
             return Err(problem::changed_meanwhile(expected, &self.running.etag));
         }
         let effect = engine.check(text).map_err(problem::invalid)?;
@@ -221,19 +221,19 @@ impl Configurations {
     /// Puts the candidate in force. With `confirm_ms` it is taken back after so long unless it is confirmed.
     ///
     /// # Errors
-    /// Another version waits to be confirmed; there is no candidate; it is not `if_match`; it was made for another text
+    /// Another version waits to be confirmed; there is no candidate; it is none of `if_match`; it was made for another text
     /// than the one in force; or the router refuses it. Then nothing has changed.
     pub fn commit(
         &mut self,
         by: &str,
         confirm_ms: Option<u64>,
-        if_match: Option<&str>,
+        if_match: Option<&[String]>,
         now_ms: u64,
         engine: &mut dyn Engine,
     ) -> Result<Committed, Refused> {
         self.refuse_while_pending(now_ms)?;
         let Some(candidate) = &self.candidate else { return Err(problem::no_candidate()) };
-        if let Some(expected) = if_match.filter(|&expected| expected != &*candidate.text.etag) {
+        if let Some(expected) = if_match.filter(|tags| tags.iter().all(|tag| **tag != *candidate.text.etag)) {
             return Err(problem::other_candidate(expected, &candidate.text.etag));
         }
         if candidate.replaces != self.running.etag {

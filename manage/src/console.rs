@@ -350,9 +350,14 @@ impl Console {
                 *nth = 0;
                 return true;
             }
-            Key::Control('G' | 'C') => {
+            Key::Control('G') => {
                 self.mode = Mode::Line;
                 return true;
+            }
+            // Gives the line up, too.
+            Key::Control('C') => {
+                self.mode = Mode::Line;
+                return false;
             }
             _ => {}
         }

@@ -31,6 +31,10 @@ pub enum Packet {
         protocol: u8,
         /// The destination's port, of TCP and UDP.
         port: u16,
+        /// The sender's.
+        source_port: u16,
+        /// The VLAN of its tag, 0: it has none; `None`: the interface's own.
+        vlan: Option<u16>,
         /// Bytes of header and payload; what is less than the headers take counts as that.
         len: u16,
         /// Hops left.
@@ -80,6 +84,8 @@ impl Question {
             destination,
             protocol: parsed.argument("PROTOCOL").and_then(protocol).unwrap_or(usual),
             port: number("PORT", 80) as u16,
+            source_port: number("SOURCE-PORT", 50_000) as u16,
+            vlan: parsed.number("VLAN").map(|vlan| vlan as u16),
             len: number("LENGTH", 0) as u16,
             ttl: number("TTL", 64) as u8,
         };

@@ -1,5 +1,9 @@
 //! The API over any stream of bytes, by `picoserve`: it speaks HTTP/1.1, `api.rs` answers.
 
+mod servers;
+
+pub use servers::Servers;
+
 use crate::api::{self, Admitted, Request, Response};
 use crate::capture;
 use crate::model::{Field, json};
@@ -68,40 +72,15 @@ pub fn has_head(bytes: &[u8]) -> bool {
     bytes.len() >= HEAD || lines.any(|(at, _)| bytes.get(at + 1..).is_some_and(ends))
 }
 
-/// Streams of events and of captured packets that may be open, as each keeps a server to itself.
-#[derive(Debug)]
-pub struct Streams(Cell<usize>);
-
-impl Streams {
-    /// So many at once.
-    pub fn new(most: usize) -> Self {
-        Self(Cell::new(most))
-    }
-
-    fn open(&self) -> Option<OpenStream<'_>> {
-        let free = self.0.get().checked_sub(1)?;
-        self.0.set(free);
-        Some(OpenStream(self))
-    }
-}
-
-struct OpenStream<'s>(&'s Streams);
-
-impl Drop for OpenStream<'_> {
-    fn drop(&mut self) {
-        self.0.0.set(self.0.0.get() + 1);
-    }
-}
-
 /// Serves one connection, from `peer`, while it has requests. Returned if it may have more later: who serves it is free
 /// for others until something comes ([`has_head`]).
 pub async fn serve<R: Router, S: Stream>(
     router: &R,
     stream: S,
     peer: IpAddr,
-    streams: &Streams,
+    servers: &Servers,
 ) -> Option<S> {
-    let service = picoserve::Router::from_service(Service { router, peer, streams });
+    let service = picoserve::Router::from_service(Service { router, peer, servers });
     let config = picoserve::Config { timeouts: TIMEOUTS, connection: KeepAlive::KeepAlive };
     let (mut head, idle, mut left) = (vec![0; HEAD], Cell::new(false), None);
     let server = picoserve::Server::custom(&service, Clock { router, idle: &idle }, &config, &mut head);
@@ -204,7 +183,7 @@ impl<W: Write> io::Write for Buffered<W> {
 struct Service<'r, R> {
     router: &'r R,
     peer: IpAddr,
-    streams: &'r Streams,
+    servers: &'r Servers,
 }
 
 /// Headers that matter here.
@@ -276,7 +255,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         }
         let response = match (problem, api::stream_from(&admitted)) {
             (Some(problem), _) => Response::from(problem),
-            (None, Some(from)) => match self.streams.open() {
+            (None, Some(from)) => match self.servers.open() {
                 Some(_open) => {
                     let events = Events { router: self.router, admitted, from };
                     let connection = request.body_connection.finalize().await?;
@@ -284,7 +263,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
                 }
                 None => Response::from(too_many_streams()),
             },
-            (None, None) if admitted.route.operation == Operation::Capture => match self.streams.open() {
+            (None, None) if admitted.route.operation == Operation::Capture => match self.servers.open() {
                 Some(_open) => {
                     let connection = request.body_connection.finalize().await?;
                     return match api::capture(self.router, &admitted) {
@@ -299,7 +278,15 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             },
             // Half a configuration is none: nothing is done with it, and nobody hears of it.
             (None, None) if body.len() < expected => Response::from(cut_short(body.len(), expected)),
-            (None, None) => api::answer(self.router, &asked, &admitted, body).await,
+            (None, None) => match self.servers.recall(&asked, &admitted) {
+                Some(response) => response,
+                None => {
+                    let moment = self.servers.moment();
+                    let response = api::answer(self.router, &asked, &admitted, body).await;
+                    self.servers.keep(moment, &asked, &admitted, &response);
+                    response
+                }
+            },
         };
         send(request.body_connection.finalize().await?, writer, response).await
     }

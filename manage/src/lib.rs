@@ -15,6 +15,7 @@ pub mod capture;
 pub mod configurations;
 pub mod console;
 pub mod diff;
+mod etag;
 pub mod explain;
 pub mod fingerprint;
 pub mod http;

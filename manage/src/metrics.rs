@@ -1,6 +1,6 @@
 //! All counters as text for Prometheus. Names are stable; labels are names, never numbers of the router's own.
 
-use crate::model::{Cpus, Interface, InterfaceState, Status};
+use crate::model::{Cpus, Interface, InterfaceState, Status, Task};
 use crate::router::Router;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -51,17 +51,20 @@ impl Page {
     }
 
     /// A family of counters, one of each item.
-    fn counters<T>(&mut self, name: &str, help: &str, items: &[T], of: impl Fn(&T) -> (String, String)) {
+    fn counters<T>(&mut self, name: &str, help: &str, items: &[T], of: &dyn Fn(&T) -> (String, String)) {
         self.family(name, "counter", help);
-        for item in items {
-            let (labels, value) = of(item);
-            self.sample(&format!("{name}_total"), &labels, value);
-        }
+        let name = format!("{name}_total");
+        self.samples(&name, items, of);
     }
 
     /// A family of gauges, one of each item.
-    fn gauges<T>(&mut self, name: &str, help: &str, items: &[T], of: impl Fn(&T) -> (String, String)) {
+    fn gauges<T>(&mut self, name: &str, help: &str, items: &[T], of: &dyn Fn(&T) -> (String, String)) {
         self.family(name, "gauge", help);
+        self.samples(name, items, of);
+    }
+
+    // By `dyn`, here and above: there are thirty of them.
+    fn samples<T>(&mut self, name: &str, items: &[T], of: &dyn Fn(&T) -> (String, String)) {
         for item in items {
             let (labels, value) = of(item);
             self.sample(name, &labels, value);
@@ -106,6 +109,10 @@ fn router_metrics(page: &mut Page, status: &Status) {
     }
     page.family("uptime_seconds", "gauge", "Time since the router was entered.");
     page.sample("uptime_seconds", "", Scaled(status.uptime_ms, 3));
+    let lost = "Bytes of a console that nobody took in time.";
+    page.counters("console_lost_bytes", lost, &status.consoles, &|console| {
+        (label("console", &console.name), format!("{}", console.lost_bytes))
+    });
 }
 
 fn interface_metrics(page: &mut Page, interfaces: &[Interface]) {
@@ -121,21 +128,21 @@ fn interface_metrics(page: &mut Page, interfaces: &[Interface]) {
         ("interface_notifications", "Notifications of the device.", |i| i.notifications),
     ];
     for (name, help, count) in counters {
-        page.counters(name, help, interfaces, |interface| {
+        page.counters(name, help, interfaces, &|interface| {
             (label("interface", &interface.name), format!("{}", count(interface)))
         });
     }
-    page.gauges("interface_up", "Whether packets can pass.", interfaces, |interface| {
+    page.gauges("interface_up", "Whether packets can pass.", interfaces, &|interface| {
         let up = u8::from(interface.state == InterfaceState::Up);
         (label("interface", &interface.name), format!("{up}"))
     });
-    page.gauges("interface_queues", "Queue pairs of the device.", interfaces, |interface| {
+    page.gauges("interface_queues", "Queue pairs of the device.", interfaces, &|interface| {
         (label("interface", &interface.name), format!("{}", interface.queues))
     });
 }
 
 fn drop_metrics<R: Router>(page: &mut Page, router: &R) {
-    page.counters("dropped_packets", "Packets lost, by interface and reason.", &router.drops(), |loss| {
+    page.counters("dropped_packets", "Packets lost, by interface and reason.", &router.drops(), &|loss| {
         let interface = label("interface", loss.interface.as_deref().unwrap_or(""));
         ([interface, label("reason", &loss.reason)].join(","), format!("{}", loss.packets))
     });
@@ -143,55 +150,47 @@ fn drop_metrics<R: Router>(page: &mut Page, router: &R) {
 
 fn cpu_metrics(page: &mut Page, all: &Cpus) {
     let Cpus { cpus, tasks, locks } = all;
-    page.counters("cpu_received_packets", "Packets that the CPU's stack received.", cpus, |cpu| {
+    page.counters("cpu_received_packets", "Packets that the CPU's stack received.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.received))
     });
-    page.counters("cpu_sent_packets", "Packets that the CPU sent.", cpus, |cpu| {
+    page.counters("cpu_sent_packets", "Packets that the CPU sent.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.sent))
     });
-    page.counters("cpu_handed_over_packets", "Packets handed to other CPUs.", cpus, |cpu| {
+    page.counters("cpu_handed_over_packets", "Packets handed to other CPUs.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.handed_over))
     });
-    page.counters("cpu_turns", "Softints served.", cpus, |cpu| {
+    page.counters("cpu_turns", "Softints served.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.turns))
     });
-    page.counters("cpu_busy_ticks", "TSC ticks that the CPU was awake.", cpus, |cpu| {
+    page.counters("cpu_busy_ticks", "TSC ticks that the CPU was awake.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.busy_ticks))
     });
-    page.gauges("cpu_busy_ratio", "Share of the time since entry that it was awake.", cpus, |cpu| {
+    page.gauges("cpu_busy_ratio", "Share of the time since entry that it was awake.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", Scaled(cpu.busy_permille, 3)))
     });
-    page.gauges("cpu_pool_buffers", "Free packet buffers in the CPU's pool.", cpus, |cpu| {
+    page.gauges("cpu_pool_buffers", "Free packet buffers in the CPU's pool.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.buffers_idle))
     });
-    // Several connections have tasks of one name: they are one to Prometheus.
-    let mut by_name: BTreeMap<String, [u64; 4]> = BTreeMap::new();
+    let task_labels = |task: &Task| [label("task", &task.name), label("cpu", &task.cpu)].join(",");
+    page.gauges("tasks", "Tasks of the name.", tasks, &|task| (task_labels(task), format!("{}", task.tasks)));
+    page.family("task_poll_seconds", "summary", "Time that polls of tasks took.");
     for task in tasks {
-        let labels = [label("task", &task.name), label("cpu", &task.cpu)].join(",");
-        let [polls, total, longest, long] = by_name.entry(labels).or_default();
-        (*polls, *total, *long) = (*polls + task.polls, *total + task.total_ns, *long + task.long_polls);
-        *longest = task.longest_ns.max(*longest);
+        page.sample("task_poll_seconds_count", &task_labels(task), task.polls);
+        page.sample("task_poll_seconds_sum", &task_labels(task), Scaled(task.total_ns, 9));
     }
-    page.family("task_poll_seconds", "summary", "Time that polls of a task took.");
-    for (labels, [polls, total, ..]) in &by_name {
-        page.sample("task_poll_seconds_count", labels, polls);
-        page.sample("task_poll_seconds_sum", labels, Scaled(*total, 9));
-    }
-    page.family("task_longest_poll_seconds", "gauge", "The longest poll of a task.");
-    for (labels, [_, _, longest, _]) in &by_name {
-        page.sample("task_longest_poll_seconds", labels, Scaled(*longest, 9));
-    }
-    page.family("task_long_polls", "counter", "Polls of a task over a millisecond.");
-    for (labels, [.., long]) in &by_name {
-        page.sample("task_long_polls_total", labels, long);
-    }
-    page.counters("lock_acquired", "Times a lock of the rank was taken.", locks, |lock| {
+    page.gauges("task_longest_poll_seconds", "The longest poll of a task.", tasks, &|task| {
+        (task_labels(task), format!("{}", Scaled(task.longest_ns, 9)))
+    });
+    page.counters("task_long_polls", "Polls of a task over a millisecond.", tasks, &|task| {
+        (task_labels(task), format!("{}", task.long_polls))
+    });
+    page.counters("lock_acquired", "Times a lock of the rank was taken.", locks, &|lock| {
         (label("lock", &lock.name), format!("{}", lock.acquired))
     });
-    page.counters("lock_contended", "Times somebody else held it then.", locks, |lock| {
+    page.counters("lock_contended", "Times somebody else held it then.", locks, &|lock| {
         (label("lock", &lock.name), format!("{}", lock.contended))
     });
-    page.counters("lock_spins", "Turns of the waiting loop.", locks, |lock| {
+    page.counters("lock_spins", "Turns of the waiting loop.", locks, &|lock| {
         (label("lock", &lock.name), format!("{}", lock.spins))
     });
 }

@@ -18,11 +18,19 @@ impl core::fmt::Display for Refused {
     }
 }
 
+impl Refused {
+    /// The same, of a text that is wrong at this column.
+    #[must_use]
+    pub fn at(mut self, column: usize) -> Self {
+        self.0.column = Some(column as u64);
+        self
+    }
+}
+
 /// A refusal with this HTTP status.
 pub fn refuse(status: u16, title: &str, detail: impl Into<String>, cure: impl Into<String>) -> Refused {
-    let problem =
-        Problem { title: title.into(), status, detail: detail.into(), cure: cure.into(), errors: Vec::new() };
-    Refused(Box::new(problem))
+    let (title, detail, cure) = (title.into(), detail.into(), cure.into());
+    Refused(Box::new(Problem { title, status, detail, cure, column: None, errors: Vec::new() }))
 }
 
 /// The text has errors.
@@ -41,21 +49,21 @@ pub fn invalid(errors: Vec<ConfigError>) -> Refused {
 }
 
 /// `If-Match` names another text than the one in force.
-pub fn changed_meanwhile(expected: &str, running: &str) -> Refused {
+pub fn changed_meanwhile(expected: &[String], running: &str) -> Refused {
     refuse(
         412,
         "The configuration is another one by now",
-        format!("If-Match says {expected}, and {running} is in force"),
+        format!("If-Match says {}, and {running} is in force", expected.join(" or ")),
         "GET /api/v1/config, make the change there and send it with the ETag that came with it",
     )
 }
 
 /// `If-Match` of a commit names another candidate.
-pub fn other_candidate(expected: &str, candidate: &str) -> Refused {
+pub fn other_candidate(expected: &[String], candidate: &str) -> Refused {
     refuse(
         412,
         "The candidate is another one by now",
-        format!("If-Match says {expected}, and the candidate is {candidate}"),
+        format!("If-Match says {}, and the candidate is {candidate}", expected.join(" or ")),
         "GET /api/v1/config/candidate to see it, or PUT /api/v1/config to replace it",
     )
 }

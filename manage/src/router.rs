@@ -20,8 +20,8 @@ pub enum Command {
     Put {
         /// The whole text.
         text: String,
-        /// The fingerprint of the text that it is to replace.
-        if_match: Option<String>,
+        /// The fingerprint of the text that it is to replace: one of these.
+        if_match: Option<Vec<String>>,
     },
     /// See [`Configurations::discard`](crate::configurations::Configurations::discard).
     Discard,
@@ -31,8 +31,8 @@ pub enum Command {
         by: String,
         /// How long it waits to be confirmed.
         confirm_ms: Option<u64>,
-        /// The candidate's fingerprint.
-        if_match: Option<String>,
+        /// The candidate's fingerprint: one of these.
+        if_match: Option<Vec<String>>,
     },
     /// See [`Configurations::confirm`](crate::configurations::Configurations::confirm).
     Confirm,

@@ -272,8 +272,8 @@ pub const ROUTES: &[Route] = &[
             "/api/v1/config",
             Operation::Put,
             Answer::Model(Plan::SCHEMA),
-            "Makes the body, a whole configuration, the candidate; says what it would change. With If-Match only if that \
-             is the ETag of the one in force.",
+            "Makes the body, a whole configuration, the candidate; says what it would change. With If-Match only if one \
+             of its tags is the ETag of the one in force.",
         )
     },
     Route {
@@ -297,7 +297,8 @@ pub const ROUTES: &[Route] = &[
             "/api/v1/config/commit",
             Operation::Commit,
             Answer::Model(Committed::SCHEMA),
-            "Puts the candidate in force, as one snapshot. With If-Match only if that is the candidate's ETag.",
+            "Puts the candidate in force, as one snapshot. With If-Match only if one of its tags is the candidate's \
+             ETag.",
         )
     },
     Route {

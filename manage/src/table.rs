@@ -3,6 +3,7 @@
 use crate::model::{Cpu, Interface, Lock, Status, Task, Xen};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Interfaces with packets, bytes and losses by reason, CPUs, tasks, and a last line about memory.
@@ -11,7 +12,7 @@ pub struct Table<'a> {
     pub interfaces: &'a [Interface],
     /// In order.
     pub cpus: &'a [Cpu],
-    /// What the tasks of all CPUs cost.
+    /// What the tasks of all CPUs cost: a row a name.
     pub tasks: &'a [Task],
     /// The last line.
     pub status: &'a Status,
@@ -91,13 +92,44 @@ impl Table<'_> {
                 "{name:<8} {received:>12} {sent:>12} {handed_over:>12} {turns:>12} {whole:>4}.{tenth}%"
             )?;
         }
-        writeln!(f, "{:<15} {:<8} {:>12} {:>15} {:>12}", "task", "cpu", "polls", "over 1 ms", "longest us")?;
-        for Task { name, cpu, polls, longest_ns, long_polls, .. } in self.tasks {
-            let longest_us = longest_ns / 1000;
-            writeln!(f, "{name:<15} {cpu:<8} {polls:>12} {long_polls:>15} {longest_us:>12}")?;
+        writeln!(
+            f,
+            "{:<15} {:>8} {:>12} {:>12} {:>12} {:>12}",
+            "task", "tasks", "polls", "total ms", "over 1 ms", "longest us"
+        )?;
+        let everywhere = joined(self.tasks.iter().cloned(), |one, other| one.name == other.name);
+        for Task { name, tasks, polls, total_ns, longest_ns, long_polls, .. } in everywhere {
+            let (total_ms, longest_us) = (total_ns / 1_000_000, longest_ns / 1000);
+            writeln!(
+                f,
+                "{name:<15} {tasks:>8} {polls:>12} {total_ms:>12} {long_polls:>12} {longest_us:>12}"
+            )?;
         }
         Ok(())
     }
+}
+
+/// Tasks that are the `same` as one, which has the first's name and CPU; those that took longest come first.
+pub fn joined(tasks: impl Iterator<Item = Task>, same: fn(&Task, &Task) -> bool) -> Vec<Task> {
+    let mut all: Vec<Task> = Vec::new();
+    for task in tasks {
+        // Those of one name were mostly begun one after the other.
+        match all.iter_mut().rev().find(|known| same(known, &task)) {
+            Some(known) => {
+                known.tasks += task.tasks;
+                known.polls += task.polls;
+                known.total_ns += task.total_ns;
+                known.longest_ns = known.longest_ns.max(task.longest_ns);
+                known.long_polls += task.long_polls;
+            }
+            None => all.push(task),
+        }
+    }
+    let mut sorted: Vec<Task> = Vec::with_capacity(all.len());
+    for task in all {
+        sorted.insert(sorted.partition_point(|before| before.total_ns >= task.total_ns), task);
+    }
+    sorted
 }
 
 /// What happened at the locks: a row a rank, in the order in which they are taken.
@@ -156,13 +188,15 @@ mod tests {
         let management = Task {
             name: "management".into(),
             cpu: "cpu0".into(),
+            tasks: 1,
             polls: 12,
             total_ns: 9_000_000,
             longest_ns: 1_234_567,
             long_polls: 1,
         };
-        let table =
-            Table { interfaces: &[wan], cpus: &[cpu], tasks: &[management], status: &status }.to_string();
+        let api = |cpu: &str| Task { name: "api".into(), cpu: cpu.into(), tasks: 16, ..management.clone() };
+        let tasks = [api("cpu0"), management.clone(), api("cpu1")];
+        let table = Table { interfaces: &[wan], cpus: &[cpu], tasks: &tasks, status: &status }.to_string();
         let expected = "\
 interface       state      rx packets        rx bytes   tx packets        tx bytes    dropped
 wan             up                  3             192            2             128          1
@@ -171,8 +205,9 @@ device of         interrupts notifications
 wan                        2             1
 cpu          received         sent  handed-over        turns    busy
 cpu0                3            2            1            9   12.3%
-task            cpu             polls       over 1 ms   longest us
-management      cpu0               12               1         1234
+task               tasks        polls     total ms    over 1 ms   longest us
+api                   32           24           18            2         1234
+management             1           12            9            1         1234
 memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 7 ticks
 ";
         assert_eq!(table, expected);
@@ -180,6 +215,32 @@ memory 28672 KiB used of 131072 KiB; buffers 96 used of 4096; up 12.345 s; busy 
         let table = Table { interfaces: &[], cpus: &[], tasks: &[], status: &status }.to_string();
         assert!(table.contains("buffers 96 used of 4096 (3 lost); up 12.345 s"), "{table}");
         assert!(table.contains("(no interface is configured)"), "{table}");
+    }
+
+    #[test]
+    fn tasks_that_are_the_same_are_one_and_the_dearest_comes_first() {
+        let task = |name: &str, cpu: &str, ns| Task {
+            name: name.into(),
+            cpu: cpu.into(),
+            tasks: 1,
+            polls: 2,
+            total_ns: ns,
+            longest_ns: ns / 2,
+            long_polls: u64::from(ns > 30),
+        };
+        let all = [
+            task("log", "cpu0", 20),
+            task("api", "cpu0", 10),
+            task("api", "cpu0", 40),
+            task("api", "cpu1", 5),
+        ];
+        let on_a_cpu =
+            joined(all.into_iter(), |one, other| (&one.name, &one.cpu) == (&other.name, &other.cpu));
+        let api = Task { tasks: 2, polls: 4, total_ns: 50, longest_ns: 20, ..task("api", "cpu0", 40) };
+        assert_eq!(on_a_cpu, [api.clone(), task("log", "cpu0", 20), task("api", "cpu1", 5)]);
+        let everywhere = joined(on_a_cpu.into_iter(), |one, other| one.name == other.name);
+        let api = Task { tasks: 3, polls: 6, total_ns: 55, ..api };
+        assert_eq!(everywhere, [api, task("log", "cpu0", 20)]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! API alone.
 
 use crate::api::{Request, Response};
+use crate::etag::is_known;
 use crate::problem::refuse;
 use alloc::format;
 use alloc::string::String;
@@ -54,8 +55,8 @@ pub fn answer(request: &Request<'_>) -> Option<Response> {
         refused.headers.push((VARY.0, VARY.1.into()));
         return Some(refused);
     }
-    let has = |value: &str| value.split(',').any(|one| one.trim().trim_start_matches("W/") == file.etag);
-    let (status, body) = match request.if_none_match.is_some_and(has) {
+    let etag = file.etag.trim_matches('"');
+    let (status, body) = match request.if_none_match.is_some_and(|value| is_known(value, etag)) {
         true => (304, Vec::new()),
         false => (200, file.bytes.into()),
     };
@@ -118,6 +119,7 @@ files! {
     "/dom.js" "dom.js" SCRIPT;
     "/drops.js" "drops.js" SCRIPT;
     "/editor.js" "editor.js" SCRIPT;
+    "/explain.js" "explain.js" SCRIPT;
     "/format.js" "format.js" SCRIPT;
     "/interfaces.js" "interfaces.js" SCRIPT;
     "/live.js" "live.js" SCRIPT;

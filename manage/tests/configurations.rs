@@ -108,7 +108,7 @@ fn while_one_waits_no_other_is_committed_and_the_refusal_says_what_helps() {
 #[test]
 fn two_who_edit_at_once_are_told() {
     let (mut configurations, mut sim) = start();
-    let etag = configurations.view().running.etag;
+    let etag = ["0".to_owned(), configurations.view().running.etag.to_string()];
     configurations.put("ann's\n", Some(&etag), &mut sim).unwrap();
     configurations.replace("console's\n", "console", 1, &mut sim).unwrap();
     assert_eq!(configurations.put("bob's\n", Some(&etag), &mut sim).unwrap_err().0.status, 412);
@@ -118,8 +118,8 @@ fn two_who_edit_at_once_are_told() {
         (409, "The configuration changed since the candidate was made")
     );
     let plan = configurations.put("ann's\n", None, &mut sim).unwrap();
-    assert_eq!(configurations.commit("ann", None, Some("0"), 3, &mut sim).unwrap_err().0.status, 412);
-    configurations.commit("ann", None, Some(&plan.etag), 3, &mut sim).unwrap();
+    assert_eq!(configurations.commit("ann", None, Some(&etag), 3, &mut sim).unwrap_err().0.status, 412);
+    configurations.commit("ann", None, Some(&[plan.etag]), 3, &mut sim).unwrap();
     assert_eq!(sim.published, "ann's\n");
 }
 

@@ -76,6 +76,7 @@ fn text_and_json_carry_the_same_fields_and_values() {
     let status = Status {
         hostname: "edge1".into(),
         xen: Some(Xen { grants: 7, grants_most: 8, grants_in_limbo: 9, watches: 10 }),
+        consoles: vec![ConsolePort { name: "COM1".into(), lost_bytes: 1234 }],
         ..Status::default()
     };
     agree(&status);
@@ -95,7 +96,7 @@ fn text_and_json_carry_the_same_fields_and_values() {
         state: NeighborState::Delay,
     }]);
     let cpu = Cpu { name: "cpu0".into(), received: 11, busy_permille: 17, ..Cpu::default() };
-    let task = Task { name: "management".into(), cpu: "cpu0".into(), polls: 12, ..Task::default() };
+    let task = Task { name: "management".into(), cpu: "cpu0".into(), tasks: 1, polls: 12, ..Task::default() };
     let lock = Lock { name: "Heap".into(), acquired: 13, contended: 14, spins: 15 };
     agree(&Cpus { cpus: vec![cpu.clone(), cpu], tasks: vec![task], locks: vec![lock] });
     agree(&vec![LogLine {

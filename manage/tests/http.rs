@@ -2,10 +2,11 @@
 
 mod simulated;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -190,7 +191,7 @@ fn a_capture_without_a_limit_goes_on_until_its_reader_leaves() {
 fn a_capture_that_cannot_be_says_why() {
     let (_, client) = Client::start(&[TOKEN]);
     for (query, status, words) in [
-        ("filter=port", 400, "column 5"),
+        ("filter=port", 400, "\"column\":5"),
         ("direction=up", 400, "give in, out, drop"),
         ("filter=%zz", 400, "as %XX"),
         ("filter=%ff", 400, "as %XX"),
@@ -242,8 +243,22 @@ fn a_configuration_is_read_put_committed_and_confirmed() {
         client.call("POST", "/api/v1/config/commit", &[], "").refused(409, "A commit waits to be confirmed");
     assert!(problem["detail"].as_str().unwrap().starts_with("version 2 by ann waits to be confirmed, for "));
     assert_eq!(client.call("POST", "/api/v1/config/confirm", &[], "").json()["state"], "running");
-    let stale = client.call("PUT", "/api/v1/config", &["--header", &if_match], &new);
-    stale.refused(412, "The configuration is another one by now");
+    let put = |if_match: &str| {
+        let header = format!("If-Match: {if_match}");
+        client.call("PUT", "/api/v1/config", &["--header", &header], &new)
+    };
+    let problem = put(&etag).refused(412, "The configuration is another one by now");
+    let now = client.get("/api/v1/config").header("etag").to_owned();
+    let said =
+        format!("If-Match says {0}, and {1} is in force", etag.trim_matches('"'), now.trim_matches('"'));
+    assert_eq!(problem["detail"], said);
+    for list in [format!("{etag}, {now}"), format!("{now},W/{etag}"), "*".into()] {
+        assert_eq!(put(&list).status, 200, "{list}");
+    }
+    for list in [format!("W/{now}"), format!("{etag}, W/{now}")] {
+        put(&list).refused(412, "The configuration is another one by now");
+    }
+    put(now.trim_matches('"')).refused(400, "If-Match cannot be read");
     let history = client.get("/api/v1/config/history").json();
     assert_eq!((&history[0]["by"], &history[1]["by"]), (&"ann".into(), &"boot module".into()));
 }
@@ -415,6 +430,49 @@ fn nonsense_ends_the_connection_and_nothing_else() {
 }
 
 #[test]
+fn who_asks_the_same_before_anything_arrives_gets_the_same_answer() {
+    let router = Arc::new(Simulated::new(&[TOKEN]));
+    let (listener, address) = simulated::listen();
+    let arrived = Arc::new(AtomicU64::new(0));
+    let counted = arrived.clone();
+    simulated::tcp::serve_counted(listener, router.clone(), move || counted.load(Ordering::Relaxed));
+    let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
+    let mut ask = |head: &str| {
+        router.pass(1000);
+        write!(stream.get_mut(), "{head}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n").unwrap();
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).unwrap();
+            let line = line.to_lowercase();
+            length =
+                line.strip_prefix("content-length: ").map_or(length, |text| text.trim().parse().unwrap());
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    };
+    let status = "GET /api/v1/status HTTP/1.1";
+    let first = ask(status);
+    assert!(first.contains("uptime_ms"), "{first}");
+    assert_eq!(ask(status), first);
+    let text = ask(&format!("{status}\r\nAccept: text/plain"));
+    assert!(!text.starts_with('{'), "in the form that was asked for: {text}");
+    let second = ask(status);
+    assert_ne!(second, first, "another answer was the last one");
+    assert_eq!(ask(status), second);
+    ask("GET /api/v1/routes?limit=1 HTTP/1.1");
+    let third = ask(status);
+    assert_ne!(third, second, "what has a query is not kept, and what was is gone");
+    ask("POST /api/v1/config/revert HTTP/1.1");
+    let fourth = ask(status);
+    assert_ne!(fourth, third, "a command came between");
+    assert_eq!(ask(status), fourth);
+    arrived.fetch_add(1, Ordering::Relaxed);
+    assert_ne!(ask(status), fourth, "who asks now may not have been there");
+}
+
+#[test]
 fn promtool_finds_nothing_wrong_with_the_metrics() {
     let (_, client) = Client::start(&[TOKEN]);
     let open =
@@ -433,7 +491,10 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
         "weir_interface_receive_packets_total{interface=\"wan\"} 7",
         "weir_dropped_packets_total{interface=\"wan\",reason=\"ttl-expired\"} 3",
         "weir_cpu_busy_ratio{cpu=\"cpu0\"} 0.125",
-        "weir_task_poll_seconds_sum{task=\"management\",cpu=\"cpu0\"} 0.003000000",
+        "weir_tasks{task=\"api\",cpu=\"cpu0\"} 16",
+        "weir_task_poll_seconds_sum{task=\"api\",cpu=\"cpu0\"} 0.003000000",
+        "weir_task_poll_seconds_sum{task=\"management\",cpu=\"cpu0\"} 0.001500000",
+        "weir_console_lost_bytes_total{console=\"COM1\"} 1234",
         "weir_lock_acquired_total{lock=\"Heap\"} 3",
         "weir_routes 200",
         "weir_neighbors{interface=\"wan\",state=\"reachable\"} 1",
@@ -498,8 +559,18 @@ fn packet_to_explain_is_understood_or_refused_with_the_reason() {
         let told = client.get(&question).json();
         assert!(told["end"].as_str().unwrap().contains("edge9"), "{told}");
     }
-    for wrong in ["", "lan", "lan+from+10.0.1.2+to+2001:db8::1", "lan+from+x+to+y", "lan+frame+abc"] {
+    for (wrong, column) in [
+        ("", 1),
+        ("lan", 4),
+        ("lan+from+10.0.1.2+to+2001:db8::1", 22),
+        ("lan+from+x+to+y", 10),
+        ("l%C3%A4n+from+10.0.1.2+to+y", 22),
+        ("lan+frame+abc", 11),
+        ("lan+from+10.0.1.2+to+10.0.1.3+port+70000+ttl+3", 36),
+        ("lan+from+10.0.1.2+to+10.0.1.3+%7C+count", 31),
+    ] {
         let refused = client.get(&format!("/api/v1/explain?packet={wrong}"));
-        refused.refused(400, "The packet cannot be understood");
+        let problem = refused.refused(400, "The packet cannot be understood");
+        assert_eq!(problem["column"], column, "{problem}");
     }
 }

@@ -6,7 +6,7 @@ const KEY = "weir-token";
 export class Refused extends Error {
   constructor(problem) {
     super(problem.detail || problem.title);
-    Object.assign(this, { status: 0, title: "", detail: "", cure: "", errors: [] }, problem);
+    Object.assign(this, { status: 0, title: "", detail: "", cure: "", column: null, errors: [] }, problem);
   }
 }
 

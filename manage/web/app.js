@@ -7,17 +7,24 @@ import { live, refresh, start } from "./live.js";
 import capture from "./capture.js";
 import configuration, { watchTrial } from "./configuration.js";
 import drops from "./drops.js";
+import explain from "./explain.js";
 import interfaces from "./interfaces.js";
 import log from "./log.js";
 import overview from "./overview.js";
 import routes from "./routes.js";
 
-const PAGES = [overview, interfaces, routes, drops, capture, log, configuration];
+const PAGES = [overview, interfaces, routes, drops, capture, explain, log, configuration];
 let current = null;
 
+/// Shows the page that the address names; what follows a question mark there is the page's own.
 function show() {
-  const page = PAGES.find((one) => `#${one.id}` === location.hash) ?? current ?? overview;
-  if (page === current) return;
+  const [id, query] = location.hash.slice(1).split("?");
+  const page = PAGES.find((one) => one.id === id) ?? current ?? overview;
+  if (page !== current) turnTo(page);
+  if (query && page.id === id) page.open?.(new URLSearchParams(query));
+}
+
+function turnTo(page) {
   current = page;
   for (const one of PAGES) $(`page-${one.id}`).hidden = one !== page;
   for (const link of document.querySelectorAll(".tabs a")) {

@@ -2,6 +2,7 @@
 
 import { Refused, pieces } from "./api.js";
 import { h, head, keyed, say, setText } from "./dom.js";
+import { link } from "./explain.js";
 import { binary, count, many, stamp } from "./format.js";
 import { live } from "./live.js";
 import { decode } from "./packet.js";
@@ -40,16 +41,17 @@ const packet = h("section", { class: "card", "aria-label": "Packet", hidden: tru
 
 /// Shows what is wrong with the filter, at its place; or that nothing is.
 function wrong(problem) {
-  const column = Number(/^column (\d+)/.exec(problem?.detail)?.[1] ?? 0);
+  const column = problem?.column ?? 0;
   filter.setAttribute("aria-invalid", String(column > 0));
   why.replaceChildren();
   if (!problem) return;
   if (column) {
-    const [before, after] = [filter.value.slice(0, column - 1), filter.value.slice(column - 1)];
+    const before = [...filter.value].slice(0, column - 1).join("");
+    const after = filter.value.slice(before.length);
     const word = /^\S*/.exec(after)[0] || " ";
     why.append(h("code", {}, before, h("mark", {}, word), after.slice(word.length)));
     filter.focus();
-    filter.setSelectionRange(column - 1, column - 1 + word.trim().length);
+    filter.setSelectionRange(before.length, before.length + word.trim().length);
   }
   why.append(h("p", {}, `${problem.title}: ${problem.detail}`), h("p", { class: "cure" }, problem.cure));
 }
@@ -143,7 +145,7 @@ function choose(number) {
     ["Where", `${one.interface}, ${one.reason ? "lost" : one.way === "in" ? "received" : "sent"}`],
     ["CPU", `cpu${one.cpu}`],
     ["Length", `${count(one.length)} bytes${kept}`],
-  ], one.reason));
+  ], one.reason, one.way === "out" ? null : link(one.bytes, one.interface, one.length, one.reason)));
 }
 
 function pressed(event) {
@@ -154,14 +156,14 @@ function pressed(event) {
   choose(Math.max(0, Math.min(packets.length - 1, [...rows.children].indexOf(event.target) + step)));
 }
 
-const field = (label, input) => h("label", {}, label, input);
+const field = (label, input) => h("div", { class: "field" }, h("label", { for: input.id }, label), input);
 
 export default {
   id: "capture",
   title: "Capture",
   search: filter,
   make() {
-    const form = h("form", { class: "card capture", onsubmit: (event) => {
+    const form = h("form", { class: "card fields", onsubmit: (event) => {
       event.preventDefault();
       if (running) running.abort();
       else start();
@@ -169,7 +171,7 @@ export default {
     field("Interface", face),
     h("fieldset", {}, h("legend", {}, "Frames"), ways.map((way) => h("label", { class: "check" }, way, WORDS[way.value]))),
     field("Bytes of a packet", snaplen), field("Packets", limit),
-    h("div", { class: "filter" }, h("label", { for: "capture-filter" }, "Filter, as tcpdump has it"), filter, why),
+    h("div", { class: "field whole" }, h("label", { for: "capture-filter" }, "Filter, as tcpdump has it"), filter, why),
     h("div", { class: "buttons" }, begin, save));
     showState("Nothing is captured.");
     return [h("h1", {}, "Capture"), form,

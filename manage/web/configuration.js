@@ -13,6 +13,8 @@ let base = null;
 /// What the router said to the text that is in the editor, if it was asked.
 let plan = null;
 let busy = false;
+/// Where to put the cursor: what came behind the page's name in the address.
+let aim = null;
 /// Whether a commit on trial was not answered: it may have cut this page off.
 let unanswered = false;
 
@@ -68,7 +70,14 @@ async function load() {
   text.set(base.text);
   plan = null;
   answer();
+  goThere();
   await history();
+}
+
+/// Goes to the line that was asked for, if it is one of the text in the editor.
+function goThere() {
+  if (aim && (aim.has("candidate") ? plan : !edited())) text.go(Number(aim.get("line")), 0);
+  aim = null;
 }
 
 function place(error) {
@@ -128,7 +137,8 @@ function showPlan() {
   answer(good, h("h3", {}, "What would change"), changes(plan), diffView(plan.diff),
     h("div", { class: "bar-of-tools commit" },
       h("label", { for: "trial-for" }, "Taken back unless confirmed within"), trial,
-      h("button", { type: "button", class: "primary", onclick: () => act(commit) }, "Commit")));
+      h("button", { type: "button", class: "primary", onclick: () => act(commit) }, "Commit")),
+    h("p", {}, h("a", { class: "ask", href: "#explain?candidate=true" }, "What would become of a packet then")));
 }
 
 async function commit() {
@@ -265,6 +275,10 @@ export default {
   enter() {
     if (base == null) act(load);
     else look();
+  },
+  open(query) {
+    aim = query;
+    if (base != null) goThere();
   },
   make() {
     return [h("h1", {}, "Configuration"),

@@ -2,9 +2,10 @@
 
 import { get } from "./api.js";
 import { h, head, keyed, segments, setText } from "./dom.js";
+import { link } from "./explain.js";
 import { count, duration, si, stamp } from "./format.js";
 import { live, rate, refresh } from "./live.js";
-import { decode } from "./packet.js";
+import { decode, unhex } from "./packet.js";
 import { explain } from "./reasons.js";
 import { dissect } from "./view.js";
 
@@ -53,9 +54,6 @@ function makeRow(loss) {
   return row;
 }
 
-/// The bytes of hexadecimal digits.
-export const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (digits) => parseInt(digits, 16));
-
 function makeEntry({ at_us, cpu, interface: face, what, bytes, head: digits }) {
   const frame = unhex(digits);
   const { from, to, protocol, info } = frame.length ? decode(frame) : {};
@@ -72,7 +70,7 @@ function makeEntry({ at_us, cpu, interface: face, what, bytes, head: digits }) {
     hold.checked ||= !more.hidden;
     if (more.firstChild.firstChild) return;
     const kept = frame.length < bytes ? `, of which ${frame.length} are kept` : "";
-    more.firstChild.append(dissect(frame, [["When", `${duration(live.now() - at_us / 1000)} ago`], ["CPU", cpu], ["Length", `${count(bytes)} bytes${kept}`]], what));
+    more.firstChild.append(dissect(frame, [["When", `${duration(live.now() - at_us / 1000)} ago`], ["CPU", cpu], ["Length", `${count(bytes)} bytes${kept}`]], what, link(frame, face, bytes, what)));
   } }, time);
   return h("tbody", {}, h("tr", {}, h("th", { scope: "row" }, button), reason, rest), more);
 }

@@ -24,7 +24,8 @@ const DETAILS = [
 ];
 
 function makeRow(face) {
-  const cell = (label, number) => h("td", { "data-label": label, class: number ? "number" : null });
+  const cell = (label, number) => h("td", { "data-label": label, class: number ? "number" : null }, number && [1, 2].map(() => h("span", { class: "hop" })));
+  const both = (cell, texts) => texts.forEach((text, index) => setText(cell.children[index], text));
   const mark = h("span", { class: "state" });
   const cells = { addresses: cell("Addresses"), rx: cell("Received", true), tx: cell("Sent", true), drops: cell("Dropped", true) };
   const facts = h("dl", { class: "details" });
@@ -42,10 +43,10 @@ function makeRow(face) {
     setText(mark, now.state);
     keyed(cells.addresses, now.addresses, (text) => text, (text) => h("span", { class: "mono address" }, text));
     const rates = newest(now.name);
-    const shown = (bits, packets) => (bits == null ? "–" : `${si(bits, "bit/s")}\n${si(packets, "packets/s")}`);
-    setText(cells.rx, shown(rates?.rxBits, rates?.rxPackets));
-    setText(cells.tx, shown(rates?.txBits, rates?.txPackets));
-    setText(cells.drops, `${count(now.dropped)}\n${rates?.drops == null ? "–" : si(rates.drops, "/s")}`);
+    const shown = (bits, packets) => (bits == null ? ["–", ""] : [si(bits, "bit/s"), si(packets, "packets/s")]);
+    both(cells.rx, shown(rates?.rxBits, rates?.rxPackets));
+    both(cells.tx, shown(rates?.txBits, rates?.txPackets));
+    both(cells.drops, [count(now.dropped), rates?.drops == null ? "–" : si(rates.drops, "/s")]);
     group.classList.toggle("off", now.state === "absent" || now.state === "disabled");
     const known = DETAILS.map(([name, value]) => [name, value(now)]).filter(([, value]) => value != null);
     keyed(facts, known, ([name]) => name, ([name]) => {

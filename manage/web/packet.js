@@ -26,6 +26,11 @@ class Reading {
   info = "";
   layers = [];
   within = false;
+  /// The station that it is for; its outermost tag's VLAN; `{ protocol, length, ttl }` of its IP header; its ports. None where it has none.
+  station = null;
+  tag = null;
+  ip = null;
+  ports = null;
 
   constructor(bytes) {
     this.data = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -34,7 +39,7 @@ class Reading {
   u8 = (at) => this.data.getUint8(at);
   u16 = (at) => this.data.getUint16(at);
   u32 = (at) => this.data.getUint32(at);
-  mac = (at) => Array.from({ length: 6 }, (_, byte) => this.u8(at + byte).toString(16).padStart(2, "0")).join(":");
+  mac = (at) => hex(Array.from({ length: 6 }, (_, byte) => this.u8(at + byte)), ":");
   v4 = (at) => [0, 1, 2, 3].map((byte) => this.u8(at + byte)).join(".");
   v6 = (at) => v6(Array.from({ length: 8 }, (_, word) => this.u16(at + 2 * word)));
 
@@ -45,11 +50,13 @@ class Reading {
 
   ethernet() {
     [this.to, this.from] = [this.mac(0), this.mac(6)];
+    this.station = this.to;
     this.layer("Ethernet", { Source: this.from, Destination: this.to });
     let at = 12;
     let type = this.u16(at);
     for (; type === 0x8100 || type === 0x88a8; type = this.u16(at)) {
       const tag = this.u16(at + 2);
+      this.tag ??= tag & 0xfff;
       this.layer("VLAN tag", { VLAN: tag & 0xfff, Priority: tag >> 13 });
       at += 4;
     }
@@ -73,6 +80,7 @@ class Reading {
     [this.from, this.to] = [this.v4(at + 12), this.v4(at + 16)];
     const [length, fragment, next] = [this.u16(at + 2), this.u16(at + 6), this.u8(at + 9)];
     const offset = (fragment & 0x1fff) * 8;
+    this.ip ??= { protocol: next, length, ttl: this.u8(at + 8) };
     this.layer("IPv4", {
       Source: this.from, Destination: this.to, Length: `${length} bytes, header ${(this.u8(at) & 15) * 4}`, "Time to live": this.u8(at + 8),
       Protocol: protocol(next), "DSCP, ECN": `${this.u8(at + 1) >> 2}, ${this.u8(at + 1) & 3}`, Identification: code(this.u16(at + 4), 4),
@@ -86,9 +94,10 @@ class Reading {
     this.protocol = "IPv6";
     [this.from, this.to] = [this.v6(at + 8), this.v6(at + 24)];
     let next = this.u8(at + 6);
-    const [first, end] = [this.u32(at), at + 40 + this.u16(at + 4)];
+    const [first, length, ttl] = [this.u32(at), 40 + this.u16(at + 4), this.u8(at + 7)];
+    const end = at + length;
     this.layer("IPv6", {
-      Source: this.from, Destination: this.to, Length: `${end - at} bytes`, "Hop limit": this.u8(at + 7), "Next header": protocol(next),
+      Source: this.from, Destination: this.to, Length: `${length} bytes`, "Hop limit": ttl, "Next header": protocol(next),
       "DSCP, ECN": `${(first >> 22) & 63}, ${(first >> 20) & 3}`, "Flow label": code(first & 0xfffff, 5),
     });
     at += 40;
@@ -105,6 +114,7 @@ class Reading {
       next = this.u8(at);
       at += cut ? 8 : 8 * (this.u8(at + 1) + 1);
     }
+    this.ip ??= { protocol: next, length, ttl };
     this.upper(next, at, end, offset);
   }
 
@@ -120,8 +130,7 @@ class Reading {
 
   tcp(at, end) {
     this.protocol = "TCP";
-    const ports = `${this.u16(at)} → ${this.u16(at + 2)}`;
-    this.info = ports;
+    const ports = this.between(at);
     const flags = TCP_FLAGS.filter((_, bit) => this.u8(at + 13) & (1 << bit)).join(", ");
     const length = end - at - (this.u8(at + 12) >> 4) * 4;
     const [seq, ack, window] = [this.u32(at + 4), this.u32(at + 8), this.u16(at + 14)];
@@ -130,9 +139,15 @@ class Reading {
       Payload: `${length} bytes`, Checksum: code(this.u16(at + 16), 4) });
   }
 
+  between(at) {
+    const ports = [this.u16(at), this.u16(at + 2)];
+    if (!this.within) this.ports = ports;
+    return (this.info = ports.join(" → "));
+  }
+
   udp(at) {
     this.protocol = "UDP";
-    this.info = `${this.u16(at)} → ${this.u16(at + 2)}`;
+    this.between(at);
     const length = this.u16(at + 4) - 8;
     this.info += ` len ${length}`;
     this.layer("UDP", { "Source port": this.u16(at), "Destination port": this.u16(at + 2), Payload: `${length} bytes`, Checksum: code(this.u16(at + 6), 4) });
@@ -162,7 +177,8 @@ class Reading {
   }
 }
 
-/// `{ from, to, protocol, info, layers }` of a frame, from its Ethernet header on; a layer is `[title, [[field, value]]]`.
+/// `{ from, to, protocol, info, layers }` of a frame, from its Ethernet header on, and what a [`Reading`] has besides; a layer is
+/// `[title, [[field, value]]]`.
 export function decode(bytes) {
   const reading = new Reading(bytes);
   try {
@@ -174,12 +190,18 @@ export function decode(bytes) {
   return reading;
 }
 
+/// The bytes of hexadecimal digits.
+export const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (digits) => parseInt(digits, 16));
+
+/// Bytes as hexadecimal digits.
+export const hex = (bytes, between = "") => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(between);
+
 /// Bytes as rows of sixteen: place, hexadecimal, text.
 export function hexdump(bytes) {
   const rows = [];
   for (let at = 0; at < bytes.length; at += 16) {
     const row = [...bytes.subarray(at, at + 16)];
-    const digits = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(47);
+    const digits = hex(row, " ").padEnd(47);
     rows.push(`${at.toString(16).padStart(4, "0")}  ${digits}  ${row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : ".")).join("")}`);
   }
   return rows.join("\n");

@@ -5,6 +5,7 @@ mod engine;
 mod router;
 #[path = "../../tests/simulated/tcp.rs"]
 mod tcp;
+mod way;
 
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use weir_manage::router::{Command, Done, Router};
 use weir_manage::token::Hash;
 
 use super::engine::{Sim, sections};
+use super::way;
 
 /// The token whose hash its configuration has.
 pub(crate) const TOKEN: &str = "correct-horse-battery";
@@ -33,6 +34,34 @@ const LOSSES: [(usize, &str, f64); 6] = [
     (1, "ttl-expired", 0.02),
     (1, "too-big", 0.0),
     (2, "neighbor-unreachable", 0.3),
+];
+
+/// The last packets lost: how many milliseconds before the program began, where, why, how long they were, and what is kept of them.
+const RECORDED: [(u64, &str, &str, u64, &str); 4] = [
+    (
+        7_012,
+        "lan",
+        "ttl-expired",
+        52,
+        "525400000002020000000001080045000026000000000111650f0a000102c00002071388000700120000746f206265206c6f7374",
+    ),
+    (
+        9_377,
+        "wan",
+        "reverse-path",
+        1514,
+        "52540000000102000000000186dd600abcde05b4063320010db800a1000200c300045e6f70812001\
+         0db800020000d00d0000feed1234c35101bb12345678000000005010ffff000000000000000000000000000000000000",
+    ),
+    (
+        12_851,
+        "guest",
+        "no-route",
+        46,
+        "525400000002020000000007080045000020000000004011b6a60a00021ec63364091388003500\
+         0c00006c6f7374",
+    ),
+    (14_220, "lan", "interface-up", 0, ""),
 ];
 
 struct Inner {
@@ -238,8 +267,8 @@ impl Router for Simulated {
         Routes { total, offset: offset as u64, routes: all.into_iter().skip(offset).take(limit).collect() }
     }
 
-    async fn explain(&self, _: Question) -> Result<Explanation, Refused> {
-        Err(refuse(503, "Nothing is explained", "this router is simulated", "ask a real one"))
+    async fn explain(&self, question: Question) -> Result<Explanation, Refused> {
+        way::explain(&question, question.text.as_ref().unwrap_or(&self.inner().sim.text))
     }
 
     async fn neighbors(&self) -> Vec<Neighbor> {
@@ -272,8 +301,17 @@ impl Router for Simulated {
             .collect()
     }
 
-    fn recorded(&self, _: usize) -> Vec<Recorded> {
-        Vec::new()
+    fn recorded(&self, most: usize) -> Vec<Recorded> {
+        let entry = |&(ago, interface, what, bytes, head): &(u64, &str, &str, u64, &str)| Recorded {
+            at_us: 1000 * (BEFORE_MS - ago),
+            cpu: "cpu1".into(),
+            interface: Some(interface.into()),
+            what: what.into(),
+            bytes,
+            head: head.into(),
+            ..Recorded::default()
+        };
+        RECORDED.iter().take(most).map(entry).collect()
     }
 
     type Capture = std::convert::Infallible;
@@ -297,7 +335,8 @@ impl Router for Simulated {
                 ..Cpu::default()
             }
         };
-        let task = Task { name: "management".into(), cpu: "cpu0".into(), polls: 812, ..Task::default() };
+        let task =
+            Task { name: "management".into(), cpu: "cpu0".into(), tasks: 1, polls: 812, ..Task::default() };
         Cpus { cpus: vec![cpu(0, 0.38), cpu(1, 0.17)], tasks: vec![task], locks: Vec::new() }
     }
 

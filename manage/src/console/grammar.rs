@@ -192,13 +192,14 @@ pub const COMMANDS: &[Command] = &[
         View::Drops,
     ),
     show("show cpus", "what the CPUs do", View::Cpus),
-    show("show tasks", "the tasks of all CPUs", View::Tasks),
+    show("show tasks", "what tasks cost, by name and CPU, the dearest first", View::Tasks),
     show("show locks", "how often each lock was taken, and waited for", View::Locks),
     show("show log [--last COUNT]", "the log; 100 lines of it unless COUNT says more", View::Log),
     Command {
         filters: Filters::Json,
         ..command(
-            "explain NAME from SOURCE to DESTINATION [protocol PROTOCOL] [port PORT] [length LENGTH] [ttl TTL] [candidate]",
+            "explain NAME from SOURCE to DESTINATION [protocol PROTOCOL] [port PORT] [source-port SOURCE-PORT] \
+             [vlan VLAN] [length LENGTH] [ttl TTL] [candidate]",
             "what becomes of a packet that comes in by NAME, and why; none is sent",
             Action::Explain,
         )
@@ -330,6 +331,16 @@ pub const ARGUMENTS: &[Argument] = &[
         name: "PORT",
         about: "the destination's port, from 0 to 65535; 80 unless given",
         kind: Kind::Number(0, 65535),
+    },
+    Argument {
+        name: "SOURCE-PORT",
+        about: "the sender's port, from 0 to 65535; 50000 unless given",
+        kind: Kind::Number(0, 65535),
+    },
+    Argument {
+        name: "VLAN",
+        about: "its tag's VLAN, from 1 to 4094, or 0 for no tag; that of NAME unless given",
+        kind: Kind::Number(0, 4094),
     },
     Argument {
         name: "LENGTH",

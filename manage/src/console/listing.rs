@@ -49,10 +49,9 @@ impl Console {
         if !self.waits_for_packets() {
             return;
         }
-        let column = refused.0.detail.strip_prefix("column ").and_then(|rest| rest.split(':').next());
-        if let Some(column) = column.and_then(|digits| digits.parse::<usize>().ok()) {
+        if let Some(column) = refused.0.column {
             self.say(&wish.filter);
-            let before = column.saturating_sub(1);
+            let before = column.saturating_sub(1) as usize;
             self.say(&format!("{:before$}^", ""));
         }
         self.out.push_str(&refused.to_string());

@@ -71,6 +71,15 @@ pub struct Token<'l> {
     pub start: usize,
     /// Without its quotes.
     pub text: &'l str,
+    /// It had some: it is no word of a command.
+    pub quoted: bool,
+}
+
+impl Token<'_> {
+    /// What is behind it filters the answer.
+    fn is_bar(&self) -> bool {
+        self.text == "|" && !self.quoted
+    }
 }
 
 /// The words of a line. Blanks in quotes are part of a word; a quote that is not closed goes to the end.
@@ -84,7 +93,7 @@ pub fn tokens(line: &str) -> Vec<Token<'_>> {
             Some(inner) => (1, inner.find('"').map_or(rest.len(), |end| end + 1)),
             None => (0, rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len())),
         };
-        tokens.push(Token { start, text: rest.get(skip..end).unwrap_or_default() });
+        tokens.push(Token { start, text: rest.get(skip..end).unwrap_or_default(), quoted: skip > 0 });
         at = start + end + skip;
     }
     tokens
@@ -152,11 +161,20 @@ fn threads(place: Place) -> Vec<Thread> {
 /// # Errors
 /// What is wrong, in one line: which word, what was expected, what is near.
 pub fn parse(line: &str, context: Context<'_>) -> Result<Parsed, String> {
+    parse_at(line, context).map_err(|(_, wrong)| wrong)
+}
+
+/// The same.
+///
+/// # Errors
+/// In front of what is wrong, the byte at which that begins.
+pub fn parse_at(line: &str, context: Context<'_>) -> Result<Parsed, (usize, String)> {
     let tokens = tokens(line);
     let mut threads = threads(context.place);
     let mut tokens = tokens.as_slice();
+    let mut shadowed = None;
     while let [token, rest @ ..] = tokens {
-        if token.text == "|" {
+        if token.is_bar() {
             break;
         }
         if let Some(thread) = setting_of(&threads) {
@@ -165,24 +183,33 @@ pub fn parse(line: &str, context: Context<'_>) -> Result<Parsed, String> {
             let arguments = Vec::from([(argument.name, rest.to_string())]);
             return Ok(Parsed { command: thread.command, arguments, json: false, pattern: None });
         }
-        threads = step(threads, token.text, context)?;
+        let next = shadow(&threads, token, context);
+        threads = step(threads, token, context).map_err(|wrong| match shadowed {
+            Some((name, word)) => {
+                (token.start, format!("{wrong}; `{name}` is the interface here, not short for `{word}`"))
+            }
+            None => (token.start, wrong),
+        })?;
+        shadowed = next;
         tokens = rest;
     }
+    let end = tokens.first().map_or(line.len(), |token| token.start);
     let Some(thread) = threads.iter().find(|thread| thread.item().is_none()) else {
         let expected = list(&threads);
-        return Err(match line.split_ascii_whitespace().next() {
+        let wrong = match line.split_ascii_whitespace().next() {
             None | Some("|") => "there is no command".into(),
-            Some(_) => format!("there is more to say after `{}`: {expected}", line_before(line, tokens)),
-        });
+            Some(_) => format!("there is more to say after `{}`: {expected}", line_before(line, end)),
+        };
+        return Err((end, wrong));
     };
     let mut parsed =
         Parsed { command: thread.command, arguments: thread.arguments.clone(), json: false, pattern: None };
-    filters(tokens, &mut parsed)?;
+    filters(tokens, &mut parsed).map_err(|wrong| (end, wrong))?;
     Ok(parsed)
 }
 
-fn line_before<'l>(line: &'l str, rest: &[Token<'_>]) -> &'l str {
-    line.get(..rest.first().map_or(line.len(), |token| token.start)).unwrap_or_default().trim()
+fn line_before(line: &str, end: usize) -> &str {
+    line.get(..end).unwrap_or_default().trim()
 }
 
 /// The command that takes all the rest of the line, if it is to be read now.
@@ -200,15 +227,24 @@ fn thread_argument(thread: &Thread) -> &'static Argument {
 }
 
 /// What is left of `threads` after a word.
-fn step(threads: Vec<Thread>, word: &str, context: Context<'_>) -> Result<Vec<Thread>, String> {
-    let known = matching(&threads, word);
-    let chosen = match known.as_slice() {
-        [] => None,
-        [only] => Some(*only),
-        several => match several.iter().find(|known| **known == word) {
-            Some(exact) => Some(*exact),
-            None => return Err(format!("`{word}` can be {}", alternatives(several.iter().copied()))),
-        },
+fn step(threads: Vec<Thread>, token: &Token<'_>, context: Context<'_>) -> Result<Vec<Thread>, String> {
+    let word = token.text;
+    let known = matching(&threads, token);
+    let is_name = is_interface(&threads, word, context);
+    let chosen = match (known.as_slice(), known.iter().find(|known| **known == word)) {
+        (_, Some(exact)) if is_name => {
+            let short = exact.get(..exact.len() - 1).unwrap_or_default();
+            return Err(format!(
+                "`{word}` can be the word or the interface: `{short}` is the word, `\"{word}\"` the interface"
+            ));
+        }
+        (_, Some(exact)) => Some(*exact),
+        ([], _) => None,
+        _ if is_name => None,
+        ([only], _) => Some(*only),
+        (several, _) => {
+            return Err(format!("`{word}` can be {}", alternatives(several.iter().copied())));
+        }
     };
     if let Some(chosen) = chosen {
         if chosen != word && WHOLE.contains(&chosen) {
@@ -233,12 +269,31 @@ fn step(threads: Vec<Thread>, word: &str, context: Context<'_>) -> Result<Vec<Th
     Err(wrong.unwrap_or_else(|| unknown(&threads, word, context)))
 }
 
-/// The words that `word` is, or is the begin of.
-fn matching(threads: &[Thread], word: &str) -> Vec<&'static str> {
+/// Whether an interface may come here, and is called so.
+fn is_interface(threads: &[Thread], word: &str, context: Context<'_>) -> bool {
+    let may_come = |thread: &Thread| {
+        matches!(thread.item(), Some(Item::Argument(Argument { kind: Kind::Interface, .. })))
+    };
+    context.interfaces.iter().any(|name| name == word) && threads.iter().any(may_come)
+}
+
+/// An interface's name that would be short for a word, and that word.
+fn shadow<'l>(
+    threads: &[Thread],
+    token: &Token<'l>,
+    context: Context<'_>,
+) -> Option<(&'l str, &'static str)> {
+    let word = matching(threads, token).first().copied()?;
+    is_interface(threads, token.text, context).then_some((token.text, word))
+}
+
+/// The words that `token` is, or is the begin of.
+fn matching(threads: &[Thread], token: &Token<'_>) -> Vec<&'static str> {
     let mut known: Vec<&'static str> = Vec::new();
     for thread in threads {
         if let Some(Item::Word(next)) = thread.item()
-            && next.starts_with(word)
+            && next.starts_with(token.text)
+            && !token.quoted
             && !known.contains(&next)
         {
             known.push(next);
@@ -342,7 +397,7 @@ const FILTERS: [(&str, &str); 2] =
     [("json", "as JSON, with the same fields"), ("match", "lines alone that have TEXT in them")];
 
 fn filters(tokens: &[Token<'_>], parsed: &mut Parsed) -> Result<(), String> {
-    for filter in tokens.split(|token| token.text == "|").skip(1) {
+    for filter in tokens.split(Token::is_bar).skip(1) {
         let words: Vec<&str> = filter.iter().map(|token| token.text).collect();
         match (words.as_slice(), parsed.command.filters) {
             (_, Filters::None) => return Err(format!("`{}` takes no filter", parsed.command.syntax)),
@@ -368,17 +423,17 @@ pub fn choices(line: &str, context: Context<'_>) -> Choices {
     let typing = !line.is_empty() && !line.ends_with(|c: char| c.is_ascii_whitespace());
     let (word, before) = match all.split_last() {
         Some((last, before)) if typing => (*last, before),
-        _ => (Token { start: line.len(), text: "" }, all.as_slice()),
+        _ => (Token { start: line.len(), text: "", quoted: false }, all.as_slice()),
     };
     let mut threads = threads(context.place);
     for (at, token) in before.iter().enumerate() {
-        if token.text == "|" {
+        if token.is_bar() {
             return filter_choices(before.get(at..).unwrap_or_default(), word, &threads);
         }
         if setting_of(&threads).is_some() {
             break;
         }
-        match step(threads, token.text, context) {
+        match step(threads, token, context) {
             Ok(next) => threads = next,
             Err(_) => return Choices { start: word.start, ..Choices::default() },
         }
@@ -392,7 +447,7 @@ pub fn choices(line: &str, context: Context<'_>) -> Choices {
     found.whole &= threads.iter().any(|thread| thread.item().is_none());
     for thread in &threads {
         match thread.item() {
-            Some(Item::Word(next)) if next.starts_with(word.text) => {
+            Some(Item::Word(next)) if next.starts_with(word.text) && !word.quoted => {
                 let last = thread.items.len() == thread.at + 1
                     || matches!(thread.items.get(thread.at + 1), Some(Item::Open(_)));
                 found.add(next, if last { thread.command.help } else { "" });
@@ -437,7 +492,7 @@ fn filter_choices(before: &[Token<'_>], word: Token<'_>, threads: &[Thread]) -> 
     else {
         return found;
     };
-    let last = before.rsplit(|token| token.text == "|").next().unwrap_or_default();
+    let last = before.rsplit(Token::is_bar).next().unwrap_or_default();
     match last {
         [] => {
             let json = command.filters == Filters::Json;

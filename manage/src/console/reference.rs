@@ -27,7 +27,8 @@ error names the word and what was expected.
 A line has at most 1024 characters of ASCII; one that is longer than the terminal is wide moves sideways. It is drawn with \
 backspaces alone, so any terminal will do. One that says how large it is (xterm, VT100) also gets a prompt, and after a \
 minute without a key the idle screen: addresses, rates, where the page is, what waits to be confirmed. A port that nobody \
-answers at carries the log and nothing else.
+answers at carries the log and nothing else. A serial port that takes nothing for some milliseconds loses bytes rather than hold \
+the router up: once it takes some again a line there says how many, and `show status` and `/metrics` count them.
 ";
 
 const EXPLAIN: &str = "
@@ -58,7 +59,8 @@ const CAPTURE: &str = "
 ## What passes
 
 `capture` shows packets as interfaces receive, send and lose them: when, where, which way, who to whom, what, how long, and why it \
-was dropped. Options come in any order. NAME is an interface with those on VLANs of it. A filter is tcpdump's \
+was dropped. Options come in any order. NAME is an interface with those on VLANs of it; a \
+name comes before what a word may be shortened to. A filter is tcpdump's \
 ([filters.md](filters.md)); one that is wrong is shown with the place where it is, and nothing is captured.
 
 ```

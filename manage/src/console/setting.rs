@@ -123,7 +123,9 @@ fn value<'r>(key: &Key, rest: &'r str) -> Result<(String, &'r str), String> {
         let end = literal(rest);
         let (value, after) = rest.split_at(end);
         return match DeValue::parse(value) {
-            Ok(_) if after.is_empty() || after.starts_with(' ') => Ok((value.into(), after.trim())),
+            Ok(_) if after.is_empty() || after.starts_with(|c: char| c.is_ascii_whitespace()) => {
+                Ok((value.into(), after.trim()))
+            }
             Ok(_) => Err(format!("`{}` follows the value of `{}` without a blank", after.trim(), key.name)),
             Err(error) => Err(format!("{value} is no value in TOML: {}", error.message())),
         };
@@ -194,7 +196,7 @@ fn shape(shape: Shape) -> String {
 /// What could come at the end of `line`; the place begins at `first`. `values`: after a key comes its value.
 pub(super) fn choices(line: &str, first: usize, values: bool, context: Context<'_>) -> Choices {
     let all = tokens(line.get(first..).unwrap_or_default());
-    let typing = !line.ends_with(' ') && first < line.len();
+    let typing = !line.ends_with(|c: char| c.is_ascii_whitespace()) && first < line.len();
     let (start, word, before) = match all.split_last() {
         Some((last, before)) if typing => (first + last.start, last.text, before),
         _ => (line.len(), "", all.as_slice()),

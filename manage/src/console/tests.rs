@@ -94,7 +94,13 @@ impl Router for Simulated {
     fn cpus(&self) -> Cpus {
         Cpus {
             cpus: vec![Cpu { name: "cpu0".into(), received: 11, ..Cpu::default() }],
-            tasks: vec![Task { name: "management".into(), cpu: "cpu0".into(), polls: 12, ..Task::default() }],
+            tasks: vec![Task {
+                name: "management".into(),
+                cpu: "cpu0".into(),
+                tasks: 1,
+                polls: 12,
+                ..Task::default()
+            }],
             locks: vec![Lock { name: "Heap".into(), acquired: 13, contended: 14, spins: 15 }],
         }
     }
@@ -172,7 +178,7 @@ impl Router for Simulated {
 
     fn commit(&mut self, text: &str, base: &str, confirm_ms: Option<u64>) -> Result<Committed, Problem> {
         let base = crate::fingerprint::fingerprint(base.as_bytes());
-        let put = self.configurations.put(text, Some(&base), &mut Strict);
+        let put = self.configurations.put(text, Some(&[base]), &mut Strict);
         let committed = put
             .and_then(|_| self.configurations.commit("console", confirm_ms, None, self.now_ms, &mut Strict));
         committed.map_err(|refused| *refused.0)
@@ -454,6 +460,10 @@ fn earlier_lines_come_back() {
     assert_eq!(seat.router.did, ["On", "Off", "On"]);
     seat.type_("\x12off\x07");
     assert_eq!(seat.screen.text(), "edge1>");
+    seat.type_("sh\x12off\x07");
+    assert_eq!(seat.screen.text(), "edge1> sh");
+    seat.type_("\x12off\x03");
+    assert_eq!(seat.screen(), "(search `off`) trace off^C\nedge1>", "the line goes with the search");
 }
 
 #[test]
@@ -465,6 +475,12 @@ fn tab_completes_and_lists() {
     assert_eq!(seat.screen(), "edge1> confi\nconfigure  confirm  config\nedge1> confi");
     seat.type_("\x15show c\t");
     assert_eq!(seat.screen(), "edge1> show c\ncpus  configuration\nedge1> show c");
+    seat.type_("\x15tra\t");
+    assert_eq!(seat.screen(), "edge1> trace");
+    seat.type_("\t");
+    assert_eq!(seat.screen(), "edge1> trace\ntraceroute  trace\nedge1> trace");
+    seat.type_(" \t\t");
+    assert_eq!(seat.screen(), "edge1> trace o\non  off\nedge1> trace o");
 }
 
 #[test]

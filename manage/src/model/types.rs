@@ -158,6 +158,16 @@ model! {
         configuration: Option<String>,
         /// On Xen: what it holds of the hypervisor's means.
         xen: Option<Xen>,
+        /// Where its console is.
+        consoles: Vec<ConsolePort>,
+    }
+
+    /// A port that the console is at.
+    pub struct ConsolePort {
+        /// Its name.
+        name: String,
+        /// Bytes lost because nobody took them in time.
+        lost_bytes: u64,
     }
 
     /// What a Xen guest holds of the hypervisor's means.
@@ -348,13 +358,15 @@ model! {
         buffers_idle: u64,
     }
 
-    /// A task. Time that packet work took from it is not in it.
+    /// The tasks of one name on a CPU. Time that packet work took from them is not in it.
     pub struct Task {
-        /// Its name.
+        /// Their name.
         name: String,
-        /// The CPU it runs on.
+        /// The CPU they run on.
         cpu: String,
-        /// Times it was polled.
+        /// How many they are.
+        tasks: u64,
+        /// Times they were polled.
         polls: u64,
         /// Nanoseconds of all polls.
         total_ns: u64,
@@ -380,7 +392,7 @@ model! {
     pub struct Cpus {
         /// Each CPU.
         cpus: Vec<Cpu>,
-        /// The tasks of all CPUs.
+        /// The tasks of all CPUs, those that took longest first.
         tasks: Vec<Task>,
         /// The locks that tasks take.
         locks: Vec<Lock>,
@@ -498,6 +510,8 @@ model! {
         detail: String,
         /// What helps.
         cure: String,
+        /// The column of the query's text that is wrong, in characters from 1; none if it is wrong as a whole.
+        column: Option<u64>,
         /// Errors of a configuration, one by one.
         errors: Vec<ConfigError>,
     }

@@ -156,6 +156,7 @@ impl Router for Simulated {
             hostname: "edge1".into(),
             version: "0.1.0".into(),
             uptime_ms: self.now_ms(),
+            consoles: vec![ConsolePort { name: "COM1".into(), lost_bytes: 1234 }],
             ..Status::default()
         }
     }
@@ -197,17 +198,23 @@ impl Router for Simulated {
 
     fn capture(&self, wish: &Wish) -> Result<Script, Refused> {
         if wish.filter == "port" {
-            return Err(refuse(400, "The filter cannot be", "column 5: nothing follows", "name a port"));
+            return Err(refuse(400, "The filter cannot be", "column 5: nothing follows", "name a port").at(5));
         }
         Ok(Script::new(wish.interface.as_deref().unwrap_or("wan"), wish.directions))
     }
 
     fn cpus(&self) -> Cpus {
         let cpu = Cpu { name: "cpu0".into(), busy_permille: 125, ..Cpu::default() };
-        let task =
-            Task { name: "management".into(), cpu: "cpu0".into(), total_ns: 1_500_000, ..Task::default() };
+        let task = |name: &str, tasks, total_ns| Task {
+            name: name.into(),
+            cpu: "cpu0".into(),
+            tasks,
+            total_ns,
+            ..Task::default()
+        };
+        let tasks = vec![task("api", 16, 3_000_000), task("management", 1, 1_500_000)];
         let lock = Lock { name: "Heap".into(), acquired: 3, ..Lock::default() };
-        Cpus { cpus: vec![cpu], tasks: vec![task.clone(), task], locks: vec![lock] }
+        Cpus { cpus: vec![cpu], tasks, locks: vec![lock] }
     }
 
     fn log(&self, from: u64) -> Vec<LogLine> {
@@ -264,10 +271,16 @@ fn no_candidate() -> Refused {
     weir_manage::problem::refuse(404, "There is no candidate", "nothing was put", "PUT /api/v1/config first")
 }
 
-/// Serves `router` at a port of its own, for as long as the program runs.
-pub(crate) fn serve(router: Arc<Simulated>) -> SocketAddr {
+/// A port of this machine that nobody else has.
+pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Serves `router` at a port of its own, for as long as the program runs.
+pub(crate) fn serve(router: Arc<Simulated>) -> SocketAddr {
+    let (listener, address) = listen();
     let owner = router.clone();
     std::thread::spawn(move || {
         loop {

@@ -65,9 +65,41 @@ fn options_come_in_any_order_and_each_once() {
     assert!(!operate(line).unwrap().says("candidate"));
     assert_eq!(
         wrong(&format!("{line} ttl 3 port 53 ttl 4")),
-        "unknown word `ttl`; expected `protocol`, `length` or `candidate`"
+        "unknown word `ttl`; expected `protocol`, `source-port`, `vlan`, `length` or `candidate`"
     );
     assert_eq!(words(Place::Operate, &format!("{line} ttl 3 p")), ["protocol", "port"]);
+}
+
+#[test]
+fn an_interfaces_name_comes_before_what_a_word_is_short_for() {
+    let interfaces = ["d", "f", "lan", "limit"].map(String::from);
+    let context = Context { place: Place::Operate, interfaces: &interfaces, candidate: "" };
+    let parsed = |line: &str| parse(line, context).unwrap_or_else(|wrong| panic!("{line}: {wrong}"));
+    let wrong = |line: &str| parse(line, context).expect_err(line);
+    for name in ["d", "f"] {
+        assert_eq!(parsed(&format!("capture {name}")).argument("NAME"), Some(name));
+        let both = parsed(&format!("capture {name} dir in f \"port 53\""));
+        assert_eq!((both.argument("NAME"), both.argument("DIRECTION")), (Some(name), Some("in")));
+        assert_eq!(both.argument("FILTER"), Some("port 53"));
+    }
+    // Where no name can come, it is the word again; and there is no interface of that name.
+    assert_eq!(parsed("capture lan d in").argument("DIRECTION"), Some("in"));
+    assert_eq!(parsed("capture di out").argument("DIRECTION"), Some("out"));
+    assert_eq!(parsed("capture l 5").number("PACKETS"), Some(5));
+    assert_eq!(
+        wrong("capture d in"),
+        "unknown word `in`; expected `filter`, `direction`, `limit` or `snaplen`; `d` is the interface here, not short \
+         for `direction`"
+    );
+    // The whole word is both: which is meant is to be said.
+    assert_eq!(
+        wrong("capture limit 5"),
+        "`limit` can be the word or the interface: `limi` is the word, `\"limit\"` the interface"
+    );
+    assert_eq!(parsed("capture limi 5").number("PACKETS"), Some(5));
+    let named = parsed("capture \"limit\" limit 5");
+    assert_eq!((named.argument("NAME"), named.number("PACKETS")), (Some("limit"), Some(5)));
+    assert_eq!(parsed("capture lan limit 5").argument("NAME"), Some("lan"));
 }
 
 #[test]

@@ -5,8 +5,10 @@ use super::*;
 #[test]
 fn packet_to_explain_is_read_whole() {
     let mut seat = Seat::new();
-    seat.type_("explain lan from 10.0.1.2 to 192.0.2.2 protocol udp port 53 length 1400 ttl 2\r");
-    for part in ["protocol: 17", "port: 53", "len: 1400", "ttl: 2", "route  none"] {
+    seat.type_("explain lan from 10.0.1.2 to 192.0.2.2 protocol udp port 53 length 1400 ttl 2 source-port 7 vlan 0\r");
+    for part in
+        ["protocol: 17", " port: 53", "source_port: 7", "vlan: Some(0)", "len: 1400", "ttl: 2", "route  none"]
+    {
         assert!(seat.sent.contains(part), "{part}: {}", seat.sent);
     }
     assert!(seat.sent.contains("text: None"), "the configuration in force: {}", seat.sent);

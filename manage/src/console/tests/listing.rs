@@ -112,7 +112,7 @@ fn capture_says_what_is_wanted() {
 #[test]
 fn filter_is_shown_with_the_place_where_it_is_wrong() {
     let mut seat = seat("capture filter \"port port\"");
-    let refused = refuse(400, "The filter cannot be", "column 6: found `port`", "write a number");
+    let refused = refuse(400, "The filter cannot be", "column 6: found `port`", "write a number").at(6);
     let wish = Wish { filter: "port port".into(), ..Wish::default() };
     seat.console.capture_refused(&wish, &refused);
     seat.print();

@@ -1,0 +1,100 @@
+//! What those who serve a CPU's connections share.
+
+use crate::api::{Admitted, Request, Response};
+use crate::routes::{Answer, Method, Operation};
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use core::cell::{Cell, RefCell};
+
+/// Bytes of an answer that is kept.
+const KEPT: usize = 64 << 10;
+
+/// What those who serve a CPU's connections share.
+pub struct Servers {
+    /// Streams that may still be opened.
+    streams: Cell<usize>,
+    /// See [`Servers::new`].
+    arrivals: Box<dyn Fn() -> u64>,
+    /// Requests that changed something, as far as they are answered: one connection may ask before and after.
+    changes: Cell<u64>,
+    last: RefCell<Option<Last>>,
+}
+
+/// The last answer that tells of a moment.
+struct Last {
+    moment: u64,
+    operation: Operation,
+    accept: Option<String>,
+    response: Response,
+}
+
+impl core::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Servers").field("streams", &self.streams).finish_non_exhaustive()
+    }
+}
+
+impl Servers {
+    /// With so many streams of events and of captured packets at once: each keeps a server to itself. `arrivals` counts what
+    /// came by the network: as long as it says the same, all requests that there are were there before, and whoever asks what
+    /// was just answered gets that answer.
+    pub fn new(streams: usize, arrivals: impl Fn() -> u64 + 'static) -> Self {
+        Self {
+            streams: Cell::new(streams),
+            arrivals: Box::new(arrivals),
+            changes: Cell::new(0),
+            last: RefCell::new(None),
+        }
+    }
+
+    /// Opens a stream, if there are not too many.
+    pub(super) fn open(&self) -> Option<OpenStream<'_>> {
+        let free = self.streams.get().checked_sub(1)?;
+        self.streams.set(free);
+        Some(OpenStream(self))
+    }
+
+    /// What `asked` was answered a moment ago, if that is still an answer.
+    pub(super) fn recall(&self, asked: &Request<'_>, admitted: &Admitted) -> Option<Response> {
+        let last = self.last.borrow();
+        let last = last.as_ref().filter(|last| {
+            last.moment == self.moment()
+                && last.operation == admitted.route.operation
+                && last.accept.as_deref() == asked.accept
+                && asked.query.is_empty()
+        })?;
+        Some(last.response.clone())
+    }
+
+    /// Stays the same as long as nobody can expect another answer.
+    pub(super) fn moment(&self) -> u64 {
+        (self.arrivals)() + self.changes.get()
+    }
+
+    /// Keeps an answer that was begun at `moment`.
+    pub(super) fn keep(&self, moment: u64, asked: &Request<'_>, admitted: &Admitted, response: &Response) {
+        let route = admitted.route;
+        if route.method != Method::Get {
+            self.changes.set(self.changes.get() + 1);
+            return;
+        }
+        let tells = matches!(route.answer, Answer::Model(_) | Answer::Either(..) | Answer::Metrics);
+        let is_kept =
+            tells && asked.query.is_empty() && response.status == 200 && response.body.len() <= KEPT;
+        self.last.replace(is_kept.then(|| Last {
+            moment,
+            operation: route.operation,
+            accept: asked.accept.map(ToString::to_string),
+            response: response.clone(),
+        }));
+    }
+}
+
+/// Gives its place back.
+pub(super) struct OpenStream<'s>(&'s Servers);
+
+impl Drop for OpenStream<'_> {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() + 1);
+    }
+}
