@@ -69,7 +69,8 @@ fn filter(text: &str, snaplen: u32) -> Result<Option<Box<dyn Filter>>, Refused> 
         let cure = "pcap-filter(7) describes filters: host 192.0.2.1 and tcp port 443, for example";
         refuse(400, "The filter cannot be", detail, cure)
     };
-    let instructions = expression::compile(text, options).map_err(|error| wrong(error.to_string()))?;
+    let instructions =
+        expression::compile(text, options).map_err(|error| wrong(error.to_string()).at(error.column))?;
     let program = Program::new(&instructions).map_err(|rejected| wrong(rejected.to_string()))?;
     Ok(Some(match Code::load(weir_bpf::compile(program)) {
         Ok(code) => Box::new(code),

@@ -32,8 +32,6 @@ use weir_transport::{Envelope, packet};
 
 /// A station that is nobody's: locally administered.
 const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// The sender's port.
-const FROM_PORT: u16 = 50_000;
 /// Characters of a line that are shown.
 const LINE: usize = 40;
 /// Texts beyond this are not searched for lines.
@@ -96,6 +94,8 @@ fn no_interface(question: &Question) -> Refused {
         format!("there is no interface {:?} in service", question.interface),
         "`show interfaces` lists them",
     )
+    // A question begins with the name.
+    .at(1)
 }
 
 fn no_buffer() -> Refused {
@@ -104,10 +104,10 @@ fn no_buffer() -> Refused {
 
 /// The frame that is asked about.
 fn frame(question: &Question, interface: &Interface) -> Option<Vec<u8>> {
-    let (source, destination, protocol, port, len, hops) = match &question.packet {
+    let (source, destination, protocol, port, source_port, vlan, len, hops) = match &question.packet {
         Packet::Frame(bytes) => return Some(bytes.clone()),
-        &Packet::Ip { source, destination, protocol, port, len, ttl } => {
-            (source, destination, protocol, port, len, ttl)
+        &Packet::Ip { source, destination, protocol, port, source_port, vlan, len, ttl } => {
+            (source, destination, protocol, port, source_port, vlan, len, ttl)
         }
     };
     let (head, kind) = if source.is_ipv4() { (20, ethernet::IPV4) } else { (40, ethernet::IPV6) };
@@ -118,7 +118,7 @@ fn frame(question: &Question, interface: &Interface) -> Option<Vec<u8>> {
     };
     let mut upper = vec![0; usize::from(len).saturating_sub(head).max(least)];
     if matches!(protocol, TCP | UDP) {
-        upper[..2].copy_from_slice(&FROM_PORT.to_be_bytes());
+        upper[..2].copy_from_slice(&source_port.to_be_bytes());
         upper[2..4].copy_from_slice(&port.to_be_bytes());
     }
     match protocol {
@@ -134,9 +134,10 @@ fn frame(question: &Question, interface: &Interface) -> Option<Vec<u8>> {
     }
     let envelope = Envelope { source, destination, protocol, hops, whole: false, id: 0 };
     let mut frame = Vec::from(ethernet::header(station(interface, destination), SENDER, kind));
-    if interface.link.vlan != 0 {
+    let vlan = vlan.unwrap_or(interface.link.vlan);
+    if vlan != 0 {
         let kind = [frame.pop(), frame.pop()].map(Option::unwrap_or_default);
-        let [high, low] = interface.link.vlan.to_be_bytes();
+        let [high, low] = vlan.to_be_bytes();
         frame.extend_from_slice(&[0x81, 0, high, low, kind[1], kind[0]]);
     }
     frame.extend_from_slice(&packet(&envelope, &upper)?);
@@ -486,6 +487,32 @@ metric = 5
         assert_eq!(told.steps[3].text.as_deref(), Some("reverse-path-filter = \"strict\""));
         assert_eq!(told.steps[4].found, "10.8.0.0/16: by 192.0.2.20 on wan");
         assert_eq!(told.end, "it goes by wan to 02:02:02:02:02:02");
+    }
+
+    #[test]
+    fn frames_have_the_ports_and_the_tag_that_were_asked_for() {
+        let config = Config::parse(TEXT.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"));
+        let snapshot = snapshot(&config);
+        let lan = snapshot.interfaces().find(|own| own.name == "lan").expect("it is in the text");
+        let made = |vlan| {
+            let packet = Packet::Ip {
+                source: [10, 0, 1, 2].into(),
+                destination: [192, 0, 2, 2].into(),
+                protocol: UDP,
+                port: 53,
+                source_port: 4711,
+                vlan,
+                len: 0,
+                ttl: 3,
+            };
+            let question = Question { interface: "lan".into(), packet, text: None };
+            frame(&question, lan).expect("a short packet")
+        };
+        let (plain, tagged) = (made(None), made(Some(30)));
+        assert_eq!((&plain[..12], &plain[12..14]), (&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1][..], &[8, 0][..]));
+        assert_eq!(plain[34..38], [18, 103, 0, 53], "ports");
+        assert_eq!(tagged, [&plain[..12], &[0x81, 0, 0, 30], &plain[12..]].concat());
+        assert_eq!(made(Some(0)), plain);
     }
 
     #[test]

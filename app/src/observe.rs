@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use ipnet::IpNet;
 use weir_clients::syslog::Time;
-use weir_machine::{clock, dispatch, frames, task};
+use weir_machine::{clock, console, dispatch, frames, task};
 use weir_manage::model::{self, InterfaceState, Loss};
 use weir_netif::{Drop, IfCounters, Link, Totals};
 use weir_sync::{CpuId, rank};
@@ -161,6 +161,9 @@ pub fn status(
             grants_in_limbo: held.limbo as u64,
             watches: held.watches as u64,
         }),
+        consoles: console::lost()
+            .map(|(name, lost_bytes)| model::ConsolePort { name: name.into(), lost_bytes })
+            .collect(),
     }
 }
 
@@ -191,17 +194,19 @@ pub fn cpus<'a>(
     (0..cpus).filter_map(CpuId::new).map(row).collect()
 }
 
-/// The tasks of all CPUs.
+/// The tasks of all CPUs, those of one name on a CPU as one.
 pub fn tasks() -> Vec<model::Task> {
     let row = |task: task::Report| model::Task {
         name: task.name.into(),
         cpu: task.cpu.to_string(),
+        tasks: 1,
         polls: task.polls,
         total_ns: task.total_ns,
         longest_ns: task.longest_ns,
         long_polls: task.long_polls,
     };
-    task::tasks().map(row).collect()
+    let same = |one: &model::Task, other: &model::Task| one.cpu == other.cpu && one.name == other.name;
+    weir_manage::table::joined(task::tasks().map(row), same)
 }
 
 /// What happened at the locks, in the order in which they are taken.

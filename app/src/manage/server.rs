@@ -5,7 +5,7 @@ use alloc::rc::Rc;
 use core::time::Duration;
 use spin::Once;
 use weir_machine::{error, task};
-use weir_manage::http::{self, Stream, Streams};
+use weir_manage::http::{self, Servers, Stream};
 use weir_transport::{Access, Error, ReadHalf, TcpListener, TcpStream, Transport, WriteHalf};
 
 /// The port of HTTP.
@@ -26,7 +26,9 @@ pub fn services(transport: &Transport) {
         Ok(listener) => listener,
         Err(wrong) => return error!("the API is not served: {wrong}"),
     };
-    let service = Rc::new(Service { listener, streams: Streams::new(STREAMS) });
+    let own = transport.clone();
+    let servers = Servers::new(STREAMS, move || own.arrivals());
+    let service = Rc::new(Service { listener, servers });
     for _ in 0..AT_ONCE {
         if let Err(full) = task::spawn("api", serve(service.clone())) {
             error!("the API: {full}");
@@ -37,7 +39,7 @@ pub fn services(transport: &Transport) {
 /// What the servers of a CPU share.
 struct Service {
     listener: TcpListener,
-    streams: Streams,
+    servers: Servers,
 }
 
 async fn serve(service: Rc<Service>) {
@@ -45,7 +47,7 @@ async fn serve(service: Rc<Service>) {
         let stream = service.listener.accept().await;
         let peer = stream.peer().ip();
         let Some(plane) = PLANE.get() else { continue };
-        if let Some(Connection(idle)) = http::serve(plane, Connection(stream), peer, &service.streams).await {
+        if let Some(Connection(idle)) = http::serve(plane, Connection(stream), peer, &service.servers).await {
             service.listener.park(idle, IDLE);
         }
     }

@@ -186,7 +186,7 @@ impl Router for Operator<'_> {
     }
 
     fn commit(&mut self, text: &str, base: &str, confirm_ms: Option<u64>) -> Result<Committed, Problem> {
-        let if_match = Some(fingerprint(base.as_bytes()));
+        let if_match = Some([fingerprint(base.as_bytes())].into());
         self.obey(Wish::Put { text: text.into(), if_match })?;
         match self.obey(Wish::Commit { by: CONSOLE.into(), confirm_ms, if_match: None })? {
             Done::Committed(committed) => Ok(committed),
