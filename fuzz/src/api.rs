@@ -227,7 +227,9 @@ impl Run {
     }
 
     fn ask(&self, method: &str, path: &str, query: &str, if_match: Option<&str>, body: &[u8]) -> Response {
-        let if_match = if_match.map(|tag| format!("\"{tag}\""));
+        // Of a list one tag counts, and a weak one never does.
+        let if_match =
+            if_match.map(|tag| format!("\"0\" ,W/\"{}\", \"{tag}\"", fingerprint(BOOT.as_bytes())));
         let request = Request {
             method,
             path,

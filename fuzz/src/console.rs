@@ -1,14 +1,18 @@
 //! Any bytes at the console: it answers, stays within its bounds, and what it offers it understands.
 
+use weir_manage::capture::{Source, Wish};
 use weir_manage::configurations::{Configurations, Effect, Engine};
 use weir_manage::console::grammar::Place;
 use weir_manage::console::parse::{Context, choices, parse};
-use weir_manage::console::{Console, End, Router, Tracing};
+use weir_manage::console::{Console, End, Listing, Router, Tracing};
 use weir_manage::fingerprint::fingerprint;
 use weir_manage::model::{
     Committed, ConfigError, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Recorded,
     Routes, Status,
 };
+use weir_manage::pcapng::{Counts, Direction, Packet};
+use weir_manage::probe::Probe;
+use weir_manage::problem::refuse;
 
 /// One run: a byte above 0xf7 lets time pass.
 pub fn run(data: &[u8]) {
@@ -19,6 +23,7 @@ pub fn run(data: &[u8]) {
             0xf8.. => now_ms += u64::from(byte - 0xf7) * 10_000,
             byte => console.typed(byte, now_ms, &mut operated),
         }
+        operated.goes_on(&mut console);
         console.tick(now_ms, &mut operated);
         let wait = console.wake_at();
         assert!(wait.is_none_or(|at| at > now_ms || byte < 0xf8), "{wait:?} at {now_ms}");
@@ -26,6 +31,15 @@ pub fn run(data: &[u8]) {
             assert!(!text.is_empty() && text.len() <= 256);
         }
     }
+    // Whatever was typed, the next command is obeyed.
+    for _ in 0..8 {
+        operated.goes_on(&mut console);
+        while console.take_output(4096).is_some() {}
+    }
+    b"\x03show status\r".iter().for_each(|&byte| console.typed(byte, now_ms, &mut operated));
+    let mut said = String::new();
+    said.extend(std::iter::from_fn(|| console.take_output(4096)));
+    assert!(said.contains("hostname"), "{said:?}");
     let line = String::from_utf8_lossy(data);
     let interfaces = ["wan".to_string(), "lan".to_string()];
     for place in [Place::Operate, Place::Configure] {
@@ -44,11 +58,93 @@ const TEXT: &str =
 
 struct Operated {
     configurations: Configurations,
+    busy: Busy,
+}
+
+/// What holds the console. It ends by itself, so that what comes after it is tried too.
+enum Busy {
+    No,
+    /// So many lines are to come.
+    Probe(u8),
+    Wanted(Wish),
+    Capture(Listing<Frames>),
 }
 
 impl Default for Operated {
     fn default() -> Self {
-        Self { configurations: Configurations::new(TEXT, "boot", 0) }
+        Self { configurations: Configurations::new(TEXT, "boot", 0), busy: Busy::No }
+    }
+}
+
+impl Operated {
+    fn goes_on(&mut self, console: &mut Console) {
+        self.busy = match std::mem::replace(&mut self.busy, Busy::No) {
+            Busy::No => Busy::No,
+            Busy::Probe(0) => {
+                console.probe_ended();
+                Busy::No
+            }
+            Busy::Probe(lines) => {
+                console.told("an answer");
+                Busy::Probe(lines - 1)
+            }
+            Busy::Wanted(wish) if wish.filter.len() % 2 == 1 => {
+                let refused = refuse(400, "", "no", "another").at(wish.filter.len());
+                console.capture_refused(&wish, &refused);
+                Busy::No
+            }
+            Busy::Wanted(wish) => {
+                let frames = Frames { names: ["wan".into()], left: 3 };
+                Busy::Capture(Listing::begin(frames, wish.limit, console))
+            }
+            Busy::Capture(mut listing) => match listing.next(console) {
+                true => Busy::Capture(listing),
+                false => Busy::No,
+            },
+        };
+    }
+}
+
+/// A capture of a few frames, and then its end.
+struct Frames {
+    names: [String; 1],
+    left: u8,
+}
+
+impl Source for Frames {
+    fn interfaces(&self) -> &[String] {
+        &self.names
+    }
+
+    fn read(&mut self, each: &mut dyn FnMut(&Packet<'_>) -> bool) {
+        if self.left > 0 {
+            self.left -= 1;
+            each(&Packet {
+                at_ns: 0,
+                interface: 0,
+                cpu: 0,
+                direction: Direction::Inbound,
+                owed: false,
+                verified: false,
+                segments: false,
+                len: 60,
+                bytes: &[2; 60],
+            });
+        }
+    }
+
+    fn stop(&mut self) {}
+
+    fn counts(&self, _: usize) -> Counts {
+        Counts::default()
+    }
+
+    fn now_ns(&self) -> u64 {
+        0
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
     }
 }
 
@@ -86,11 +182,19 @@ impl Router for Operated {
 
     fn ask_explanation(&mut self, _: weir_manage::explain::Question) {}
 
-    fn probe(&mut self, _: weir_manage::probe::Probe) {}
+    fn probe(&mut self, _: Probe) {
+        self.busy = Busy::Probe(2);
+    }
 
-    fn stop_probe(&mut self) {}
+    fn stop_probe(&mut self) {
+        if let Busy::Probe(lines) = &mut self.busy {
+            *lines = 0;
+        }
+    }
 
-    fn capture(&mut self, _: weir_manage::capture::Wish) {}
+    fn capture(&mut self, wish: Wish) {
+        self.busy = Busy::Wanted(wish);
+    }
 
     fn drops(&self) -> Vec<InterfaceLoss> {
         Vec::new()
@@ -137,7 +241,7 @@ impl Router for Operated {
     }
 
     fn commit(&mut self, text: &str, base: &str, confirm_ms: Option<u64>) -> Result<Committed, Problem> {
-        let put = self.configurations.put(text, Some(&fingerprint(base.as_bytes())), &mut Lenient);
+        let put = self.configurations.put(text, Some(&[fingerprint(base.as_bytes())]), &mut Lenient);
         put.and_then(|_| self.configurations.commit("console", confirm_ms, None, 0, &mut Lenient))
             .map_err(|refused| *refused.0)
     }

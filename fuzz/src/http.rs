@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use picoserve::io::embedded_io_async::{ErrorType, Read, Write};
 use serde_json::Value as Json;
-use weir_manage::http::{self, Stream, Streams};
+use weir_manage::http::{self, Servers, Stream};
 use weir_manage::router::Router as _;
 
 use crate::input::Input;
@@ -115,11 +115,12 @@ struct Exchange {
 
 impl Exchange {
     fn run(&self, said: &[u8]) -> Vec<u8> {
-        let (heard, streams) = (RefCell::new(Vec::new()), Streams::new(1));
+        // All has arrived that ever will.
+        let (heard, servers) = (RefCell::new(Vec::new()), Servers::new(1, || 0));
         let wire = Wire { exchange: self, said, heard: &heard };
         {
             let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            let mut served = pin!(http::serve(&self.router, wire, peer, &streams));
+            let mut served = pin!(http::serve(&self.router, wire, peer, &servers));
             for _ in 0..TURNS {
                 let mut cx = Context::from_waker(Waker::noop());
                 if let Poll::Ready(left) = served.as_mut().poll(&mut cx) {
