@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 out    := images/out
-lab    := cargo run --quiet --profile tools --package weir-ci --bin lab --
+lab    := cargo run --quiet --package weir-ci --bin lab --
 # Frame pointers make every report's backtrace exact; the image has its own target folder because of the flag.
 # Paths of this machine do not get into it: the same commit gives the same bytes in every folder.
 flags  := --release --locked --features image --target-dir target/image \
@@ -50,9 +50,10 @@ preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size
 .PHONY: lint images
 lint:
 	$(call step,clippy,cargo clippy --workspace --all-targets --quiet -- -D warnings)
+	@# As the tests are built, but without std: so what both need is looked at once.
+	$(call step,clippy on the images,{ for what in '$(router)' '$(tests)'; do cargo clippy $$what --features image --quiet -- -D warnings; done; })
 	$(call step,the lab and the crate graph,$(lab) graph)
 images:
-	$(call step,clippy on the images,{ for what in '$(router)' '$(tests)'; do cargo clippy $$what $(flags) --quiet -- -D warnings; done; })
 	$(call step,the images,$(MAKE) --no-print-directory image test-images)
 
 .PHONY: image
@@ -100,7 +101,7 @@ bench-vm: image doctor ## the router in a VM against Linux in one: packets a sec
 	@$(lab) bench-vm
 
 .PHONY: bench-api
-bench-api: image doctor ## the API with a thousand requests in flight while the router forwards (root, 10 minutes)
+bench-api: image doctor ## the API with a thousand requests in flight while the router forwards (root, a minute)
 	@$(lab) bench-api
 
 .PHONY: bench-check

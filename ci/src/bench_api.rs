@@ -1,6 +1,7 @@
 //! The API under load: a thousand requests in flight at a router that forwards on every CPU, against the same router idle,
-//! and the same traffic without requests.
+//! and the same traffic without requests. Or what a request takes, to the instruction.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ const SECTION: &str = "\n[[management.token]]\nname = \"ann\"\n\
     hash = \"$argon2id$v=19$m=1024,t=3,p=1$c2FsdHNhbHRzYWx0c2FsdA$Pv9Y76c+Jnos+z8GF2SC3HvHZN6DvIST0yHKRNKE8YE\"\n";
 const PATH: &str = "/api/v1/interfaces";
 const FLOWS: u16 = 16;
+/// An instruction takes a nanosecond, and waiting its time: what the router counts as nanoseconds are instructions.
+const ICOUNT: [&str; 2] = ["-icount", "shift=0,sleep=on"];
+/// Requests whose instructions are counted without others in flight.
+const ALONE: usize = 300;
 
 /// What `lab api-load` said: answered, failed, then microseconds of p50, p90, p99 and the slowest.
 #[derive(Clone, Debug)]
@@ -43,26 +48,58 @@ impl Said {
     }
 }
 
-/// Measures with `cpus` CPUs. `requests` are asked by `in_flight` connections at once.
-pub(crate) fn bench(cpus: usize, in_flight: usize, requests: usize, packets: u64) -> Result<()> {
+/// A router with a token, between two hosts.
+fn power_on(cpus: usize, extra: &[&str]) -> Result<LinuxRig> {
     let plan = LinuxPlan { queues: cpus, cpus, ..LinuxPlan::new() };
-    let rig = LinuxRig::power_on(Image::Weir, &plan, |setup| {
+    LinuxRig::power_on(Image::Weir, &plan, |setup| {
         setup.limit = Duration::from_secs(3600);
+        setup.extra.extend(extra.iter().map(|&word| word.to_owned()));
         let text = setup.config.toml().replacen("addresses", "management = true\naddresses", 1);
         setup.module = Some(format!("{text}{SECTION}").into_bytes());
-    })?;
-    rig.check("bench-api", |rig| {
-        rig.router.ready()?;
-        for address in [identity(1)?.v4.to_string(), identity(1)?.v6.to_string()] {
-            rig.host(0).check("ping", &["-c", "2", "-i", "0.2", &address], Duration::from_secs(10))?;
+    })
+}
+
+/// The router is ready, and knows its neighbours and the token, whose first hash is slow.
+fn warm(rig: &mut LinuxRig) -> Result<()> {
+    rig.router.ready()?;
+    for address in [identity(1)?.v4.to_string(), identity(1)?.v6.to_string()] {
+        rig.host(0).check("ping", &["-c", "2", "-i", "0.2", &address], Duration::from_secs(10))?;
+    }
+    ask(rig, 1, 5)?;
+    Ok(())
+}
+
+/// Counts instructions a request: one at a time, and `requests` by `in_flight` connections at once.
+pub(crate) fn count(in_flight: usize, requests: usize) -> Result<()> {
+    power_on(1, &ICOUNT)?.check("bench-api", |rig| {
+        warm(rig)?;
+        println!("instructions a request, 1 CPU, GET {PATH}");
+        for (connections, requests) in [(1, ALONE), (in_flight, requests)] {
+            let (before, awake) = (account(rig)?, awake(rig)?);
+            let said = ask(rig, connections, requests)?;
+            let (awake, after) = (self::awake(rig)? - awake, account(rig)?);
+            ensure!(said.numbers.get(1) == Some(&0), "requests failed: {}", said.failure);
+            let parts: Vec<String> = shares(&before, &after, requests)
+                .filter(|(_, share)| *share >= 0.5)
+                .map(|(name, share)| format!("{name} {share:.0}"))
+                .collect();
+            let (flying, all) = (format!("{connections} in flight"), awake as f64 / requests as f64);
+            println!("{flying:<20} {all:.0} in all; {}", parts.join(", "));
         }
+        Ok(())
+    })
+}
+
+/// Measures with `cpus` CPUs. `requests` are asked by `in_flight` connections at once.
+pub(crate) fn bench(cpus: usize, in_flight: usize, requests: usize, packets: u64) -> Result<()> {
+    let rig = power_on(cpus, &[])?;
+    rig.check("bench-api", |rig| {
+        warm(rig)?;
         println!("\n{cpus} CPUs, {in_flight} in flight, GET {PATH}");
         println!(
             "{:<34} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "", "answered", "failed", "p50 ms", "p90 ms", "p99 ms", "most ms", "a second"
         );
-        // The first hash of the token is slow, once.
-        ask(rig, 1, 5)?;
         let one = ask(rig, 1, 300)?;
         println!("{}", one.row("idle router, one at a time"));
         let before = account(rig)?;
@@ -148,9 +185,9 @@ fn memory(rig: &LinuxRig) -> Result<u64> {
     Ok(number("memory_bytes")? - number("memory_free_bytes")?)
 }
 
-/// The guest's own time of its tasks, by name.
-fn account(rig: &LinuxRig) -> Result<std::collections::BTreeMap<String, u64>> {
-    let mut sums = std::collections::BTreeMap::new();
+/// The guest's own time of its tasks in nanoseconds, by name.
+fn account(rig: &LinuxRig) -> Result<BTreeMap<String, u64>> {
+    let mut sums = BTreeMap::new();
     for task in get(rig, "/api/v1/cpus")?["tasks"].as_array().into_iter().flatten() {
         let name = task["name"].as_str().unwrap_or_default().to_owned();
         *sums.entry(name).or_default() += task["total_ns"].as_u64().unwrap_or(0);
@@ -158,15 +195,27 @@ fn account(rig: &LinuxRig) -> Result<std::collections::BTreeMap<String, u64>> {
     Ok(sums)
 }
 
-fn where_it_goes(
-    before: &std::collections::BTreeMap<String, u64>,
-    after: &std::collections::BTreeMap<String, u64>,
+/// Nanoseconds that the guest's CPUs were awake: tasks, packets, and what it takes to go from one to the other.
+fn awake(rig: &LinuxRig) -> Result<u64> {
+    let all = get(rig, "/api/v1/cpus")?;
+    Ok(all["cpus"].as_array().into_iter().flatten().filter_map(|cpu| cpu["busy_us"].as_u64()).sum::<u64>()
+        * 1000)
+}
+
+/// What each task took for a request, in nanoseconds.
+fn shares<'a>(
+    before: &'a BTreeMap<String, u64>,
+    after: &'a BTreeMap<String, u64>,
     requests: usize,
-) {
-    let part = |(name, ns): (&String, &u64)| {
+) -> impl Iterator<Item = (&'a str, f64)> {
+    after.iter().map(move |(name, ns)| {
         let spent = ns.saturating_sub(before.get(name).copied().unwrap_or(0));
-        format!("{name} {:.0} us", spent as f64 / 1000.0 / requests as f64)
-    };
-    let parts: Vec<String> = after.iter().map(part).collect();
+        (name.as_str(), spent as f64 / requests as f64)
+    })
+}
+
+fn where_it_goes(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, requests: usize) {
+    let part = |(name, ns): (&str, f64)| format!("{name} {:.0} us", ns / 1000.0);
+    let parts: Vec<String> = shares(before, after, requests).map(part).collect();
     println!("{:<34} of guest time a request: {}", "", parts.join(", "));
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// What became of many requests.
@@ -55,53 +55,50 @@ pub(crate) fn load(
     )
     .context("raising the limit of open files")?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: router\r\nAuthorization: Bearer {token}\r\n\r\n");
-    let (began, mut outcome, mut left) = (Instant::now(), Outcome::default(), requests);
-    let mut all = Vec::new();
-    for _ in 0..connections.min(requests) {
-        left -= 1;
-        all.push(Some(Call::begin(to)?));
-    }
-    let limit = Duration::from_secs(300);
-    loop {
-        let mut waits: Vec<(usize, &Call)> =
-            all.iter().enumerate().filter_map(|(at, call)| Some((at, call.as_ref()?))).collect();
-        if waits.is_empty() {
-            break;
-        }
-        ensure!(began.elapsed() < limit, "{} requests are not answered after {limit:?}", waits.len() + left);
-        let mut polled: Vec<PollFd<'_>> =
-            waits.iter().map(|(_, call)| PollFd::new(&call.stream, call.interest())).collect();
-        poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 })).context("poll")?;
-        let ready: Vec<usize> = polled
-            .iter()
-            .zip(waits.drain(..))
-            .filter(|(polled, _)| !polled.revents().is_empty())
-            .map(|(_, (at, _))| at)
-            .collect();
-        for at in ready {
+    let (began, mut outcome) = (Instant::now(), Outcome::default());
+    // What a round costs here must not grow with the connections that wait: the router shares the machine.
+    let ready = epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll")?;
+    let begin = |number: usize| -> Result<Option<Call>> {
+        let call = Call::begin(to)?;
+        let both = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&ready, &call.stream, epoll::EventData::new_u64(number as u64), both).context("epoll")?;
+        Ok(Some(call))
+    };
+    let mut all = (0..connections.min(requests)).map(begin).collect::<Result<Vec<_>>>()?;
+    let (mut left, mut waiting) = (requests - all.len(), all.len());
+    let (mut events, limit) = (Vec::with_capacity(256), Duration::from_secs(300));
+    while waiting > 0 {
+        ensure!(began.elapsed() < limit, "{} requests are not answered after {limit:?}", waiting + left);
+        let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+        epoll::wait(&ready, rustix::buffer::spare_capacity(&mut events), Some(&second)).context("epoll")?;
+        for event in events.drain(..) {
+            let number = event.data.u64() as usize;
+            let Some(place) = all.get_mut(number) else { continue };
             // Until it would wait: the next answer may be there as soon as the request is.
-            while let Some(call) = all.get_mut(at).and_then(Option::as_mut) {
-                let next = match call.proceed(request.as_bytes()) {
+            while let Some(call) = place.as_mut() {
+                let goes_on = match call.proceed(request.as_bytes()) {
                     Ok(false) => break,
                     Ok(true) => {
                         outcome.times_us.push(call.asked.elapsed().as_micros() as u64);
                         call.again();
-                        all[at].take()
+                        true
                     }
                     Err(error) => {
                         outcome.failed += 1;
                         if outcome.first_failure.is_empty() {
                             outcome.first_failure = format!("{error:#}");
                         }
-                        None
+                        false
                     }
                 };
-                all[at] = match (left, next) {
-                    (0, _) => None,
-                    (_, Some(same)) => Some(same),
-                    (_, None) => Some(Call::begin(to)?),
-                };
-                left = left.saturating_sub(1);
+                if left == 0 {
+                    (*place, waiting) = (None, waiting - 1);
+                } else {
+                    left -= 1;
+                    if !goes_on {
+                        *place = begin(number)?;
+                    }
+                }
             }
         }
     }
@@ -135,11 +132,6 @@ impl Call {
     fn again(&mut self) {
         (self.asked, self.sent) = (Instant::now(), 0);
         self.answer.clear();
-    }
-
-    fn interest(&self) -> PollFlags {
-        // Once all is sent only what comes matters; the whole request fits into the first segment.
-        if self.sent == 0 { PollFlags::OUT } else { PollFlags::IN }
     }
 
     /// Writes and reads what can be. Whether it is answered.

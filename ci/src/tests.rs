@@ -1,4 +1,4 @@
-//! The boot test-suite: a table of independent tests, each with its own machine, two at a time and one that waits beside them.
+//! The boot test-suite: a table of independent tests, each with its own machine, two at a time, and beside them a few that wait.
 
 mod capture;
 mod clients;
@@ -7,7 +7,7 @@ mod clients_duplicates;
 mod configuration;
 mod disks;
 mod errors;
-mod explain;
+pub(crate) mod explain;
 mod forwarding;
 mod fragments;
 mod hardware;
@@ -141,6 +141,9 @@ pub(crate) fn list() -> Vec<String> {
     table().into_iter().map(|test| test.name).collect()
 }
 
+/// Tests that wait, at a time.
+const WAITING: usize = 3;
+
 enum Outcome {
     Passed(Duration),
     Failed(Duration, String),
@@ -169,7 +172,7 @@ pub(crate) fn run(image: Image, filter: &str, jobs: usize) -> Result<bool> {
     };
     let (waiting, together) = together.into_iter().partition(|test| test.waits);
     std::thread::scope(|scope| {
-        scope.spawn(|| work(waiting, 1));
+        scope.spawn(|| work(waiting, WAITING));
         work(together, jobs);
     });
     work(alone, 1);

@@ -4,6 +4,7 @@
 mod api;
 mod booted;
 mod browser;
+mod explain;
 mod packets;
 mod picture;
 mod program;

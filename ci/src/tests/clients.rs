@@ -25,8 +25,8 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("clients-dhcp", ADDRESSES, |cx| dhcp(cx, 1)).waits(),
         Test::new("clients-dhcp-4-cpus", ADDRESSES, |cx| dhcp(cx, 4)).waits(),
         Test::new("clients-router-advertisements", ADDRESSES, auto).waits(),
-        Test::new("clients-names-and-time", TIME, time),
-        Test::new("clients-syslog", SYSLOG, syslog),
+        Test::new("clients-names-and-time", TIME, time).waits(),
+        Test::new("clients-syslog", SYSLOG, syslog).waits(),
     ]
 }
 

@@ -15,8 +15,8 @@ const NAMES: &str = "ntp.servers = [\"ntp.test\"]";
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        Test::new("clients-dhcpv6-addresses", ADDRESSES, stateful),
-        Test::new("clients-dhcpv6-name-servers", ADDRESSES, stateless),
+        Test::new("clients-dhcpv6-addresses", ADDRESSES, stateful).waits(),
+        Test::new("clients-dhcpv6-name-servers", ADDRESSES, stateless).waits(),
     ]
 }
 

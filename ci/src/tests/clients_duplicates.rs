@@ -19,7 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
     let weir = Needs { weir: true, ..Needs::default() };
     vec![
         Test::new("duplicate-addresses-are-not-used", weir, duplicates),
-        Test::new("clients-dhcp-declines-a-taken-address", ADDRESSES, decline),
+        Test::new("clients-dhcp-declines-a-taken-address", ADDRESSES, decline).waits(),
     ]
 }
 

@@ -19,7 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// What the console says to a line, up to the last of its own.
-fn ask(rig: &mut FrameRig, line: &str) -> Result<String> {
+pub(crate) fn ask(rig: &mut FrameRig, line: &str) -> Result<String> {
     let console = rig.router.machine.console.clone();
     let position = console.position();
     rig.router.machine.type_keys(format!("{line}\n").as_bytes())?;

@@ -243,5 +243,5 @@ fn counted(cx: &Context) -> Result<()> {
 
 fn mutated(cx: &Context) -> Result<()> {
     FrameRig::start(cx.image, Config::two_ports(), 2, |setup| setup.cpus = 2)?
-        .check(&cx.name, |rig| crate::mutate::storm(rig, 50_000, 1).map(|_| ()))
+        .check(&cx.name, |rig| crate::mutate::storm(rig, 25_000, 1).map(|_| ()))
 }

@@ -24,8 +24,8 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sockets-udp-with-linux", NETWORK, udp),
         Test::new("sockets-closed-ports", NETWORK, closed),
         Test::new("sockets-call-linux", NETWORK, call),
-        Test::new("sockets-tcp-loss-1-percent", ALONE, |cx| loss(cx, 10, 1_000_000)),
-        Test::new("sockets-tcp-loss-5-percent", ALONE, |cx| loss(cx, 50, 300_000)),
+        Test::new("sockets-tcp-loss-1-percent", NETWORK, |cx| loss(cx, 10, 1_000_000)).waits(),
+        Test::new("sockets-tcp-loss-5-percent", NETWORK, |cx| loss(cx, 50, 300_000)).waits(),
         Test::new("sockets-syn-flood", ALONE, flood),
     ]
 }

@@ -19,7 +19,7 @@ use crate::router::{Config, Router, Setup, router_mac};
 use crate::table;
 
 const NEEDS: Needs =
-    Needs { root: true, programs: &["ip", "tcpdump", "tshark", "ethtool"], weir: true, alone: true };
+    Needs { root: true, programs: &["ip", "tcpdump", "tshark", "ethtool"], weir: true, alone: false };
 
 pub(super) fn tests() -> Vec<Test> {
     vec![Test::new("vlan-linux-guest", NEEDS, linux_guest)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 use super::browser::{free_address, plain};
 use super::steps::{self, Step, commit_confirm, go, opened, paste, picture, shows, validate};
-use super::{Behind, Page, packets};
+use super::{Behind, Page, explain, packets};
 use crate::frame::{self, Ipv4, UDP};
 use crate::host::Host;
 use crate::rig::{FrameRig, PATIENCE, no_panic};
@@ -28,9 +28,10 @@ pub(crate) const STEPS: &[Step<Machine>] = &[
     ("last-drops", packets::last_drops),
     ("wrong-filter", packets::wrong_filter),
     ("capture", packets::capture),
+    ("explain", explain::as_the_router_does),
     ("capture-limit", packets::limited),
     ("contrast", steps::contrast),
-    ("phone", steps::phone),
+    ("widths", steps::widths),
     ("commit-confirm", commit_confirm),
     ("locked-out", locked_out),
     ("quiet", steps::quiet),
@@ -54,7 +55,7 @@ impl Machine {
 }
 
 impl Behind for Machine {
-    const PICTURES: &[&str] = &["capture", "drops", "last-drops", "locked-out"];
+    const PICTURES: &[&str] = &["capture", "drops", "explain", "last-drops", "locked-out"];
     const NAME: &str = "booted";
 
     fn report(&self) -> Result<String> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::browser::{View, key, plain};
 use super::picture::shrink;
 use super::program::Program;
-use super::{Behind, Page};
+use super::{Behind, Page, explain};
 
 /// A step of a run with `B` behind the page.
 pub(crate) type Step<B = Program> = (&'static str, fn(&mut Page<B>) -> Result<String>);
@@ -32,15 +32,20 @@ pub(crate) const STEPS: &[Step] = &[
     ("routes", routes),
     ("drops", drops),
     ("capture", capture),
+    ("explain", explain::by_keys),
+    ("explain-errors", explain::errors_at_fields),
+    ("explain-candidate", explain::candidate),
+    ("explain-drops", explain::from_drops),
     ("log", log),
     ("contrast", contrast),
-    ("phone", phone),
+    ("widths", widths),
     ("pictures", pictures),
     ("unreachable", unreachable),
     ("quiet", quiet),
 ];
 
-const PAGES: &[&str] = &["overview", "interfaces", "routes", "drops", "capture", "log", "configuration"];
+const PAGES: &[&str] =
+    &["overview", "interfaces", "routes", "drops", "capture", "explain", "log", "configuration"];
 pub(crate) const DESK: View = View { width: 1180, height: 760, scheme: "light" };
 pub(crate) const PHONE: View = View { width: 390, height: 844, scheme: "dark" };
 /// Pictures in the repository are few and small.
@@ -280,7 +285,7 @@ fn keyboard(page: &mut Page) -> Result<String> {
         ensure!(ring == json!("solid"), "no ring around what has the focus: {ring}");
         seen.push(plain(&browser.script("return document.activeElement.innerText")?));
     }
-    Ok(format!("1 to 7, ?, Escape, skip link, then {}", seen.join(", ")))
+    Ok(format!("1 to 8, ?, Escape, skip link, then {}", seen.join(", ")))
 }
 
 /// Replaces the editor's text as a person would who selects all and pastes.
@@ -532,20 +537,39 @@ pub(crate) fn contrast<B: Behind>(page: &mut Page<B>) -> Result<String> {
     Ok("every text of every page, light and dark: 4.5 and more".into())
 }
 
-pub(crate) fn phone<B: Behind>(page: &mut Page<B>) -> Result<String> {
-    for scheme in ["light", "dark"] {
-        page.browser.view(View { scheme, ..PHONE })?;
-        for id in PAGES {
-            go(page, id)?;
-            page.browser.wait("document.documentElement.scrollWidth <= 390")?;
-            // Every tab is in reach of a thumb.
-            let small = page.browser.script(
-                "return [...document.querySelectorAll('.tabs a')].filter(tab => tab.getBoundingClientRect().height < 40).length",
-            )?;
-            ensure!(small == json!(0), "{small} tabs are too small");
+/// What is wider than its place, as an array: cut off, over its neighbour, or to be scrolled sideways. The editor, differences
+/// and dumps are texts whose lines stay as they are.
+const CUT: &str = "
+const room = document.documentElement.clientWidth;
+const shown = document.querySelectorAll('header, header *, nav, nav *, .banners *, article:not([hidden]), article:not([hidden]) *');
+return [...shown].filter((element) => {
+  if (!element.checkVisibility() || element.closest('.editor, .scroll, .hex, .skip, thead, svg, input, textarea')) return false;
+  const { left, right, width } = element.getBoundingClientRect();
+  return width && (left < -0.5 || right > room + 0.5) || element.clientWidth && element.scrollWidth > element.clientWidth + 1;
+}).map((element) => `${element.tagName}.${element.className} ${element.scrollWidth} of ${element.clientWidth}: ${element.innerText?.slice(0, 60)}`);";
+
+/// A phone, a tablet, a window, a screen.
+const WIDTHS: [u32; 4] = [360, 768, DESK.width, 1600];
+
+pub(crate) fn widths<B: Behind>(page: &mut Page<B>) -> Result<String> {
+    for width in WIDTHS {
+        for scheme in ["light", "dark"] {
+            page.browser.view(View { width, height: PHONE.height, scheme })?;
+            for id in PAGES {
+                go(page, id)?;
+                page.browser.wait(&format!("document.documentElement.scrollWidth <= {width}"))?;
+                thread::sleep(Duration::from_millis(50));
+                let cut = page.browser.script(CUT)?;
+                ensure!(cut.as_array().is_some_and(Vec::is_empty), "{id}, {width} pixels, {scheme}: {cut:#}");
+                // Every tab is in reach of a thumb.
+                let small = page.browser.script(
+                    "const least = innerWidth < 600 ? 40 : 36; return [...document.querySelectorAll('.tabs a')].filter(tab => tab.getBoundingClientRect().height < least).length",
+                )?;
+                ensure!(small == json!(0), "{small} tabs are too small");
+            }
         }
     }
-    Ok("390 pixels wide, nothing to scroll sideways".into())
+    Ok(format!("{WIDTHS:?} pixels: nothing is cut, overlaps or scrolls sideways"))
 }
 
 /// Keeps a picture of what the window shows, if this run is the one to take it.
@@ -565,6 +589,8 @@ fn pictures(page: &mut Page) -> Result<String> {
     page.browser.view(DESK)?;
     for id in ["overview", "interfaces", "routes", "log"] {
         go(page, id)?;
+        // One of the interfaces opened.
+        page.browser.script("const row = document.querySelector('#page-interfaces button.row'); if (row.ariaExpanded == 'false') row.click()")?;
         thread::sleep(Duration::from_millis(200));
         picture(page, id)?;
     }
