@@ -59,7 +59,7 @@ fn capture(rig: &LinuxRig, file: &File, query: &str, work: &str) -> Result<()> {
          until [ -s {path} ]; do sleep 0.1; done; {work}; wait $!"
     );
     let said = command::run(&mut rig.host(0).command("sh", &["-c", &script]), b"", LIMIT)?;
-    said.success("the capture").map(drop)
+    said.success(&format!("the capture of {query}")).map(drop)
 }
 
 /// What a program prints of a file; a warning is an error.
@@ -179,12 +179,13 @@ hash = "$argon2id$v=19$m=1024,t=3,p=1$c2FsdHNhbHRzYWx0c2FsdA$Pv9Y76c+Jnos+z8GF2S
 "#;
 
 /// Sends what a trunk carries: echo requests over IPv6 and IPv4 in VLAN 20, 21 and in none, each with its number of VLAN as the
-/// identifier, five times.
+/// identifier, five times. To a station, of a host by its number.
 const SEND: &str = r#"
 import socket, struct, sys, time
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 wire.bind(("eth0", 0))
 router, own = bytes.fromhex(sys.argv[1].replace(":", "")), bytes.fromhex("020000000009")
+host = int(sys.argv[2])
 def total(data):
     value = sum(struct.unpack(f"!{len(data) // 2}H", data))
     value = (value >> 16) + (value & 0xffff)
@@ -193,12 +194,12 @@ for turn in range(5):
     for vlan in (20, 21, 0):
         tag = struct.pack("!HH", 0x8100, vlan) if vlan else b""
         echo = struct.pack("!BBHHH", 128, 0, 0, vlan, turn)
-        ends = b"".join(socket.inet_pton(socket.AF_INET6, a) for a in ("2001:db8:20::2", "2001:db8:20::1"))
+        ends = b"".join(socket.inet_pton(socket.AF_INET6, a) for a in (f"2001:db8:20::{host:x}", "2001:db8:20::1"))
         echo = echo[:2] + struct.pack("!H", total(ends + struct.pack("!II", 8, 58) + echo)) + echo[4:]
         wire.send(router + own + tag + struct.pack("!HIHBB", 0x86dd, 0x60000000, 8, 58, 64) + ends + echo)
         echo = struct.pack("!BBHHH", 8, 0, 0, vlan, turn)
         echo = echo[:2] + struct.pack("!H", total(echo)) + echo[4:]
-        head = struct.pack("!BBHIBBH", 0x45, 0, 28, 0, 64, 1, 0) + bytes((10, 0, 20, 2, 10, 0, 20, 1))
+        head = struct.pack("!BBHIBBH", 0x45, 0, 28, 0, 64, 1, 0) + bytes((10, 0, 20, host, 10, 0, 20, 1))
         head = head[:10] + struct.pack("!H", total(head)) + head[12:]
         wire.send(router + own + tag + struct.pack("!H", 0x0800) + head + echo)
     time.sleep(0.02)
@@ -209,9 +210,9 @@ fn trunk(cx: &Context) -> Result<()> {
     start(cx, 2, VLAN)?.check(&cx.name, |rig| {
         let file = File::new(&cx.name);
         let path = file.0.to_str().context("a path")?;
-        let sends = format!("python3 -c '{SEND}' {}", identity(0)?.gateway_mac);
+        let router = identity(0)?.gateway_mac;
         // Query, filter, packets, and what each is: its VLAN and kinds of ICMP.
-        for (query, packets, like) in [
+        let rows = [
             ("interface=wan&filter=vlan%2020%20and%20ip6%20and%20inbound", 5, "20\t\t128"),
             ("interface=wan&filter=vlan%2020%20and%20icmp%20and%20inbound", 5, "20\t8\t"),
             ("interface=office&filter=vlan%20and%20ip%20and%20inbound", 5, "20\t8\t"),
@@ -219,8 +220,11 @@ fn trunk(cx: &Context) -> Result<()> {
             ("interface=wan&filter=vlan%2021%20and%20ip6%20and%20inbound&direction=in", 5, "21\t\t128"),
             ("interface=wan&filter=icmp%20and%20not%20vlan%20and%20ifindex%200&direction=in", 5, "\t8\t"),
             ("interface=office&filter=outbound%20and%20vlan%2020%20and%20arp", 1, "20\t\t"),
-        ] {
+        ];
+        for ((query, packets, like), host) in rows.into_iter().zip(2..) {
             let query = format!("{query}&limit={packets}");
+            // Each is a host that the router has to ask for: of one that does not answer it asks three times and waits.
+            let sends = format!("python3 -c '{SEND}' {router} {host}");
             capture(rig, &file, &query, &sends)?;
             let words = ["vlan.id", "icmp.type", "icmpv6.type"].map(|field| ["-e", field]);
             let base = ["-n", "-r", path, "-T", "fields"];
