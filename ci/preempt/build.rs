@@ -1,4 +1,4 @@
-//! Links the images as freestanding programs at a fixed address, as the router's.
+//! Links the image as a freestanding program at a fixed address, as the router's.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-preempt", &["weir-app", "weir-bpf", "weir-machine", "weir-netif", "weir-sync", "weir-transport"]),
 ];
 
-/// Crates that may hold `unsafe`; netif in its arena only, the test images where they fill registers.
+/// Crates that may hold `unsafe`; netif in its arena only, the image for tests where it fills registers.
 const UNSAFE: &[&str] = &["weir-machine", "weir-sync", "weir-netif", "weir-preempt"];
 
 /// Everything that breaks the design, one sentence each.

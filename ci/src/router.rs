@@ -180,6 +180,11 @@ pub(crate) fn weir_elf() -> Result<PathBuf> {
     }
 }
 
+/// The image for tests: beside the router's.
+pub(crate) fn test_image() -> Result<PathBuf> {
+    Ok(weir_elf()?.with_file_name("tests.elf"))
+}
+
 /// The machine of everything that does not name its own: q35, or what `$LAB_MACHINE` says.
 fn default_platform() -> Platform {
     match std::env::var("LAB_MACHINE").as_deref() {

@@ -1,7 +1,6 @@
 //! Softints preempt tasks: without harm, by an image that checks what preempted tasks hold, and without delay, by a
 //! router that stamps what it forwards. Both count guest instructions, so that a busy host changes nothing.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,7 +9,7 @@ use super::forwarding::udp_v4;
 use super::{Context, Needs, Test};
 use crate::qemu::{Machine, Spec};
 use crate::rig::{FrameRig, PATIENCE};
-use crate::router::{Config, weir_elf};
+use crate::router::{Config, test_image};
 
 /// Preemptions of a test run, unless `$LAB_PREEMPTIONS` says otherwise.
 const PREEMPTIONS: u64 = 20_000;
@@ -58,11 +57,6 @@ enum Registers {
     Narrow,
 }
 
-/// An image that `make image` builds beside the router's.
-fn image(name: &str) -> Result<PathBuf> {
-    Ok(weir_elf()?.with_file_name(format!("{name}.elf")))
-}
-
 fn stress(cpus: usize, options: &[&str], registers: Registers) -> Result<()> {
     let asked = std::env::var("LAB_PREEMPTIONS").ok().and_then(|count| count.parse().ok());
     // Under the host's clock timers come at its pace: far fewer, but on CPUs that run at the same time.
@@ -70,9 +64,9 @@ fn stress(cpus: usize, options: &[&str], registers: Registers) -> Result<()> {
         [] => (asked.unwrap_or(PREEMPTIONS) / 20, 40_000),
         _ => (asked.unwrap_or(PREEMPTIONS), 10_000),
     };
-    let mut spec = Spec::new(&image("preempt-stress")?);
+    let mut spec = Spec::new(&test_image()?);
     spec.cpus = cpus;
-    spec.command_line = format!("preemptions={goal} period={period} panic=halt");
+    spec.command_line = format!("test=stress preemptions={goal} period={period} panic=halt");
     spec.extra = options.iter().map(|&option| option.to_owned()).collect();
     spec.limit = Duration::from_secs(900);
     let machine = Machine::start(&spec)?;
@@ -88,9 +82,9 @@ fn stress(cpus: usize, options: &[&str], registers: Registers) -> Result<()> {
 
 /// An image that makes, runs and drops compiled packet filters.
 fn code(cpus: usize, command_line: &str) -> Result<Machine> {
-    let mut spec = Spec::new(&image("code")?);
+    let mut spec = Spec::new(&test_image()?);
     spec.cpus = cpus;
-    spec.command_line = format!("{command_line} panic=halt");
+    spec.command_line = format!("test=code {command_line} panic=halt");
     spec.limit = Duration::from_secs(300);
     let machine = Machine::start(&spec)?;
     let outcome = machine.wait("code: ok", Duration::from_secs(240));
@@ -140,8 +134,8 @@ fn busy(cx: &Context) -> Result<()> {
 /// ran the task or masked softints.
 fn delays(cx: &Context, command_line: &str) -> Result<Vec<u64>> {
     let rig = FrameRig::start(cx.image, Config::two_ports(), 2, |setup| {
-        setup.kernel = image("preempt-delay").ok();
-        setup.command_line = command_line.to_owned();
+        setup.kernel = test_image().ok();
+        setup.command_line = format!("test=delay {command_line}");
         setup.extra.extend(AT_REST.map(str::to_owned));
     })?;
     let mut delays = Vec::new();

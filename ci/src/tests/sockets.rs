@@ -10,7 +10,7 @@ use crate::host::{Host, Sockets, Switch};
 use crate::netns::{LinuxHost, Network, Plan};
 use crate::relay::{Relay, Weather};
 use crate::rig::{LinuxPlan, LinuxRig, host_mac, identity, no_panic, report_folder, write_console};
-use crate::router::{Config, Router, Setup, weir_elf};
+use crate::router::{Config, Router, Setup, test_image};
 
 const NETWORK: Needs = Needs { root: true, programs: &["ip", "ethtool"], weir: true, alone: false };
 
@@ -32,7 +32,8 @@ pub(super) fn tests() -> Vec<Test> {
 
 /// The router with echo on its ports; its first interface alone offers management.
 fn prepare(setup: &mut Setup) {
-    setup.kernel = weir_elf().ok().map(|path| path.with_file_name("echo.elf"));
+    setup.kernel = test_image().ok();
+    setup.command_line = "test=echo".to_owned();
     let text = setup.config.toml().replacen("addresses", "management = true\naddresses", 1);
     setup.module = Some(text.into_bytes());
 }

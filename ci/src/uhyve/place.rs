@@ -53,11 +53,11 @@ impl Place {
         let uhyve = install::program()?;
         let image = crate::router::weir_elf()?;
         ensure!(image.is_file(), "there is no image {}: make image", image.display());
-        let ends = image.with_file_name("ends.elf");
-        ensure!(ends.is_file(), "there is no image {}: make test-images", ends.display());
+        let tests = crate::router::test_image()?;
+        ensure!(tests.is_file(), "there is no image {}: make test-image", tests.display());
         match trial(&uhyve, &image) {
-            Ok(()) if command::is_root() => Place::here(&uhyve, &[image, ends]),
-            _ => Place::guest(&uhyve, &[image, ends], limit),
+            Ok(()) if command::is_root() => Place::here(&uhyve, &[image, tests]),
+            _ => Place::guest(&uhyve, &[image, tests], limit),
         }
     }
 

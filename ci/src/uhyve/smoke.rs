@@ -163,7 +163,7 @@ until grep -aq 'no interface is configured' out || [ -e status ]; do sleep 0.05;
 fn ends(uhyve: &mut Uhyve) -> Result<String> {
     let ends = [("off", 0), ("panic", 70), ("reboot", 75)];
     for (end, expected) in ends {
-        let (status, said) = uhyve.run_to_end(&format!("-m 64MiB ends.elf -- end={end}"))?;
+        let (status, said) = uhyve.run_to_end(&format!("-m 64MiB tests.elf -- test=ends end={end}"))?;
         ensure!(status == expected, "end={end}: uhyve ended with {status}, not {expected}:\n{said}");
         ensure!(end != "panic" || said.contains("fatal on cpu0"), "no last words:\n{said}");
     }

@@ -1,9 +1,5 @@
 //! A million preemptions of tasks that use registers, the heap, locks, snapshots and the timer, on every CPU. Whatever
 //! is not as it was stops the machine with a panic; at the end comes a line `stress: ok`.
-#![no_std]
-#![no_main]
-
-extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -17,8 +13,6 @@ use weir_machine::interrupt::{MESSAGE, TIMER};
 use weir_machine::{clock, mask, println, smp, task, timer};
 use weir_sync::cpu::claim;
 use weir_sync::{Cpu, CpuId, Published, Softint};
-
-weir_machine::entry!(main);
 
 /// Preemptions to reach, `preemptions=N` on the command line.
 static GOAL: AtomicU64 = AtomicU64::new(1_000_000);
@@ -40,7 +34,7 @@ static PAIRS: [[AtomicU64; 2]; 64] = [const { [const { AtomicU64::new(0) }; 2] }
 /// The same between the tasks of all CPUs.
 static SHARED: Mutex<[u64; 2]> = Mutex::new([0; 2]);
 
-fn main(boot: &'static Boot) -> ! {
+pub(crate) fn main(boot: &'static Boot) -> ! {
     for (name, value) in [("preemptions=", &GOAL), ("period=", &PERIOD)] {
         let named =
             boot.command_line.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());

@@ -5,10 +5,6 @@
 //! the packet, whatever it was doing then (0: none of its own did, an earlier packet's softint found it); when the packet
 //! went to the transmit queue; and 1 if the task was computing. Under an emulator that counts instructions the readings
 //! are instructions.
-#![no_std]
-#![no_main]
-
-extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,8 +18,6 @@ use weir_machine::{clock, dispatch, println, task};
 use weir_netif::{Batch, Fault, Packet, Pool, Queue};
 use weir_sync::cpu::claim;
 use weir_sync::{CpuId, More, Softint};
-
-weir_machine::entry!(main);
 
 /// Payload of a UDP packet in IPv4 without options in an Ethernet frame.
 const PAYLOAD: usize = 14 + 20 + 8;
@@ -71,7 +65,7 @@ unsafe extern "C" {
     static delay_stubs: u8;
 }
 
-fn main(boot: &'static Boot) -> ! {
+pub(crate) fn main(boot: &'static Boot) -> ! {
     note_arrivals();
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
     let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| Box::new(Stamped(queue)), |_| ()));

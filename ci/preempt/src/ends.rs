@@ -1,13 +1,9 @@
 //! Ends as its command line says: `end=off`, `end=reboot` or `end=panic`. The lab looks at what the hypervisor makes of it.
-#![no_std]
-#![no_main]
 
 use weir_machine::boot::Boot;
 use weir_machine::{power, println};
 
-weir_machine::entry!(main);
-
-fn main(boot: &'static Boot) -> ! {
+pub(crate) fn main(boot: &'static Boot) -> ! {
     let wish = boot.command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix("end="));
     println!("on {}, to end by {}", boot.platform, wish.unwrap_or("nothing"));
     match wish {

@@ -1,19 +1,8 @@
 //! Compiled packet filters on the bare machine: one after the other is published to all CPUs, which run it while the next is made
 //! on pages that an earlier one left; and random programs give what the interpreter gives. The end is a line `code: ok`.
 //! `touch=code` and `touch=frame` then write where the code is, and where its frame was before it became code.
-#![no_std]
-#![no_main]
 
-extern crate alloc;
-
-#[expect(unreachable_pub, reason = "public where it is from")]
-#[path = "../../../../fuzz/src/bpf.rs"]
-mod bpf;
-#[allow(dead_code, reason = "other targets use the rest")]
-#[expect(unreachable_pub, reason = "public where it is from")]
-#[path = "../../../../fuzz/src/input.rs"]
-mod input;
-
+use crate::bpf;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +16,6 @@ use weir_machine::interrupt::{MESSAGE, TIMER};
 use weir_machine::{clock, frames, println, smp, task, timer};
 use weir_sync::cpu::claim;
 use weir_sync::{Cpu, CpuId, Published, Softint};
-
-weir_machine::entry!(main);
 
 /// Programs published, and random ones.
 const PUBLISHED: u32 = 2000;
@@ -49,7 +36,7 @@ static CURRENT: Once<Published<Current>> = Once::new();
 static RUNS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 static WISH: Once<Option<&'static str>> = Once::new();
 
-fn main(boot: &'static Boot) -> ! {
+pub(crate) fn main(boot: &'static Boot) -> ! {
     WISH.call_once(|| boot.command_line.split_whitespace().find_map(|word| word.strip_prefix("touch=")));
     CURRENT.call_once(|| Published::new(Box::new(current(0))));
     let cpus = smp::start_others(run);

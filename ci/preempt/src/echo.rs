@@ -1,9 +1,5 @@
 //! The router with the echo protocol (RFC 862) on TCP and UDP port 7 of its management interfaces, for tests of the sockets
 //! beneath its services. Port 9 connects back to the peer's port 9 and echoes there.
-#![no_std]
-#![no_main]
-
-extern crate alloc;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -19,8 +15,6 @@ use weir_sync::CpuId;
 use weir_sync::cpu::claim;
 use weir_transport::{Access, Error, TcpListener, TcpStream, Transport, UdpSocket};
 
-weir_machine::entry!(main);
-
 const ECHO: u16 = 7;
 const BACK: u16 = 9;
 /// Connections of each CPU that are served at once.
@@ -28,7 +22,7 @@ const SERVERS: usize = 64;
 
 static LISTENING: AtomicUsize = AtomicUsize::new(0);
 
-fn main(boot: &'static Boot) -> ! {
+pub(crate) fn main(boot: &'static Boot) -> ! {
     let Some(mut cpu) = claim(CpuId::BOOT) else { panic!("the boot CPU has a dispatcher already") };
     let (router, tasks) = cpu.control(|cx| start::start(cx, boot, |queue| queue, services));
     dispatch::run(cpu, Box::new(router), |_| tasks())
