@@ -72,8 +72,12 @@ pub(crate) fn check(install: Install) -> Result<bool> {
             bail!("--install needs root; run: {}", line(&missing));
         }
         apt(&["update"], &[])?;
+    }
+    // What is installed may take the place of something that was there, of another release: that is missing then.
+    let mut tried = Vec::new();
+    while install == Install::Yes && !missing.is_empty() && missing != tried {
         apt(&["install", "-y", "--no-install-recommends"], &missing)?;
-        missing = self::missing();
+        tried = core::mem::replace(&mut missing, self::missing());
     }
     if missing.is_empty() && install == Install::Yes {
         println!("everything the lab needs is installed");
