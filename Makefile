@@ -12,8 +12,8 @@ flags  := --release --locked --features image --target-dir target/image \
           "--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo"]'
 router := --package weir-app --bin weir
 tests  := --package weir-preempt
-# $(call step,NAME,COMMAND): the command, and then how long it took.
-step    = @TIMEFORMAT='$(1): %0R s'; time $(2)
+# $(call step,NAME,COMMAND): the command, and then how long it took and how busy it was.
+step    = @TIMEFORMAT='$(1): %0R s, %P %% of a CPU'; time $(2)
 
 .PHONY: help
 help: ## this list
@@ -26,7 +26,7 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 	@$(lab) run
 
 .PHONY: test
-test: image test-images doctor ## unit, property, doc and boot tests, the web page in Chromium, the router on uhyve
+test: image test-image doctor ## unit, property, doc and boot tests, the web page in Chromium, the router on uhyve
 	$(call step,tests on this machine,cargo test --workspace --quiet)
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
 	else echo 'skip  the routing table against Linux: needs root for a network namespace'; fi
@@ -39,22 +39,23 @@ test: image test-images doctor ## unit, property, doc and boot tests, the web pa
 .PHONY: preflight
 preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size, instructions a packet
 	cargo fmt --all --check
-	@# Each of the two has a target folder to itself.
-	@$(MAKE) --no-print-directory --jobs 2 lint images
+	@# What one needs another does not: the images have a target folder to themselves, installing takes the network.
+	@$(MAKE) --no-print-directory --jobs 3 lint images doctor
 	@$(MAKE) --no-print-directory test
 	@$(lab) size
 	@$(lab) bench-vm --only weir --instructions --check
 	@# QEMU's emulation of a machine that runs a hypervisor loses time under load: once more before it counts.
 	$(call step,Xen,{ $(lab) smoke-xen --cycles 1 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 1; }; })
 
-.PHONY: lint images
-lint:
+.PHONY: lint graph images
+lint: graph
 	$(call step,clippy,cargo clippy --workspace --all-targets --quiet -- -D warnings)
 	@# As the tests are built, but without std: so what both need is looked at once.
 	$(call step,clippy on the images,{ for what in '$(router)' '$(tests)'; do cargo clippy $$what --features image --quiet -- -D warnings; done; })
+graph:
 	$(call step,the lab and the crate graph,$(lab) graph)
 images:
-	$(call step,the images,$(MAKE) --no-print-directory image test-images)
+	$(call step,the images,$(MAKE) --no-print-directory image test-image)
 
 .PHONY: image
 image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
@@ -64,13 +65,11 @@ image: ## build images/out/weir.elf (stripped) and weir.debug (with symbols)
 	@objcopy --strip-all $(out)/weir.debug $(out)/weir.elf
 	@echo "$(out)/weir.elf: $$(stat -c %s $(out)/weir.elf) bytes"
 
-.PHONY: test-images
-test-images: ## build the images that tests boot beside the router's, into images/out
+.PHONY: test-image
+test-image: ## build the image that tests boot beside the router's, into images/out
 	@cargo build --quiet $(tests) $(flags)
 	@mkdir -p $(out)
-	@for name in preempt-stress preempt-delay code ends echo; do \
-		objcopy --strip-all target/image/release/$$name $(out)/$$name.elf; \
-	done
+	@objcopy --strip-all target/image/release/tests $(out)/tests.elf
 
 .PHONY: disk
 disk: image doctor ## make images/out/weir.raw and weir.qcow2: disks that boot by BIOS and by UEFI
@@ -89,7 +88,7 @@ size: image ## what takes room in the image, crate by crate
 	@$(lab) size
 
 .PHONY: smoke
-smoke: disk test-images ## boot the one image on every target, one table (about 3 minutes)
+smoke: disk test-image ## boot the one image on every target, one table (about 3 minutes)
 	@$(lab) smoke
 
 .PHONY: doctor
@@ -136,7 +135,7 @@ smoke-xen-lab: doctor ## the same with a Linux router: proves the lab
 	@$(lab) smoke-xen --guest linux
 
 .PHONY: smoke-uhyve
-smoke-uhyve: image test-images doctor ## the router on uhyve, in a Linux guest if there is no KVM (about a minute)
+smoke-uhyve: image test-image doctor ## the router on uhyve, in a Linux guest if there is no KVM (about a minute)
 	@$(lab) smoke-uhyve
 
 .PHONY: bench-xen
