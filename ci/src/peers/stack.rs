@@ -25,7 +25,7 @@ const SIZES: [Size; 6] = [
 const FLOWS: [usize; 4] = [1, 64, 10_000, MILLION];
 const BATCHES: [usize; 3] = [64, 16, 1];
 /// Captures beside forwarding.
-const CAPTURES: [&str; 5] = ["", "all", "nothing", "web", "host"];
+const CAPTURES: [&str; 6] = ["", "all", "whole", "nothing", "web", "host"];
 const FRAMES: [&str; 5] = ["64", "128", "512", "1518", "imix"];
 /// Source files that are listed, each of at least an instruction a packet.
 const FILES: usize = 16;
@@ -131,9 +131,11 @@ fn report_captures(
     gigahertz: f64,
 ) -> Result<()> {
     let head = ["frame", "capture", "cycles a packet", "more"];
-    let mut table =
-        Table::new("Captures of one of two interfaces, 96 bytes a packet, 10 routes, 64 flows", &head);
-    for frame in ["64", "512"] {
+    let mut table = Table::new(
+        "Captures of one of two interfaces, 96 bytes a packet or whole ones, 10 routes, 64 flows",
+        &head,
+    );
+    for frame in ["64", "512", "1518"] {
         let mut without = f64::NAN;
         for mode in CAPTURES {
             let request = format!("forward 64 64 1 # {frame} {mode}");

@@ -175,7 +175,7 @@ impl Rig {
         let times = (0..samples).map(|_| {
             let time = self.sample(flows, batch, cpus);
             if let Some(taken) = tap.as_mut().map(Tap::drain) {
-                let expected = if mode == Some("all") { PACKETS * cpus } else { 0 };
+                let expected = if mode.is_some_and(tap::takes_all) { PACKETS * cpus } else { 0 };
                 assert_eq!(taken, expected, "captured");
             }
             time

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const USE: &str = "\
 host forward CORES 4|6 ROUTES   answers \"forward FLOWS BATCH CPUS SAMPLES [BYTES|imix [MODE]]\", nanoseconds a packet; MODE is a capture
-                                beside: all that leaves, or a filter that lets nothing pass: nothing, web, host
+                                beside: the heads of all that leaves, or whole, or a filter that lets
+                                nothing pass: nothing, web, host
 host fib CORES 4|6 ROUTES       answers \"first\", \"lookup BATCH SAMPLES\", \"update SAMPLES\", \"beside SAMPLES\" (changes, and
                                 look-ups by the last core) and \"memory\" (bytes)
 host ring CORES                 answers \"single SAMPLES\" and \"pair SAMPLES\", nanoseconds an element

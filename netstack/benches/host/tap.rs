@@ -11,6 +11,8 @@ use weir_sync::records::Consumer;
 
 /// Bytes kept of a frame.
 const SNAPLEN: u32 = 96;
+/// All of it.
+const WHOLE: u32 = 1518;
 /// Bytes of a ring, as many as a capture has unless it asks for others. A sample's packets fit.
 const RING: usize = 1 << 20;
 
@@ -21,13 +23,19 @@ pub(crate) fn ticks() -> u64 {
 }
 
 /// What to capture of packets that are UDP: all; or by filters of which none wants one. The first is decided by the Ethernet
-/// type, the second by the protocol, the third by addresses alone.
-const MODES: [(&str, &str); 4] = [
-    ("all", ""),
-    ("nothing", "arp"),
-    ("web", "tcp port 80 and host 10.0.0.1"),
-    ("host", "host 198.51.100.7"),
+/// type, the second by the protocol, the third by addresses alone. And how many bytes of each.
+const MODES: [(&str, &str, u32); 5] = [
+    ("all", "", SNAPLEN),
+    ("whole", "", WHOLE),
+    ("nothing", "arp", SNAPLEN),
+    ("web", "tcp port 80 and host 10.0.0.1", SNAPLEN),
+    ("host", "host 198.51.100.7", SNAPLEN),
 ];
+
+/// Whether all packets are captured in a mode.
+pub(crate) fn takes_all(mode: &str) -> bool {
+    MODES.iter().any(|(name, filter, _)| *name == mode && filter.is_empty())
+}
 
 /// The program of an expression, interpreted; `None`: of an empty one.
 fn filter(text: &str) -> Option<Box<dyn Filter>> {
@@ -47,13 +55,13 @@ pub(crate) struct Tap {
 impl Tap {
     /// `None` for a mode that there is not.
     pub(crate) fn attach(cpu: &mut Cpu, taps: &Arc<Taps>, mode: &str) -> Option<Tap> {
-        let filter = MODES.iter().find(|(name, _)| *name == mode).map(|(_, text)| filter(text))?;
+        let (_, text, snaplen) = MODES.into_iter().find(|(name, ..)| *name == mode)?;
         let (capture, rings) = Capture::new(Wish {
             interfaces: &[IfIndex(1)],
             directions: Direction::Out.bit(),
-            snaplen: SNAPLEN,
-            filter,
-            ring: RING,
+            snaplen,
+            filter: filter(text),
+            ring: if snaplen == SNAPLEN { RING } else { RING * (WHOLE / SNAPLEN + 1) as usize },
         })?;
         let attached = cpu.control(|cx| taps.attach(cx, &capture))?;
         Some(Tap { taps: taps.clone(), capture, rings, attached })
