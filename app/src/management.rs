@@ -23,13 +23,16 @@ use weir_manage::capture::Wish as Capture;
 use weir_manage::configurations::{Configurations, Reverted};
 use weir_manage::console::{Console, Listing, table};
 use weir_manage::explain::Question;
-use weir_manage::model::Event;
+use weir_manage::fingerprint::fingerprint;
+use weir_manage::model::{Committed, Event};
 use weir_manage::problem::Refused;
 use weir_manage::router::{Command as Wish, Done, Router as _};
 use weir_netstack::Instant;
 use weir_sync::Control;
 use weir_sync::trace::Record;
 
+/// Who commits on the console.
+const CONSOLE: &str = "console";
 /// How often devices and console are looked at that announce nothing. A look reads registers: an exit from the VM each.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the console's capture is looked at.
@@ -329,7 +332,8 @@ impl Management {
         let config = config?;
         let text = config.text.0.clone();
         let mut live = Live { cx, interfaces: &mut self.interfaces, read: Some(config) };
-        let done = self.configurations.replace(text, &place, now.as_nanos() / 1_000_000, &mut live);
+        let done =
+            self.configurations.replace(text, &place, None, None, now.as_nanos() / 1_000_000, &mut live);
         done.map_err(|refused| in_words(&refused))?;
         self.note("configuration", &place, "committed", now);
         self.place = Some(place);
@@ -389,13 +393,7 @@ impl Management {
             Wish::Commit { by, confirm_ms, if_match } => {
                 let done =
                     self.configurations.commit(&by, confirm_ms, if_match.as_deref(), now_ms, &mut live)?;
-                let text = match confirm_ms {
-                    None => "committed".to_string(),
-                    Some(ms) => format!("committed, to be confirmed within {} s", ms / 1000),
-                };
-                info!("configuration: version {} by {by}: {text}", done.version);
-                self.note("configuration", &by, &text, now);
-                self.place = Some(by);
+                self.committed(&done, by, now);
                 Ok(Done::Committed(done))
             }
             Wish::Confirm => {
@@ -411,6 +409,32 @@ impl Management {
                 Ok(Done::Version(version))
             }
         }
+    }
+
+    /// Puts the console's own text in force, if `base` is. Whatever others have as the candidate stays that.
+    fn commit(
+        &mut self,
+        cx: &Control,
+        (text, base): (&str, &str),
+        confirm_ms: Option<u64>,
+        now: Instant,
+    ) -> Result<Committed, Refused> {
+        let mut live = Live { cx, interfaces: &mut self.interfaces, read: None };
+        let (if_match, now_ms) = ([fingerprint(base.as_bytes())], now.as_nanos() / 1_000_000);
+        let done =
+            self.configurations.replace(text, CONSOLE, confirm_ms, Some(&if_match), now_ms, &mut live)?;
+        self.committed(&done, CONSOLE.into(), now);
+        Ok(done)
+    }
+
+    fn committed(&mut self, done: &Committed, by: String, now: Instant) {
+        let text = match done.confirm_within_ms {
+            None => "committed".to_string(),
+            Some(ms) => format!("committed, to be confirmed within {} s", ms / 1000),
+        };
+        info!("configuration: version {} by {by}: {text}", done.version);
+        self.note("configuration", &by, &text, now);
+        self.place = Some(by);
     }
 
     fn reverted(&mut self, text: &str, now: Instant) {

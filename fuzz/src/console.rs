@@ -241,8 +241,9 @@ impl Router for Operated {
     }
 
     fn commit(&mut self, text: &str, base: &str, confirm_ms: Option<u64>) -> Result<Committed, Problem> {
-        let put = self.configurations.put(text, Some(&[fingerprint(base.as_bytes())]), &mut Lenient);
-        put.and_then(|_| self.configurations.commit("console", confirm_ms, None, 0, &mut Lenient))
+        let base = [fingerprint(base.as_bytes())];
+        self.configurations
+            .replace(text, "console", confirm_ms, Some(&base), 0, &mut Lenient)
             .map_err(|refused| *refused.0)
     }
 
@@ -257,7 +258,7 @@ impl Router for Operated {
     fn replace(&mut self, text: &[u8]) -> Result<(), String> {
         let text = String::from_utf8_lossy(text).into_owned();
         self.configurations
-            .replace(text, "console", 0, &mut Lenient)
+            .replace(text, "console", None, None, 0, &mut Lenient)
             .map(drop)
             .map_err(|wrong| wrong.to_string())
     }

@@ -189,9 +189,7 @@ impl Configurations {
         if_match: Option<&[String]>,
         engine: &mut dyn Engine,
     ) -> Result<Plan, Refused> {
-        if let Some(expected) = if_match.filter(|tags| tags.iter().all(|tag| **tag != *self.running.etag)) {
-            return Err(problem::changed_meanwhile(expected, &self.running.etag));
-        }
+        self.refuse_others(if_match)?;
         let effect = engine.check(text).map_err(problem::invalid)?;
         let text = Text::new(text);
         let plan = self.plan(&text, effect);
@@ -245,19 +243,24 @@ impl Configurations {
         Ok(committed)
     }
 
-    /// Puts a text in force at once, for the console and the toolstack. A candidate stays, and is outdated by it.
+    /// Puts a text in force without a word to the candidate, for the console and the toolstack: that stays, and is outdated by
+    /// it. The rest is as in [`put`](Self::put) and [`commit`](Self::commit).
     ///
     /// # Errors
-    /// Another version waits to be confirmed, or the router refuses it. Then nothing has changed.
+    /// Another version waits to be confirmed; the text in force is none of `if_match`; or the router refuses it. Then nothing
+    /// has changed.
     pub fn replace(
         &mut self,
         text: impl Into<Arc<str>>,
         by: &str,
+        confirm_ms: Option<u64>,
+        if_match: Option<&[String]>,
         now_ms: u64,
         engine: &mut dyn Engine,
     ) -> Result<Committed, Refused> {
         self.refuse_while_pending(now_ms)?;
-        self.enforce(Text::new(text), by, None, now_ms, engine)
+        self.refuse_others(if_match)?;
+        self.enforce(Text::new(text), by, confirm_ms, now_ms, engine)
     }
 
     /// Confirms the version that waits for it; it stays.
@@ -313,6 +316,13 @@ impl Configurations {
                 let left = pending.deadline_ms.saturating_sub(now_ms).div_ceil(1000);
                 Err(problem::pending(self.version, &pending.by, left))
             }
+        }
+    }
+
+    fn refuse_others(&self, if_match: Option<&[String]>) -> Result<(), Refused> {
+        match if_match.filter(|tags| tags.iter().all(|tag| **tag != *self.running.etag)) {
+            Some(expected) => Err(problem::changed_meanwhile(expected, &self.running.etag)),
+            None => Ok(()),
         }
     }
 

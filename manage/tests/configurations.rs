@@ -98,7 +98,8 @@ fn while_one_waits_no_other_is_committed_and_the_refusal_says_what_helps() {
     assert_eq!(refused.0.status, 409);
     assert_eq!(refused.0.detail, "version 2 by ann waits to be confirmed, for 40 s more");
     assert!(refused.0.cure.contains("POST /api/v1/config/confirm"));
-    assert_eq!(configurations.replace("console\n", "console", 20_000, &mut sim).unwrap_err().0.status, 409);
+    let replaced = configurations.replace("console\n", "console", None, None, 20_000, &mut sim);
+    assert_eq!(replaced.unwrap_err().0.status, 409);
     assert_eq!(configurations.confirm(), Ok(2));
     configurations.commit("bob", None, None, 21_000, &mut sim).unwrap();
     assert_eq!(configurations.tick(99_000, &mut sim), None);
@@ -106,12 +107,33 @@ fn while_one_waits_no_other_is_committed_and_the_refusal_says_what_helps() {
 }
 
 #[test]
+fn a_text_of_its_own_leaves_the_candidate_to_whom_it_is() {
+    let (mut configurations, mut sim) = start();
+    configurations.put("first\n", None, &mut sim).unwrap();
+    configurations.commit("bob", Some(60_000), None, 0, &mut sim).unwrap();
+    let plan = configurations.put("ann's\n", None, &mut sim).unwrap();
+    let waits = configurations.replace("console's\n", "console", Some(1), None, 1, &mut sim);
+    assert_eq!(waits.unwrap_err().0.status, 409);
+    configurations.confirm().unwrap();
+    assert_eq!(configurations.view().candidate.unwrap().text.etag.to_string(), plan.etag);
+
+    let done = configurations.replace("console's\n", "console", Some(60_000), None, 2, &mut sim).unwrap();
+    assert_eq!((done.confirm_within_ms, &*sim.published), (Some(60_000), "console's\n"));
+    assert!(configurations.view().candidate.is_some_and(|own| *own.text.text == *"ann's\n"));
+    assert_eq!(configurations.tick(60_002, &mut sim), Some(Reverted::Done(4)));
+    configurations.commit("ann", None, None, 60_003, &mut sim).unwrap();
+    assert_eq!(sim.published, "ann's\n");
+}
+
+#[test]
 fn two_who_edit_at_once_are_told() {
     let (mut configurations, mut sim) = start();
     let etag = ["0".to_owned(), configurations.view().running.etag.to_string()];
     configurations.put("ann's\n", Some(&etag), &mut sim).unwrap();
-    configurations.replace("console's\n", "console", 1, &mut sim).unwrap();
+    configurations.replace("console's\n", "console", None, None, 1, &mut sim).unwrap();
     assert_eq!(configurations.put("bob's\n", Some(&etag), &mut sim).unwrap_err().0.status, 412);
+    let late = configurations.replace("console's too\n", "console", None, Some(&etag), 1, &mut sim);
+    assert_eq!((late.unwrap_err().0.status, &*sim.published), (412, "console's\n"));
     let refused = configurations.commit("ann", None, None, 2, &mut sim).unwrap_err();
     assert_eq!(
         (refused.0.status, refused.0.title.as_str()),
@@ -128,7 +150,7 @@ fn history_is_bounded_and_old_texts_are_given_up_first() {
     let (mut configurations, mut sim) = start();
     for number in 0..HISTORY + 10 {
         let text = format!("{number}\n{}", "x".repeat(KEPT_BYTES / 4));
-        configurations.replace(text, "console", number as u64, &mut sim).unwrap();
+        configurations.replace(text, "console", None, None, number as u64, &mut sim).unwrap();
     }
     let history = configurations.view().history();
     assert_eq!((history.len(), history[0].version), (HISTORY, HISTORY as u64 + 11));
@@ -199,7 +221,7 @@ proptest! {
                     done.ok().and(candidate)
                 }
                 Step::Replace(number) => {
-                    let done = configurations.replace(text(*number), "x", now, &mut sim);
+                    let done = configurations.replace(text(*number), "x", None, None, now, &mut sim);
                     prop_assert!(done.is_err() || before.pending.is_none());
                     done.ok().map(|_| text(*number).into())
                 }

@@ -1,6 +1,6 @@
 //! The router as the console knows it. Task level, management's.
 
-use super::{ENDING, Management, milliseconds, stop};
+use super::{CONSOLE, ENDING, Management, milliseconds, stop};
 use crate::clients::Learnt;
 use crate::config::{self, Config};
 use crate::guest::Guest;
@@ -30,8 +30,6 @@ use weir_manage::problem::{self, Refused};
 use weir_manage::router::{Command as Wish, Done, Router as _};
 use weir_netstack::Instant;
 use weir_sync::Control;
-
-const CONSOLE: &str = "console";
 
 /// Management, in the hands of whoever is at the console.
 pub(super) struct Operator<'a> {
@@ -186,12 +184,7 @@ impl Router for Operator<'_> {
     }
 
     fn commit(&mut self, text: &str, base: &str, confirm_ms: Option<u64>) -> Result<Committed, Problem> {
-        let if_match = Some([fingerprint(base.as_bytes())].into());
-        self.obey(Wish::Put { text: text.into(), if_match })?;
-        match self.obey(Wish::Commit { by: CONSOLE.into(), confirm_ms, if_match: None })? {
-            Done::Committed(committed) => Ok(committed),
-            _ => Err(Problem::default()),
-        }
+        self.management.commit(self.cx, (text, base), confirm_ms, self.now).map_err(problem)
     }
 
     fn confirm(&mut self) -> Result<u64, Problem> {

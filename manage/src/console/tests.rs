@@ -177,10 +177,9 @@ impl Router for Simulated {
     }
 
     fn commit(&mut self, text: &str, base: &str, confirm_ms: Option<u64>) -> Result<Committed, Problem> {
-        let base = crate::fingerprint::fingerprint(base.as_bytes());
-        let put = self.configurations.put(text, Some(&[base]), &mut Strict);
-        let committed = put
-            .and_then(|_| self.configurations.commit("console", confirm_ms, None, self.now_ms, &mut Strict));
+        let base = [crate::fingerprint::fingerprint(base.as_bytes())];
+        let committed =
+            self.configurations.replace(text, "console", confirm_ms, Some(&base), self.now_ms, &mut Strict);
         committed.map_err(|refused| *refused.0)
     }
 
@@ -194,7 +193,7 @@ impl Router for Simulated {
 
     fn replace(&mut self, text: &[u8]) -> Result<(), String> {
         let text = core::str::from_utf8(text).map_err(|_| "not UTF-8\n".to_string())?;
-        let outcome = self.configurations.replace(text, "console", self.now_ms, &mut Strict);
+        let outcome = self.configurations.replace(text, "console", None, None, self.now_ms, &mut Strict);
         outcome.map(drop).map_err(|refused| refused.to_string())
     }
 
