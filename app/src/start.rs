@@ -25,7 +25,7 @@ use weir_machine::boot::Boot;
 use weir_machine::interrupt::{CONSOLE, Interrupt};
 use weir_machine::{
     clock, console, dispatch, dma, error, frames, info, mmio_devices, pci, print, random, report, smp, task,
-    xen,
+    warn, xen,
 };
 use weir_netif::{Arena, BUFFER, Device, DeviceInfo, PAGE_BUFFER, Queue};
 use weir_netstack::reassembly;
@@ -109,6 +109,11 @@ pub fn start(
             capture::last_words(crew.shared, say);
         }
     });
+    if !random::is_hardware() {
+        warn!(
+            "the CPU has no RDRAND: keys and tokens come from the clock's jitter; with QEMU take -cpu host or max"
+        );
+    }
     let cpus = smp::start_others(other);
     let bays = bays(cpus, shared.arena.slots());
     for (port, bay) in bays.iter().enumerate() {

@@ -23,6 +23,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("target-qemu-q35", WEIR, |_| runs("q35")),
         Test::new("target-qemu-microvm", WEIR, |_| runs("microvm")),
+        Test::new("target-cpu-without-rdrand", WEIR, plain_cpu),
         Test::new(
             "target-libvirt-schema",
             Needs { programs: &["virt-xml-validate", "xmllint"], ..WEIR },
@@ -65,6 +66,19 @@ fn runs(machine: &str) -> Result<()> {
     drop(made);
     let _ = child.wait();
     outcome.map(drop).context(errors.text())
+}
+
+/// QEMU's CPU where nobody names another has neither RDRAND nor XSAVE: the router says what that means, and works.
+fn plain_cpu(cx: &Context) -> Result<()> {
+    let rig = FrameRig::start(cx.image, Config::two_ports(), 2, |setup| {
+        setup.extra.extend(["-cpu", "qemu64"].map(str::to_owned));
+    })?;
+    rig.check(&cx.name, |rig| {
+        rig.router.ready()?;
+        let said = rig.router.machine.console.text();
+        ensure!(said.contains("the CPU has no RDRAND: "), "no warning:\n{said}");
+        everything_works(rig)
+    })
 }
 
 /// The fields of Firecracker's `--config-file` (its docs, getting-started and firecracker.yaml) that are there, and must be.
