@@ -256,6 +256,7 @@ impl Router for &'static Plane {
         let view = self.view();
         model::Cpus {
             cpus: observe::cpus(self.shared, self.cpus, counters(&view)),
+            queues: observe::queues(&view.interfaces),
             tasks: observe::tasks(),
             locks: observe::locks(),
         }

@@ -167,6 +167,34 @@ pub fn status(
     }
 }
 
+/// The queue pairs of all devices: pair n belongs to CPU n.
+pub fn queues(interfaces: &[InterfaceStatus]) -> Vec<model::Queue> {
+    let rows = |interface: &InterfaceStatus| {
+        let device = interface.device.as_ref().filter(|_| interface.vlan.is_none());
+        let is_on_it = |other: &&InterfaceStatus| {
+            other.vlan.as_ref().map_or(&other.name, |(parent, _)| parent) == &interface.name
+        };
+        let row = |cpu: CpuId| {
+            let mut totals = Totals::default();
+            let all = interfaces.iter().filter(is_on_it).filter_map(|other| other.device.as_ref());
+            all.for_each(|device| totals.merge(&device.counters.of(cpu)));
+            model::Queue {
+                interface: interface.name.clone(),
+                cpu: cpu.to_string(),
+                rx_packets: totals.rx_packets,
+                rx_bytes: totals.rx_bytes,
+                tx_packets: totals.tx_packets,
+                tx_bytes: totals.tx_bytes,
+                interrupts: totals.interrupts,
+                notifications: totals.notifications,
+            }
+        };
+        let queues = device.map_or(0, |device| device.queues);
+        (0..queues.into()).filter_map(CpuId::new).map(row).collect::<Vec<_>>()
+    };
+    interfaces.iter().flat_map(rows).collect()
+}
+
 /// The CPUs that forward; `counters` are those of all interfaces in service.
 pub fn cpus<'a>(
     shared: &Shared,

@@ -1,6 +1,6 @@
 //! All counters as text for Prometheus. Names are stable; labels are names, never numbers of the router's own.
 
-use crate::model::{Cpus, Interface, InterfaceState, Status, Task};
+use crate::model::{Cpus, Interface, InterfaceState, Queue, Status, Task};
 use crate::router::Router;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -149,7 +149,22 @@ fn drop_metrics<R: Router>(page: &mut Page, router: &R) {
 }
 
 fn cpu_metrics(page: &mut Page, all: &Cpus) {
-    let Cpus { cpus, tasks, locks } = all;
+    let Cpus { cpus, queues, tasks, locks } = all;
+    type Count = fn(&Queue) -> u64;
+    let counters: [(&str, &str, Count); 6] = [
+        ("queue_receive_packets", "Frames that the queue pair received.", |q| q.rx_packets),
+        ("queue_receive_bytes", "Bytes that it received.", |q| q.rx_bytes),
+        ("queue_transmit_packets", "Frames that it sent.", |q| q.tx_packets),
+        ("queue_transmit_bytes", "Bytes that it sent.", |q| q.tx_bytes),
+        ("queue_interrupts", "Its interrupts that ended a wait for packets.", |q| q.interrupts),
+        ("queue_notifications", "Its notifications of the device.", |q| q.notifications),
+    ];
+    for (name, help, count) in counters {
+        page.counters(name, help, queues, &|queue| {
+            let labels = [label("interface", &queue.interface), label("cpu", &queue.cpu)];
+            (labels.join(","), format!("{}", count(queue)))
+        });
+    }
     page.counters("cpu_received_packets", "Packets that the CPU's stack received.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.received))
     });

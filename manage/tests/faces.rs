@@ -98,7 +98,17 @@ fn text_and_json_carry_the_same_fields_and_values() {
     let cpu = Cpu { name: "cpu0".into(), received: 11, busy_permille: 17, ..Cpu::default() };
     let task = Task { name: "management".into(), cpu: "cpu0".into(), tasks: 1, polls: 12, ..Task::default() };
     let lock = Lock { name: "Heap".into(), acquired: 13, contended: 14, spins: 15 };
-    agree(&Cpus { cpus: vec![cpu.clone(), cpu], tasks: vec![task], locks: vec![lock] });
+    let queue = Queue {
+        interface: "wan".into(),
+        cpu: "cpu1".into(),
+        rx_packets: 41,
+        rx_bytes: 42,
+        tx_packets: 43,
+        tx_bytes: 44,
+        interrupts: 45,
+        notifications: 46,
+    };
+    agree(&Cpus { cpus: vec![cpu.clone(), cpu], queues: vec![queue], tasks: vec![task], locks: vec![lock] });
     agree(&vec![LogLine {
         number: 3,
         at_us: 4,

@@ -76,6 +76,7 @@ impl Router for Operator<'_> {
         let interfaces = self.interfaces_in_service();
         Cpus {
             cpus: observe::cpus(self.management.shared, interfaces.cpus(), interfaces.counters()),
+            queues: observe::queues(&interfaces.status()),
             tasks: observe::tasks(),
             locks: observe::locks(),
         }

@@ -337,7 +337,7 @@ impl Router for Simulated {
         };
         let task =
             Task { name: "management".into(), cpu: "cpu0".into(), tasks: 1, polls: 812, ..Task::default() };
-        Cpus { cpus: vec![cpu(0, 0.38), cpu(1, 0.17)], tasks: vec![task], locks: Vec::new() }
+        Cpus { cpus: vec![cpu(0, 0.38), cpu(1, 0.17)], tasks: vec![task], ..Cpus::default() }
     }
 
     fn log(&self, from: u64) -> Vec<LogLine> {

@@ -102,6 +102,7 @@ impl Router for Simulated {
                 ..Task::default()
             }],
             locks: vec![Lock { name: "Heap".into(), acquired: 13, contended: 14, spins: 15 }],
+            ..Cpus::default()
         }
     }
 

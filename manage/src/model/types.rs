@@ -388,10 +388,32 @@ model! {
         spins: u64,
     }
 
+    /// A queue pair of an interface's device, with the frames of VLANs on it.
+    pub struct Queue {
+        /// Whose it is.
+        interface: String,
+        /// The CPU that it belongs to.
+        cpu: String,
+        /// Frames received.
+        rx_packets: u64,
+        /// Bytes received.
+        rx_bytes: u64,
+        /// Frames sent.
+        tx_packets: u64,
+        /// Bytes sent.
+        tx_bytes: u64,
+        /// How often its interrupt ended a wait for packets.
+        interrupts: u64,
+        /// How often the device was notified.
+        notifications: u64,
+    }
+
     /// What the CPUs do.
     pub struct Cpus {
         /// Each CPU.
         cpus: Vec<Cpu>,
+        /// Each queue pair.
+        queues: Vec<Queue>,
         /// The tasks of all CPUs, those that took longest first.
         tasks: Vec<Task>,
         /// The locks that tasks take.

@@ -214,7 +214,8 @@ impl Router for Simulated {
         };
         let tasks = vec![task("api", 16, 3_000_000), task("management", 1, 1_500_000)];
         let lock = Lock { name: "Heap".into(), acquired: 3, ..Lock::default() };
-        Cpus { cpus: vec![cpu], tasks, locks: vec![lock] }
+        let queue = Queue { interface: "wan".into(), cpu: "cpu0".into(), rx_packets: 5, ..Queue::default() };
+        Cpus { cpus: vec![cpu], queues: vec![queue], tasks, locks: vec![lock] }
     }
 
     fn log(&self, from: u64) -> Vec<LogLine> {
