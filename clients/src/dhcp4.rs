@@ -24,7 +24,7 @@ const FIRST_MS: u64 = 4000;
 const LONGEST_MS: u64 = 64_000;
 /// Requests for an offer that nobody confirms, until another one is looked for.
 const REQUESTS: u32 = 4;
-/// After a NAK or a DECLINE (RFC 2131 §3.1 (5)), so that a wrong server is no storm.
+/// The least after a NAK or a DECLINE (RFC 2131 §3.1 (5)), so that a wrong server is no storm.
 const AGAIN_MS: u64 = 10_000;
 /// The shortest wait when renewing (RFC 2131 §4.4.5).
 const RENEW_MS: u64 = 60_000;
@@ -260,7 +260,7 @@ impl Client {
 
     /// Begins again, after a while.
     fn pause(&mut self, now_ms: u64) {
-        self.enter(State::Init, now_ms + jitter(self.random, AGAIN_MS, 4));
+        self.enter(State::Init, now_ms + AGAIN_MS + (self.random)() % (AGAIN_MS / 4));
     }
 
     /// From `at_ms` on; another transaction.
@@ -313,7 +313,8 @@ impl Client {
             kind,
             xid: self.xid,
             secs,
-            broadcast: own.is_unspecified(),
+            // RFC 2131, table 5: without flags where no answer comes.
+            broadcast: own.is_unspecified() && kind != Kind::Decline,
             own,
             mac: self.settings.mac,
             requested,

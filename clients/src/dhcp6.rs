@@ -31,6 +31,9 @@ const REQUESTS: u32 = 10;
 const CONFIRM_MS: u64 = 10_000;
 /// After a DECLINE, or where a server has no address any more.
 const AGAIN_MS: u64 = 10_000;
+/// REL_TIMEOUT and DEC_TIMEOUT, REL_MAX_RC and DEC_MAX_RC.
+const PARTING_MS: u64 = 1000;
+const PARTINGS: u32 = 4;
 /// IRT_DEFAULT and IRT_MINIMUM (RFC 9915 §21.23): when other things are asked for again.
 const REFRESH_S: u32 = 86_400;
 const REFRESH_LEAST_S: u32 = 600;
@@ -82,6 +85,18 @@ enum State {
     Informed,
 }
 
+/// A RELEASE or DECLINE that its server has not answered yet. It goes on beside whatever else is asked.
+struct Parting {
+    kind: Kind,
+    xid: u32,
+    server: Vec<u8>,
+    addresses: Vec<Ipv6Addr>,
+    began_ms: u64,
+    wait_ms: u64,
+    tries: u32,
+    due_ms: u64,
+}
+
 /// The client of one interface.
 pub struct Client {
     mac: [u8; 6],
@@ -99,6 +114,7 @@ pub struct Client {
     /// The best offer so far: who made it, how it is preferred, what it is.
     offer: Option<(Vec<u8>, u8, Association)>,
     lease: Option<Lease>,
+    partings: Vec<Parting>,
     dns: Vec<Ipv6Addr>,
     solicit_max_s: u32,
     inform_max_s: u32,
@@ -120,6 +136,7 @@ impl Client {
             due_ms: NEVER,
             offer: None,
             lease: None,
+            partings: Vec::new(),
             dns: Vec::new(),
             solicit_max_s: MAX_RT_S,
             inform_max_s: MAX_RT_S,
@@ -143,7 +160,8 @@ impl Client {
 
     /// When to [`poll`](Self::poll) at the latest.
     pub fn deadline_ms(&self) -> u64 {
-        self.due_ms.min(self.ends_ms())
+        let partings = self.partings.iter().map(|parting| parting.due_ms);
+        partings.fold(self.due_ms.min(self.ends_ms()), u64::min)
     }
 
     /// When the next address ends.
@@ -184,6 +202,9 @@ impl Client {
             }
             return (None, Some(Event::Lost("it ran out")));
         }
+        if let Some(message) = self.tell(now_ms) {
+            return (Some(message), None);
+        }
         if now_ms < self.due_ms {
             return (None, None);
         }
@@ -217,8 +238,15 @@ impl Client {
     /// Takes a message that came to [`CLIENT_PORT`].
     pub fn input(&mut self, bytes: &[u8], now_ms: u64) -> Option<Event> {
         let reply = Reply::parse(bytes)?;
+        if reply.client != self.duid() {
+            return None;
+        }
+        if reply.kind == Kind::Reply {
+            // Whatever its status is (RFC 9915 §18.2.10.2, §18.2.10.3).
+            self.partings.retain(|parting| parting.tries == 0 || parting.xid != reply.xid);
+        }
         let State::Asking(asked) = self.state else { return None };
-        if reply.xid != self.xid || self.tries == 0 || reply.client != self.duid() {
+        if reply.xid != self.xid || self.tries == 0 {
             return None;
         }
         // Also of answers that are no use (RFC 9915 §18.2.9).
@@ -260,28 +288,31 @@ impl Client {
         }
     }
 
-    /// Gives the addresses back: they are taken out of the configuration.
-    pub fn release(&mut self, now_ms: u64) -> Option<Vec<u8>> {
-        self.part(Kind::Release, now_ms)
+    /// Gives the addresses back: they are taken out of the configuration. Nothing else is asked from now on; it is done when
+    /// nothing is due any more.
+    pub fn release(&mut self, now_ms: u64) {
+        if let Some(lease) = self.lease.take() {
+            let addresses = lease.addresses.into_iter().map(|(address, _)| address).collect();
+            self.part(Kind::Release, lease.server, addresses, now_ms);
+        }
+        self.wanted = Wanted::Nothing;
+        self.begin(now_ms);
     }
 
     /// Somebody else has an address: the server is told (RFC 9915 §18.2.8), the others are kept. Without any it is asked for
     /// another one after a while.
-    pub fn decline(&mut self, address: Ipv6Addr, now_ms: u64) -> Option<Vec<u8>> {
-        let lease = self.lease.as_mut()?;
-        let at = lease.addresses.iter().position(|&(own, _)| own == address)?;
-        let declined = lease.addresses.remove(at);
-        let others = lease.clone();
-        lease.addresses = Vec::from([declined]);
-        let before = self.state;
-        let message = self.part(Kind::Decline, now_ms);
-        if others.addresses.is_empty() {
-            self.begin(now_ms + AGAIN_MS + (self.random)() % DELAY_MS);
-            return message;
+    pub fn decline(&mut self, address: Ipv6Addr, now_ms: u64) {
+        let Some(lease) = &mut self.lease else { return };
+        let Some(at) = lease.addresses.iter().position(|&(own, _)| own == address) else { return };
+        lease.addresses.remove(at);
+        let (server, is_last) = (lease.server.clone(), lease.addresses.is_empty());
+        self.part(Kind::Decline, server, Vec::from([address]), now_ms);
+        if is_last {
+            self.lease = None;
+            return self.begin(now_ms + AGAIN_MS + (self.random)() % DELAY_MS);
         }
-        self.lease = Some(others);
-        match before {
-            // What was under way may name it.
+        match self.state {
+            // What is under way may name it.
             State::Asking(kind) => {
                 if let Some((_, _, offered)) = &mut self.offer {
                     offered.given.retain(|given| given.address != address);
@@ -290,16 +321,28 @@ impl Client {
             }
             _ => self.rest(),
         }
-        message
     }
 
-    fn part(&mut self, kind: Kind, now_ms: u64) -> Option<Vec<u8>> {
-        self.lease.as_ref().filter(|lease| !lease.addresses.is_empty())?;
-        self.ask(kind, now_ms);
-        let message = self.message(kind, now_ms);
-        self.lease = None;
-        (self.state, self.due_ms) = (State::Idle, NEVER);
-        Some(message)
+    fn part(&mut self, kind: Kind, server: Vec<u8>, addresses: Vec<Ipv6Addr>, now_ms: u64) {
+        let xid = self.new_xid();
+        let (began_ms, due_ms) = (now_ms, now_ms);
+        self.partings.push(Parting { kind, xid, server, addresses, began_ms, wait_ms: 0, tries: 0, due_ms });
+    }
+
+    /// The next RELEASE or DECLINE that is due. Who never answers is left alone (RFC 9915 §18.2.7, §18.2.8).
+    fn tell(&mut self, now_ms: u64) -> Option<Vec<u8>> {
+        self.partings.retain(|parting| parting.due_ms > now_ms || parting.tries < PARTINGS);
+        let (client, iaid) = (self.duid(), self.iaid);
+        let parting = self.partings.iter_mut().find(|parting| parting.due_ms <= now_ms)?;
+        parting.wait_ms = match parting.tries {
+            0 => jitter(self.random, PARTING_MS, 10),
+            _ => jitter(self.random, 2 * parting.wait_ms, 20),
+        };
+        parting.tries += 1;
+        parting.due_ms = now_ms + parting.wait_ms;
+        let &mut Parting { kind, xid, ref server, ref addresses, began_ms, .. } = parting;
+        let elapsed = elapsed(began_ms, now_ms);
+        Some(Request { kind, xid, client: &client, server: Some(server), iaid, addresses, elapsed }.bytes())
     }
 
     /// A reply that should have addresses in it (RFC 9915 §18.2.10).
@@ -386,8 +429,12 @@ impl Client {
             self.offer = None;
         }
         self.state = State::Asking(kind);
-        self.xid = (self.random)() as u32 & 0xff_ffff;
+        self.xid = self.new_xid();
         (self.began_ms, self.due_ms, self.tries) = (at_ms, at_ms, 0);
+    }
+
+    fn new_xid(&self) -> u32 {
+        (self.random)() as u32 & 0xff_ffff
     }
 
     /// When the same is asked again (RFC 9915 §15, §7.6).
@@ -426,7 +473,6 @@ impl Client {
             (Kind::Confirm | Kind::Rebind, _) => (None, leased.collect()),
             _ => (self.lease.as_ref().map(|lease| &*lease.server), leased.collect()),
         };
-        let elapsed = (now_ms.saturating_sub(self.began_ms) / 10).min(u16::MAX.into()) as u16;
         Request {
             kind,
             xid: self.xid,
@@ -434,8 +480,13 @@ impl Client {
             server,
             iaid: self.iaid,
             addresses: &addresses,
-            elapsed,
+            elapsed: elapsed(self.began_ms, now_ms),
         }
         .bytes()
     }
+}
+
+/// Hundredths of a second, as many as there can be (RFC 9915 §21.9).
+fn elapsed(began_ms: u64, now_ms: u64) -> u16 {
+    (now_ms.saturating_sub(began_ms) / 10).min(u16::MAX.into()) as u16
 }

@@ -49,11 +49,20 @@ pub fn run(data: &[u8]) {
         }
         if mode & 4 != 0 && turn == 30 {
             let first = client.lease().and_then(|lease| lease.addresses.first().copied());
-            let _ = client.decline(first.map_or(Ipv6Addr::UNSPECIFIED, |(address, _)| address), now_ms);
+            client.decline(first.map_or(Ipv6Addr::UNSPECIFIED, |(address, _)| address), now_ms);
         }
         for (address, until_ms) in client.lease().iter().flat_map(|lease| &lease.addresses) {
             assert!(!address.is_multicast() && *until_ms > now_ms);
         }
     }
-    let _ = client.release(now_ms);
+    client.release(now_ms);
+    for _ in 0..64 {
+        let due = client.deadline_ms();
+        if due == NEVER {
+            return;
+        }
+        now_ms = due.max(now_ms);
+        let _ = client.poll(now_ms);
+    }
+    panic!("it never ends to give its addresses back");
 }

@@ -18,6 +18,8 @@ use weir_transport::{Access, Transport, UdpSocket};
 #[derive(Default)]
 pub(super) struct Dhcp6 {
     clients: Vec<One>,
+    /// Those that give their addresses back, until servers know.
+    leaving: Vec<One>,
     pub(super) socket: Option<UdpSocket>,
 }
 
@@ -58,9 +60,9 @@ impl Dhcp6 {
             for (address, _) in one.client.lease().into_iter().flat_map(|lease| &lease.addresses) {
                 tales.push(Tale::of_interface(&one.name, format!("dhcpv6: {address} is given back")));
             }
-            if let Some(message) = one.client.release(now_ms) {
-                self.send(&message, one.link_local, one.index).await;
-            }
+            one.client.release(now_ms);
+            // Whether its link is up nobody says any more.
+            self.leaving.push(One { ready: true, ..one });
         }
         for wish in wishes.iter().filter(|wish| wish.learn.auto) {
             if self.clients.iter().all(|one| one.name != wish.name)
@@ -68,13 +70,15 @@ impl Dhcp6 {
             {
                 let client = Client::new(wish.mac, u32::from(wish.index.0) + 1, random::seed);
                 let (name, index) = (wish.name.clone(), wish.index);
+                // It may be given the same again.
+                self.leaving.retain(|one| one.name != name);
                 self.clients.push(One { name, index, ready: wish.up, link_local, client });
             }
         }
         for one in &mut self.clients {
             one.client.want(wanted(&one.name), now_ms);
         }
-        if self.clients.is_empty() {
+        if self.clients.is_empty() && self.leaving.is_empty() {
             self.socket = None;
         } else if self.socket.is_none() {
             match transport.bind(CLIENT_PORT, Access::Any) {
@@ -86,42 +90,41 @@ impl Dhcp6 {
 
     /// Sends what is due.
     pub(super) async fn poll(&mut self, now_ms: u64, tales: &mut Vec<Tale>) {
-        for at in 0..self.clients.len() {
-            while let Some(one) = self.clients.get_mut(at).filter(|one| one.due_ms() <= now_ms) {
+        let Self { clients, leaving, socket } = self;
+        for one in clients.iter_mut().chain(leaving.iter_mut()) {
+            while one.due_ms() <= now_ms {
                 let (message, event) = one.client.poll(now_ms);
                 one.tell(event, tales);
-                let (from, index) = (one.link_local, one.index);
-                if let Some(message) = message {
-                    self.send(&message, from, index).await;
+                if let (Some(message), Some(socket)) = (message, socket.as_mut()) {
+                    let (from, to) = (one.link_local.into(), SocketAddr::from((SERVERS, SERVER_PORT)));
+                    // What is lost is sent again.
+                    let _ = socket.send_from(&message, from, to, one.index).await;
                 }
             }
         }
+        leaving.retain(|one| one.due_ms() != NEVER);
     }
 
     /// Takes what came in by `interface`.
     pub(super) fn input(&mut self, bytes: &[u8], interface: IfIndex, now_ms: u64, tales: &mut Vec<Tale>) {
-        if let Some(one) = self.clients.iter_mut().find(|one| one.index == interface) {
+        let all = self.clients.iter_mut().chain(&mut self.leaving);
+        for one in all.filter(|one| one.index == interface) {
             let event = one.client.input(bytes, now_ms);
             one.tell(event, tales);
         }
     }
 
     /// Somebody else has an address.
-    pub(super) async fn decline(&mut self, name: &str, address: IpAddr, now_ms: u64) {
-        let (Some(one), IpAddr::V6(address)) =
-            (self.clients.iter_mut().find(|one| one.name == name), address)
-        else {
-            return;
-        };
-        let (from, index) = (one.link_local, one.index);
-        if let Some(message) = one.client.decline(address, now_ms) {
-            self.send(&message, from, index).await;
+    pub(super) fn decline(&mut self, name: &str, address: IpAddr, now_ms: u64) {
+        let one = self.clients.iter_mut().find(|one| one.name == name);
+        if let (Some(one), IpAddr::V6(address)) = (one, address) {
+            one.client.decline(address, now_ms);
         }
     }
 
     /// When something is due.
     pub(super) fn deadline_ms(&self) -> u64 {
-        self.clients.iter().map(One::due_ms).min().unwrap_or(NEVER)
+        self.clients.iter().chain(&self.leaving).map(One::due_ms).min().unwrap_or(NEVER)
     }
 
     /// What is known.
@@ -142,12 +145,6 @@ impl Dhcp6 {
                 super::run::join(into, on);
             }
         }
-    }
-
-    async fn send(&mut self, message: &[u8], from: Ipv6Addr, index: IfIndex) {
-        let Some(socket) = &mut self.socket else { return };
-        // What is lost is sent again.
-        let _ = socket.send_from(message, from.into(), SocketAddr::from((SERVERS, SERVER_PORT)), index).await;
     }
 }
 

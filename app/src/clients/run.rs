@@ -125,7 +125,7 @@ impl Clients {
         for (name, address) in self.claims.judge(&mut learnt) {
             match address.origin {
                 AddressOrigin::Dhcp => self.dhcp.decline(&name, now_ms()).await,
-                AddressOrigin::Dhcpv6 => self.dhcp6.decline(&name, address.net.addr(), now_ms()).await,
+                AddressOrigin::Dhcpv6 => self.dhcp6.decline(&name, address.net.addr(), now_ms()),
                 AddressOrigin::Auto => {}
             }
         }

@@ -168,10 +168,14 @@ fn released_and_declined_addresses_are_told() {
     let release = client.release().unwrap();
     assert_eq!((kind_of(&release), release.from, release.to), (7, ADDRESS, SERVER));
     assert_eq!(client.release(), None);
-    let mut client = bound();
-    let decline = client.decline(100).unwrap();
-    assert_eq!((kind_of(&decline), decline.to), (4, Ipv4Addr::BROADCAST));
-    assert!(client.deadline_ms() >= 100 + AGAIN_MS * 3 / 4, "not at once");
+    for random in [|| 0, random, || 1 << 33, || u64::MAX] {
+        let mut client = bound();
+        client.random = random;
+        let decline = client.decline(100).unwrap();
+        assert_eq!((kind_of(&decline), decline.to), (4, Ipv4Addr::BROADCAST));
+        assert_eq!(decline.payload[10], 0, "no answer comes");
+        assert!((10_100..12_700).contains(&client.deadline_ms()), "ten seconds at least");
+    }
 }
 
 #[test]

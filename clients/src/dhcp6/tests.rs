@@ -191,14 +191,68 @@ fn questions_are_repeated_ever_more_seldom_as_servers_wish() {
 #[test]
 fn addresses_are_given_back_and_taken_ones_declined() {
     let (mut client, at) = bound();
-    let release = client.release(at).unwrap();
+    client.release(at);
+    assert_eq!((client.lease(), client.deadline_ms()), (None, at));
+    let (_, release) = sent(&mut client);
     assert!(release[0] == 8 && has(&release, &option(2, SERVER)) && has(&release, &ADDRESS.octets()));
-    assert_eq!((client.release(at), client.deadline_ms()), (None, NEVER));
+    assert_eq!(client.input(&answer(7, &release, &[]), at + 5), None);
+    assert_eq!(client.deadline_ms(), NEVER, "that is all");
     let (mut client, at) = bound();
-    let decline = client.decline(ADDRESS, at).unwrap();
+    client.decline(ADDRESS, at);
+    let (_, decline) = sent(&mut client);
     assert!(decline[0] == 9 && has(&decline, &ADDRESS.octets()) && client.lease().is_none());
+    assert_eq!(client.input(&answer(7, &decline, &option(13, &[0, 3])), at + 5), None);
     assert!(client.deadline_ms() >= at + 10_000, "a wrong server is no storm");
     assert_eq!(sent(&mut client).1[0], 1);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_told_four_times() {
+    let part: [(u8, fn(&mut Client, u64)); 2] =
+        [(8, |client, at| client.release(at)), (9, |client, at| client.decline(ADDRESS, at))];
+    for (kind, part) in part {
+        let (mut client, at) = bound();
+        part(&mut client, at);
+        let (mut last, first) = sent(&mut client);
+        assert_eq!((first[0], last), (kind, at));
+        for wanted in [1, 2, 4] {
+            let (now, again) = sent(&mut client);
+            assert!((wanted * 800..=wanted * 1250).contains(&(now - last)), "{} for {wanted}", now - last);
+            assert_eq!((again[0], &again[1..4]), (kind, &first[1..4]), "the same once more");
+            assert!(has(&again, &option(2, SERVER)) && has(&again, &ADDRESS.octets()));
+            assert!(has(&again, &option(8, &(((now - at) / 10) as u16).to_be_bytes())));
+            // Neither an offer nor an answer to another question is one.
+            let mut other = answer(7, &again, &[]);
+            other[3] ^= 1;
+            assert_eq!((client.input(&answer(2, &again, &[]), now), client.input(&other, now)), (None, None));
+            last = now;
+        }
+        // Then only another address is asked for.
+        let mut kinds = Vec::new();
+        while client.deadline_ms() != NEVER && kinds.len() < 3 {
+            let due = client.deadline_ms();
+            kinds.extend(client.poll(due).0.map(|message| message[0]));
+        }
+        assert_eq!(kinds, if kind == 8 { Vec::new() } else { Vec::from([1, 1, 1]) });
+    }
+}
+
+#[test]
+fn several_declined_addresses_are_told_each_until_it_is_answered() {
+    let other = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x51);
+    let both = association(&[(ADDRESS, 1000, 2000), (other, 1000, 3000)], 500, 800, &[]);
+    let mut client = client();
+    let (at, solicit) = sent(&mut client);
+    client.input(&answer(7, &solicit, &[both, option(14, &[])].concat()), at);
+    client.decline(ADDRESS, at);
+    client.decline(other, at);
+    let (one, two) = (sent(&mut client).1, sent(&mut client).1);
+    assert!(has(&one, &ADDRESS.octets()) && has(&two, &other.octets()) && one[1..4] != two[1..4]);
+    assert_eq!(client.input(&answer(7, &one, &[]), at), None);
+    for _ in 0..3 {
+        let (_, again) = sent(&mut client);
+        assert_eq!(again[..4], two[..4], "one is known, and the other is not");
+    }
 }
 
 #[test]
@@ -213,10 +267,14 @@ fn of_several_addresses_only_the_taken_one_is_declined() {
         (client, at)
     };
     let (mut client, at) = bound();
-    assert_eq!(client.decline(other.to_bits().wrapping_add(1).into(), at), None, "it never had that one");
-    let decline = client.decline(ADDRESS, at + 1000).unwrap();
+    client.decline(other.to_bits().wrapping_add(1).into(), at);
+    assert_eq!(client.deadline_ms(), at + 500_000, "it never had that one");
+    client.decline(ADDRESS, at + 1000);
+    let (declined, decline) = sent(&mut client);
+    assert_eq!(declined, at + 1000);
     assert!(decline[0] == 9 && has(&decline, &ADDRESS.octets()) && !has(&decline, &other.octets()));
     assert!(has(&decline, &option(2, SERVER)));
+    assert_eq!(client.input(&answer(7, &decline, &[]), declined), None);
     // The other goes on as if nothing had been: it is renewed when it was to be, and given back at the end.
     assert_eq!(client.lease().unwrap().addresses, [(other, at + 3_000_000)]);
     let (renewed, renew) = sent(&mut client);
@@ -224,13 +282,15 @@ fn of_several_addresses_only_the_taken_one_is_declined() {
     assert!(has(&renew, &other.octets()) && !has(&renew, &ADDRESS.octets()));
     let kept = association(&[(other, 1000, 3000)], 500, 800, &[]);
     assert_eq!(client.input(&answer(7, &renew, &kept), renewed), Some(Event::Renewed));
-    let release = client.release(renewed).unwrap();
+    client.release(renewed);
+    let (_, release) = sent(&mut client);
     assert!(release[0] == 8 && has(&release, &other.octets()) && !has(&release, &ADDRESS.octets()));
 
     // While it is being renewed: that begins anew, without it; and a late answer gives nothing back.
     let (mut client, _) = bound();
     let (at, renew) = sent(&mut client);
-    client.decline(ADDRESS, at).unwrap();
+    client.decline(ADDRESS, at);
+    assert_eq!(sent(&mut client).1[0], 9);
     assert_eq!(client.input(&answer(7, &renew, &both), at), None);
     let (_, again) = sent(&mut client);
     assert!(again[0] == 5 && has(&again, &other.octets()) && !has(&again, &ADDRESS.octets()));
@@ -239,7 +299,8 @@ fn of_several_addresses_only_the_taken_one_is_declined() {
     let (at, renew) = sent(&mut client);
     let none = association(&[], 0, 0, &option(13, &[0, 3]));
     assert_eq!(client.input(&answer(7, &renew, &none), at), None);
-    client.decline(ADDRESS, at).unwrap();
+    client.decline(ADDRESS, at);
+    assert_eq!(sent(&mut client).1[0], 9);
     let (_, request) = sent(&mut client);
     assert!(request[0] == 3 && has(&request, &other.octets()) && !has(&request, &ADDRESS.octets()));
 }
