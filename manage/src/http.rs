@@ -7,11 +7,13 @@ pub use servers::Servers;
 use crate::api::{self, Admitted, Request, Response};
 use crate::capture;
 use crate::model::{Field, json};
-use crate::problem::Refused;
+use crate::problem::{Refused, refuse};
 use crate::router::Router;
 use crate::routes::Operation;
 use crate::web;
+use alloc::borrow::Cow;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -80,13 +82,14 @@ pub async fn serve<R: Router, S: Stream>(
     peer: IpAddr,
     servers: &Servers,
 ) -> Option<S> {
-    let service = picoserve::Router::from_service(Service { router, peer, servers });
+    let lost = Cell::new(false);
+    let service = picoserve::Router::from_service(Service { router, peer, servers, lost: &lost });
     let config = picoserve::Config { timeouts: TIMEOUTS, connection: KeepAlive::KeepAlive };
     let (mut head, idle, mut left) = (vec![0; HEAD], Cell::new(false), None);
     let server = picoserve::Server::custom(&service, Clock { router, idle: &idle }, &config, &mut head);
     // However it ends, it has ended: who asked knows.
-    let _ = server.serve(Connection { stream, left: &mut left }).await;
-    left.filter(|_| idle.get())
+    let _ = server.serve(Connection { stream, left: &mut left, lost: &lost }).await;
+    left.filter(|_| idle.get() && !lost.get())
 }
 
 /// Tells picoserve's traits for tasks from those for runtimes that it knows.
@@ -110,6 +113,8 @@ impl<R: Router> Timer<Tasks> for Clock<'_, R> {
 struct Connection<'l, S> {
     stream: S,
     left: &'l mut Option<S>,
+    /// See [`Service::lost`].
+    lost: &'l Cell<bool>,
 }
 
 impl<S: Stream> Socket<Tasks> for Connection<'_, S> {
@@ -129,7 +134,10 @@ impl<S: Stream> Socket<Tasks> for Connection<'_, S> {
     }
 
     async fn abort<T: Timer<Tasks>>(self, _: &Timeouts, _: &T) -> Result<(), picoserve::Error<S::Error>> {
-        self.stream.abort();
+        // What was no request is the rest of one that was refused: the reason is still to arrive.
+        if !self.lost.get() {
+            self.stream.abort();
+        }
         Ok(())
     }
 
@@ -184,21 +192,57 @@ struct Service<'r, R> {
     router: &'r R,
     peer: IpAddr,
     servers: &'r Servers,
+    /// Where a request of this connection ends was not clear: nothing after it is looked at (RFC 9112 §6.3).
+    lost: &'r Cell<bool>,
 }
 
 /// Headers that matter here.
-const HEADERS: [&str; 6] =
-    ["authorization", "accept", "accept-encoding", "if-match", "if-none-match", "transfer-encoding"];
+const HEADERS: [&str; 7] = [
+    "Authorization",
+    "Accept",
+    "Accept-Encoding",
+    "If-Match",
+    "If-None-Match",
+    "Transfer-Encoding",
+    "Content-Length",
+];
 
-/// What [`HEADERS`] say, in one pass; where one comes twice, the first.
-fn known(headers: Headers<'_>) -> [Option<&str>; HEADERS.len()] {
-    let mut found = [None; HEADERS.len()];
+/// What [`HEADERS`] say, in one pass. Several lines are one list (RFC 9110 §5.3).
+///
+/// # Errors
+/// A line is not text, or comes again where no list can be, or leaves open where the body ends.
+fn known(headers: Headers<'_>) -> Result<[Option<Cow<'_, str>>; HEADERS.len()], Refused> {
+    let mut found = [const { None::<Cow<'_, str>> }; HEADERS.len()];
     for (name, value) in headers.iter() {
-        if let Some((place, _)) = found.iter_mut().zip(HEADERS).find(|(_, own)| name == *own) {
-            *place = place.or(value.as_str().ok());
-        }
+        let Some((place, own)) = found.iter_mut().zip(HEADERS).find(|(_, own)| name == *own) else {
+            continue;
+        };
+        let value =
+            value.as_str().map_err(|_| bad_header(format!("{own} is not UTF-8"), "send it as text"))?;
+        *place = Some(match place.take() {
+            None => value.into(),
+            Some(_) if matches!(own, "Authorization" | "Content-Length") => {
+                return Err(bad_header(format!("{own} comes more than once"), "send it once"));
+            }
+            Some(before) => format!("{before}, {value}").into(),
+        });
     }
-    found
+    let is_length =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<usize>().is_ok();
+    match &found {
+        [.., Some(_), Some(_)] => {
+            Err(bad_header("Transfer-Encoding comes with Content-Length".into(), "send Content-Length alone"))
+        }
+        [.., Some(length)] if !is_length(length) => {
+            let length: String = length.chars().take(40).collect();
+            Err(bad_header(format!("Content-Length says {length:?}"), "send the number of the body's bytes"))
+        }
+        _ => Ok(found),
+    }
+}
+
+fn bad_header(detail: String, cure: &str) -> Refused {
+    refuse(400, "A header cannot be", detail, cure)
 }
 
 impl<R: Router> PathRouterService for Service<'_, R> {
@@ -210,8 +254,20 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         mut request: picoserve::request::Request<'_, B>,
         writer: W,
     ) -> Result<ResponseSent, W::Error> {
-        let [authorization, accept, accept_encoding, if_match, if_none_match, transfer_encoding] =
-            known(request.parts.headers());
+        let known = match self.lost.get() {
+            true => Err(after_lost()),
+            false => known(request.parts.headers()),
+        };
+        let known = match known {
+            Ok(known) => known,
+            Err(refused) => {
+                self.lost.set(true);
+                return self.send(request.body_connection.finalize().await?, writer, refused).await;
+            }
+        };
+        let [authorization, accept, accept_encoding, if_match, if_none_match, transfer_encoding, _] =
+            known.each_ref().map(Option::as_deref);
+        self.lost.set(transfer_encoding.is_some());
         let asked = Request {
             method: request.parts.method(),
             path: path.encoded(),
@@ -224,12 +280,12 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             peer: self.peer,
         };
         if let Some(file) = web::answer(&asked) {
-            return send(request.body_connection.finalize().await?, writer, file).await;
+            return self.send(request.body_connection.finalize().await?, writer, file).await;
         }
         let admitted = match api::admit(self.router, &asked).await {
             Ok(admitted) => admitted,
             Err(refused) => {
-                return send(request.body_connection.finalize().await?, writer, refused).await;
+                return self.send(request.body_connection.finalize().await?, writer, refused).await;
             }
         };
         let longest = api::longest_body(self.router, admitted.route);
@@ -271,7 +327,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
                             let capture = Captured { router: self.router, admitted, source, wish };
                             ChunkedResponse::new(capture).write_to(connection, writer).await
                         }
-                        Err(refused) => send(connection, writer, refused).await,
+                        Err(refused) => self.send(connection, writer, refused).await,
                     };
                 }
                 None => Response::from(too_many_streams()),
@@ -288,12 +344,43 @@ impl<R: Router> PathRouterService for Service<'_, R> {
                 }
             },
         };
-        send(request.body_connection.finalize().await?, writer, response).await
+        self.send(request.body_connection.finalize().await?, writer, response).await
     }
 }
 
+impl<R: Router> Service<'_, R> {
+    async fn send<B: Read, W: ResponseWriter<Error = B::Error>>(
+        &self,
+        connection: picoserve::response::Connection<'_, B>,
+        writer: W,
+        response: impl Into<Response>,
+    ) -> Result<ResponseSent, W::Error> {
+        let mut response = response.into();
+        if self.lost.get() {
+            response.headers.push(("Connection", "close".into()));
+        }
+        let (status, typed) = (StatusCode::new(response.status), Typed(response));
+        // RFC 9110 §8.6: without Content-Length, as there is no body to measure.
+        if matches!(typed.0.status, 204 | 304) {
+            let response = picoserve::response::Response::empty(status).with_headers(&typed.0.headers[..]);
+            return writer.write_response(connection, response).await;
+        }
+        let response = picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
+        writer.write_response(connection, response).await
+    }
+}
+
+fn after_lost() -> Refused {
+    refuse(
+        400,
+        "The connection is over",
+        "where the request before ends was not clear",
+        "open another connection",
+    )
+}
+
 fn cut_short(found: usize, expected: usize) -> Refused {
-    crate::problem::refuse(
+    refuse(
         400,
         "The body is cut short",
         format!("{found} bytes of {expected} came"),
@@ -302,7 +389,7 @@ fn cut_short(found: usize, expected: usize) -> Refused {
 }
 
 fn too_many_streams() -> Refused {
-    crate::problem::refuse(
+    refuse(
         503,
         "There are too many streams",
         "each keeps a server busy, and others are to be answered too",
@@ -325,21 +412,6 @@ impl Content for &Typed {
     async fn write_content<W: io::Write>(self, mut writer: W) -> Result<(), W::Error> {
         writer.write_all(&self.0.body).await
     }
-}
-
-async fn send<B: Read, W: ResponseWriter<Error = B::Error>>(
-    connection: picoserve::response::Connection<'_, B>,
-    writer: W,
-    response: Response,
-) -> Result<ResponseSent, W::Error> {
-    let (status, typed) = (StatusCode::new(response.status), Typed(response));
-    // RFC 9110 §8.6: without Content-Length, as there is no body to measure.
-    if matches!(typed.0.status, 204 | 304) {
-        let response = picoserve::response::Response::empty(status).with_headers(&typed.0.headers[..]);
-        return writer.write_response(connection, response).await;
-    }
-    let response = picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
-    writer.write_response(connection, response).await
 }
 
 /// How often a capture looks for packets while there are none.

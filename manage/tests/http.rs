@@ -429,6 +429,89 @@ fn nonsense_ends_the_connection_and_nothing_else() {
     assert_eq!(client.get("/api/v1/status").status, 200);
 }
 
+/// All that comes back on a connection on which this is said, until the router ends it.
+fn answers_to(client: &Client, said: &[u8]) -> String {
+    let mut stream = TcpStream::connect(client.0).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(said).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{error}: {}", said.escape_ascii()));
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn headers_that_leave_open_what_is_meant_are_refused_and_nothing_after_them_is_done() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let within =
+        format!("PUT /api/v1/config HTTP/1.1\r\n{token}Content-Length: {}\r\n\r\n{BOOT}", BOOT.len());
+    let len = within.len();
+    let both = format!("Content-Length: {len}\r\nTransfer-Encoding: chunked\r\n");
+    for (headers, status, detail) in [
+        (
+            format!("{token}Content-Length: 0\r\nContent-Length: {len}\r\n"),
+            400,
+            "Content-Length comes more than",
+        ),
+        (
+            format!("{token}content-length: 0\r\nCONTENT-LENGTH: 0\r\n"),
+            400,
+            "Content-Length comes more than once",
+        ),
+        (format!("{token}Content-Length: {len}, {len}\r\n"), 400, "Content-Length says"),
+        (format!("{token}Content-Length: 99999999999999999999999\r\n"), 400, "Content-Length says"),
+        (format!("{token}Content-Length: +0\r\n"), 400, "Content-Length says"),
+        (format!("{token}Content-Length:\r\n"), 400, "Content-Length says"),
+        (format!("{token}{both}"), 400, "Transfer-Encoding comes with Content-Length"),
+        (
+            format!("{token}Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"),
+            400,
+            "Transfer-Encoding comes with",
+        ),
+        (format!("{token}Transfer-Encoding: chunked\r\n"), 411, "without Content-Length"),
+        ("Transfer-Encoding: chunked\r\n".into(), 401, "Authorization: Bearer"),
+        (format!("{token}{token}"), 400, "Authorization comes more than once"),
+        (format!("{token}Authorization: Bearer none\r\n"), 400, "Authorization comes more than once"),
+    ] {
+        let said = format!("PUT /api/v1/config HTTP/1.1\r\n{headers}\r\n{within}");
+        let answers = answers_to(&client, said.as_bytes());
+        let (first, rest) = answers.split_once("}").unwrap_or_else(|| panic!("{headers}: {answers}"));
+        assert!(
+            first.starts_with(&format!("HTTP/1.1 {status} ")) && first.contains(detail),
+            "{headers}: {answers}"
+        );
+        assert!(first.to_lowercase().contains("connection: close"), "{headers}: {answers}");
+        for further in rest.split("HTTP/1.1 ").skip(1) {
+            assert!(further.starts_with("400 "), "{headers}: {answers}");
+        }
+    }
+    client.get("/api/v1/config/candidate").refused(404, "There is no candidate");
+    let mut said = format!("GET /api/v1/status HTTP/1.1\r\n{token}If-Match: ").into_bytes();
+    said.extend(b"\"\xff\"\r\n\r\n");
+    let answer = answers_to(&client, &said);
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("If-Match is not UTF-8"), "{answer}");
+}
+
+#[test]
+fn several_lines_of_a_header_are_one_list() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let etag = client.get("/api/v1/config").header("etag").to_owned();
+    let put = |tags: &[&str]| {
+        let lines: Vec<String> = tags.iter().map(|tag| format!("If-Match: {tag}")).collect();
+        let arguments: Vec<&str> = lines.iter().flat_map(|line| ["--header", line]).collect();
+        client.call("PUT", "/api/v1/config", &arguments, BOOT)
+    };
+    assert_eq!(put(&["\"0\"", &etag]).status, 200, "the second line counts too");
+    assert_eq!(put(&[&etag, "\"0\""]).status, 200);
+    put(&["\"0\"", "\"1\""]).refused(412, "The configuration is another one by now");
+    put(&[&etag, "*"]).refused(400, "If-Match cannot be read");
+    let known = ["--header", "If-None-Match: \"0\"", "--header", &format!("If-None-Match: {etag}")];
+    assert_eq!(client.call("GET", "/api/v1/config", &known, "").status, 304);
+    let accept = ["--header", "Accept: text/plain", "--header", "Accept: application/openmetrics-text"];
+    let metrics = client.call("GET", "/metrics", &accept, "");
+    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
+}
+
 #[test]
 fn who_asks_the_same_before_anything_arrives_gets_the_same_answer() {
     let router = Arc::new(Simulated::new(&[TOKEN]));
