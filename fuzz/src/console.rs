@@ -10,7 +10,7 @@ use weir_manage::model::{
     Committed, ConfigError, ConfigVersion, Cpus, Interface, InterfaceLoss, LogLine, Plan, Problem, Recorded,
     Routes, Status,
 };
-use weir_manage::pcapng::{Counts, Direction, Packet};
+use weir_manage::pcapng::{Counts, Packet};
 use weir_manage::probe::Probe;
 use weir_manage::problem::refuse;
 
@@ -119,17 +119,7 @@ impl Source for Frames {
     fn read(&mut self, each: &mut dyn FnMut(&Packet<'_>) -> bool) {
         if self.left > 0 {
             self.left -= 1;
-            each(&Packet {
-                at_ns: 0,
-                interface: 0,
-                cpu: 0,
-                direction: Direction::Inbound,
-                owed: false,
-                verified: false,
-                segments: false,
-                len: 60,
-                bytes: &[2; 60],
-            });
+            each(&Packet::received(0, &[2; 60]));
         }
     }
 

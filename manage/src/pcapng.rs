@@ -59,6 +59,16 @@ pub struct Packet<'a> {
     pub bytes: &'a [u8],
 }
 
+impl<'a> Packet<'a> {
+    /// A whole frame that the first interface received, on the first CPU, and for which hardware did nothing.
+    pub fn received(at_ns: u64, bytes: &'a [u8]) -> Self {
+        let direction = Direction::Inbound;
+        let (owed, verified, segments) = (false, false, false);
+        let len = bytes.len() as u32;
+        Self { at_ns, interface: 0, cpu: 0, direction, owed, verified, segments, len, bytes }
+    }
+}
+
 /// What was counted of an interface, for its statistics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
@@ -247,18 +257,8 @@ mod tests {
             let bytes = alloc::vec![7; len];
             for direction in [Direction::Inbound, Direction::Outbound, Direction::Lost("x")] {
                 let mut out = alloc::vec![9];
-                let (owed, verified, segments) = (false, len % 2 == 0, false);
-                let own = Packet {
-                    at_ns: u64::MAX,
-                    interface: 0,
-                    cpu: 0,
-                    direction,
-                    owed,
-                    verified,
-                    segments,
-                    len: 99,
-                    bytes: &bytes,
-                };
+                let verified = len % 2 == 0;
+                let own = Packet { direction, verified, len: 99, ..Packet::received(u64::MAX, &bytes) };
                 packet(&mut out, &own);
                 let (first, last) = (&out[5..9], &out[out.len() - 4..]);
                 assert_eq!((first, out.len() % 4), (last, 1));

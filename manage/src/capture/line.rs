@@ -164,17 +164,7 @@ mod tests {
     #[test]
     fn tells_when_and_where_a_packet_passed() {
         let bytes = frame([8, 6], &[0; 28]);
-        let packet = Packet {
-            at_ns: 3_723_004_005_999,
-            interface: 0,
-            cpu: 0,
-            direction: Direction::Inbound,
-            owed: false,
-            verified: false,
-            segments: false,
-            len: 42,
-            bytes: &bytes,
-        };
+        let packet = Packet::received(3_723_004_005_999, &bytes);
         let told = |packet: &Packet<'_>| Told { packet, interface: "wan" }.to_string();
         assert_eq!(told(&packet), "01:02:03.004005 wan in ARP, cut short or unknown, 42 bytes");
         let days = Packet { at_ns: 360_000_000_000_000, direction: Direction::Outbound, ..packet };

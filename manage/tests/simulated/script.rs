@@ -31,17 +31,8 @@ impl Source for Script {
             let direction = ALL[usize::from(self.next)];
             let bytes = [&[2; 12][..], &[8, 0], &[self.next; 40]].concat();
             if self.directions >> self.next & 1 != 0 {
-                goes_on = each(&Packet {
-                    at_ns: u64::from(self.next) * 1_000_000_000,
-                    interface: 0,
-                    cpu: 1,
-                    direction,
-                    owed: false,
-                    verified: false,
-                    segments: false,
-                    len: 60,
-                    bytes: &bytes,
-                });
+                let received = Packet::received(u64::from(self.next) * 1_000_000_000, &bytes);
+                goes_on = each(&Packet { cpu: 1, direction, len: 60, ..received });
             }
             self.next += 1;
         }

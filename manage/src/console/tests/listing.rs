@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::capture::{Source, Wish};
-use crate::pcapng::{Counts, Direction, Packet};
+use crate::pcapng::{Counts, Packet};
 use crate::problem::refuse;
 
 /// Hands over numbered ARP frames.
@@ -22,17 +22,9 @@ impl Source for &mut Numbered {
 
     fn read(&mut self, each: &mut dyn FnMut(&Packet<'_>) -> bool) {
         for number in self.waiting.by_ref() {
-            let packet = Packet {
-                at_ns: number * 1000,
-                interface: number as u32 % 2,
-                cpu: 0,
-                direction: Direction::Inbound,
-                owed: false,
-                verified: false,
-                segments: false,
-                len: 60,
-                bytes: &[&[0; 12][..], &[8, 6], &[0; 28]].concat(),
-            };
+            let bytes = [&[0; 12][..], &[8, 6], &[0; 28]].concat();
+            let interface = number as u32 % 2;
+            let packet = Packet { interface, len: 60, ..Packet::received(number * 1000, &bytes) };
             if !each(&packet) {
                 break;
             }
