@@ -233,10 +233,11 @@ fn step(threads: Vec<Thread>, token: &Token<'_>, context: Context<'_>) -> Result
     let is_name = is_interface(&threads, word, context);
     let chosen = match (known.as_slice(), known.iter().find(|known| **known == word)) {
         (_, Some(exact)) if is_name => {
-            let short = exact.get(..exact.len() - 1).unwrap_or_default();
-            return Err(format!(
-                "`{word}` can be the word or the interface: `{short}` is the word, `\"{word}\"` the interface"
-            ));
+            let which = match short(&threads, exact, context) {
+                Some(short) => format!("`{short}` is the word, `\"{word}\"` the interface"),
+                None => format!("`\"{word}\"` is the interface, and nothing is short for the word alone"),
+            };
+            return Err(format!("`{word}` can be the word or the interface: {which}"));
         }
         (_, Some(exact)) => Some(*exact),
         ([], _) => None,
@@ -275,6 +276,15 @@ fn is_interface(threads: &[Thread], word: &str, context: Context<'_>) -> bool {
         matches!(thread.item(), Some(Item::Argument(Argument { kind: Kind::Interface, .. })))
     };
     context.interfaces.iter().any(|name| name == word) && threads.iter().any(may_come)
+}
+
+/// The longest that is short for this word here, and for nothing else.
+fn short(threads: &[Thread], word: &'static str, context: Context<'_>) -> Option<&'static str> {
+    let mut shorter = (1..word.len()).rev().filter_map(|len| word.get(..len));
+    shorter.find(|text| {
+        let matching = matching(threads, &Token { start: 0, text, quoted: false });
+        matching == [word] && !WHOLE.contains(&word) && !is_interface(threads, text, context)
+    })
 }
 
 /// An interface's name that would be short for a word, and that word.

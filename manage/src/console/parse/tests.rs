@@ -97,6 +97,18 @@ fn an_interfaces_name_comes_before_what_a_word_is_short_for() {
         "`limit` can be the word or the interface: `limi` is the word, `\"limit\"` the interface"
     );
     assert_eq!(parsed("capture limi 5").number("PACKETS"), Some(5));
+    let advice = |interfaces: &[&str], line: &str| {
+        let interfaces: Vec<String> = interfaces.iter().map(|name| (*name).into()).collect();
+        parse(line, Context { place: Place::Operate, interfaces: &interfaces, candidate: "" }).unwrap_err()
+    };
+    assert_eq!(
+        advice(&["limit", "limi", "lim"], "capture limit 5"),
+        "`limit` can be the word or the interface: `li` is the word, `\"limit\"` the interface"
+    );
+    assert_eq!(
+        advice(&["limit", "limi", "lim", "li", "l"], "capture limit 5"),
+        "`limit` can be the word or the interface: `\"limit\"` is the interface, and nothing is short for the word alone"
+    );
     let named = parsed("capture \"limit\" limit 5");
     assert_eq!((named.argument("NAME"), named.number("PACKETS")), (Some("limit"), Some(5)));
     assert_eq!(parsed("capture lan limit 5").argument("NAME"), Some("lan"));
