@@ -136,7 +136,8 @@ pub trait Device: Send {
         false
     }
 
-    /// Current carrier. Reads the device.
+    /// Current carrier; one that went and came back since it was asked for before is down once, where the device lets that be
+    /// known. Reads the device.
     fn link(&mut self, cx: &Control) -> Link;
 
     /// Looks after a possible configuration change, cheaply when there was none: [`Err`] when the device asked for help or broke its protocol.

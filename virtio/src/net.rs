@@ -137,6 +137,8 @@ struct Net {
     control: Option<ControlQueue>,
     interrupts: Vec<Interrupt>,
     config_source: u8,
+    /// The carrier as it was told last, and the configuration's generation then.
+    told: Option<(Link, u32)>,
 }
 
 impl Net {
@@ -169,10 +171,22 @@ impl Device for Net {
     }
 
     fn link(&mut self, _cx: &Control) -> Link {
-        match self.health.check() {
-            Ok(()) => config::read_link(&mut *self.transport, self.features),
-            Err(_) => Link::Down,
+        if self.health.check().is_err() {
+            return Link::Down;
         }
+        let mut link = config::read_link(&mut *self.transport, self.features);
+        if self.features.contains(F::STATUS) {
+            // After the carrier: it is reading that may move the generation on (§4.1.4.3.1).
+            let generation = self.transport.read_config_generation();
+            if self
+                .told
+                .is_some_and(|(told, last)| (told, link) == (Link::Up, Link::Up) && last != generation)
+            {
+                link = Link::Down;
+            }
+            self.told = Some((link, generation));
+        }
+        link
     }
 
     /// One register read. A device that is down already, or that is found to be, is reset here.

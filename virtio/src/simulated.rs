@@ -97,7 +97,7 @@ pub(crate) struct State {
     pub(crate) vectors: Option<u16>,
     pub(crate) routes: Vec<(u16, Interrupt)>,
     pub(crate) config_vector: Option<u16>,
-    generation: u32,
+    pub(crate) generation: u32,
     pub(crate) manners: Manners,
     /// Control commands that came: class, command, data.
     pub(crate) commands: Vec<(u8, u8, Vec<u8>)>,

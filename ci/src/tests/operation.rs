@@ -144,7 +144,16 @@ fn link_flap(cx: &Context) -> Result<()> {
             std::thread::sleep(SILENCE);
             everything_works(rig).context("after the link came back")?;
         }
-        Ok(())
+        // Too quickly for anybody to see it down.
+        let position = rig.router.machine.console.position();
+        let qmp = rig.router.machine.qmp()?;
+        qmp.set_link("nic1", Link::Down)?;
+        qmp.set_link("nic1", Link::Up)?;
+        for said in ["lan: link down", "lan: link up"].iter().filter(|_| cx.image == Image::Weir) {
+            rig.router.machine.console.wait_after(position, said, PATIENCE)?;
+        }
+        std::thread::sleep(SILENCE);
+        everything_works(rig).context("after the link was away for a moment")
     })
 }
 

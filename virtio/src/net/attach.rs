@@ -53,6 +53,7 @@ fn new(transport: Box<dyn Transport>) -> Attach {
         control: None,
         interrupts: Vec::new(),
         config_source: 0,
+        told: None,
     };
     Attach { net, status: DeviceStatus::empty(), max_pairs: 1 }
 }

@@ -228,6 +228,33 @@ fn follows_the_carrier() {
 }
 
 #[test]
+fn a_carrier_that_came_back_between_two_looks_is_down_once() {
+    let mut bench = Bench::new(everything());
+    let Bench { cpu, device, sim, .. } = &mut bench;
+    let mut link = || cpu.control(|cx| device.link(cx));
+    let change = |up: u8| {
+        let mut state = sim.state();
+        state.generation += 1;
+        state.config[6] = up;
+    };
+    change(1);
+    assert_eq!([link(), link()], [Link::Up; 2], "nobody knows what was before the first look");
+    [0, 1].into_iter().for_each(change);
+    assert_eq!([link(), link(), link()], [Link::Down, Link::Up, Link::Up]);
+    [0, 1, 0, 1, 0].into_iter().for_each(change);
+    assert_eq!([link(), link()], [Link::Down; 2]);
+    [1, 0, 1].into_iter().for_each(change);
+    assert_eq!([link(), link()], [Link::Up; 2], "that it was away is known");
+    // Without a status it has none.
+    let mut bench = Bench::new(everything() - F::STATUS);
+    let Bench { cpu, device, sim, .. } = &mut bench;
+    for generation in 0..3 {
+        sim.state().generation = generation;
+        assert_eq!(cpu.control(|cx| device.link(cx)), Link::Up);
+    }
+}
+
+#[test]
 fn pairs_go_to_their_cpus() {
     let sim = Simulated::new(everything() | F::MQ, 4, 256);
     let mut cpu = cpu::claim_any().unwrap();
