@@ -19,7 +19,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 use weir_machine::{clock, frames, mask};
-use weir_manage::explain::{PROTOCOLS, Packet, Question};
+use weir_manage::explain::{PROTOCOLS, Packet, Question, shown};
 use weir_manage::model::{ExplainedStep, Explanation, PacketEnd};
 use weir_manage::problem::{Refused, refuse};
 use weir_netif::{Drop, IfIndex, Pool};
@@ -32,8 +32,6 @@ use weir_transport::{Envelope, packet};
 
 /// A station that is nobody's: locally administered.
 const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Characters of a line that are shown.
-const LINE: usize = 40;
 /// Texts beyond this are not searched for lines.
 const SEARCHED: usize = 1 << 20;
 
@@ -400,9 +398,7 @@ fn line(text: &str, root: &DeTable<'_>, place: &Place<'_>) -> Option<(u64, Strin
     let before = text.get(..span.start)?;
     let number = 1 + before.bytes().filter(|&byte| byte == b'\n').count();
     let line = text.lines().nth(number - 1)?;
-    // Without the remark at its end, and as much as has room beside what was found.
-    let line = line.split(" #").next().unwrap_or_default().trim();
-    Some((number as u64, line.chars().take(LINE).collect()))
+    Some((number as u64, shown(line)))
 }
 
 #[cfg(test)]
@@ -423,7 +419,7 @@ reverse-path-filter = "strict"   # nobody pretends
 
 [interface.lan]
 match = { port = 1 }
-addresses = ["10.0.1.1/24", "2001:db8:2::1/64"]
+addresses = ["10.0.1.1/24", "2001:db8:2:ff00::1/64"]
 
 [[route]]
 to = "10.8.0.0/16"
@@ -529,5 +525,6 @@ metric = 5
         ];
         let told = told(steps, End::Waits, Vec::new());
         assert_eq!((&*told.steps[1].found, told.steps[1].line), ("10.0.1.0/24: on the link of lan", Some(9)));
+        assert_eq!(told.steps[1].text.as_deref(), Some("addresses = [\"10.0.1.1/24\", \"2001:db8:2…"));
     }
 }

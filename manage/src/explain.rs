@@ -60,6 +60,18 @@ pub fn frame(digits: &str) -> Option<Vec<u8>> {
     bytes.filter(|bytes| rest.is_empty() && (14..=9234).contains(&bytes.len()))
 }
 
+/// Characters of a line that a step of an answer shows.
+const LINE: usize = 40;
+
+/// A line of the configuration as a step shows it: without the remark at its end, and as much as has room.
+pub fn shown(line: &str) -> String {
+    let line = line.split(" #").next().unwrap_or_default().trim();
+    match line.chars().nth(LINE) {
+        Some(_) => line.chars().take(LINE - 1).chain(['…']).collect(),
+        None => line.into(),
+    }
+}
+
 impl Question {
     /// What the command `explain` says. `text` is for what meets another configuration than the one in force.
     ///
@@ -90,5 +102,20 @@ impl Question {
             ttl: number("TTL", 64) as u8,
         };
         Ok(Question { interface, packet, text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_ends_with_a_sign_that_there_is_more() {
+        let fits = "addresses = [\"10.0.1.1/24\", \"9.8.7.1/8\"]";
+        assert_eq!(fits.len(), LINE);
+        assert_eq!(shown(&["  ", fits, "  # ours"].concat()), fits);
+        assert_eq!(shown(&fits.replace("7.1", "7.12")), "addresses = [\"10.0.1.1/24\", \"9.8.7.12/8…");
+        assert_eq!(shown(&"ü".repeat(LINE)), "ü".repeat(LINE));
+        assert_eq!(shown(&"ü".repeat(LINE + 1)), "ü".repeat(LINE - 1) + "…");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weir_manage::explain::{Packet, Question};
+use weir_manage::explain::{Packet, Question, shown};
 use weir_manage::model::{ExplainedStep, Explanation, PacketEnd};
 use weir_manage::problem::{Refused, refuse};
 
@@ -48,7 +48,7 @@ pub(crate) fn explain(question: &Question, text: &str) -> Result<Explanation, Re
     };
     let mut steps = Vec::new();
     let mut step = |step: &str, found: String, line: Option<Line<'_>>| {
-        let (line, text) = line.map(|(number, text)| (number, text.to_owned())).unzip();
+        let (line, text) = line.map(|(number, text)| (number, shown(text))).unzip();
         steps.push(ExplainedStep { step: step.into(), found, line, text });
     };
     let ended = |verdict, reason: &str, end: String, steps| {

@@ -332,7 +332,7 @@ model! {
         found: String,
         /// The line of the configuration that it comes from, if one does.
         line: Option<u64>,
-        /// How that line begins.
+        /// How that line begins; `…` at its end: there is more of it.
         text: Option<String>,
     }
 
