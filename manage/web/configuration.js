@@ -74,10 +74,21 @@ async function load() {
   await history();
 }
 
-/// Goes to the line that was asked for, if it is one of the text in the editor.
+/// Whether a line begins as an explanation said, which leaves its remark out and may be cut.
+function begins(line, said) {
+  const now = line.split(" #")[0].trim();
+  return said.endsWith("…") ? now.startsWith(said.slice(0, -1)) : now === said;
+}
+
+/// Goes to the line that was asked for, if the text in the editor is the one that has it.
 function goThere() {
-  if (aim && (aim.has("candidate") ? plan : !edited())) text.go(Number(aim.get("line")), 0);
+  if (!aim) return;
+  const [line, said] = [Number(aim.get("line")), aim.get("text")];
+  const known = aim.has("candidate") ? plan : !edited();
   aim = null;
+  const now = text.area.value.split("\n")[line - 1];
+  if (known && now != null && (said == null || begins(now, said))) text.go(line, 0);
+  else say(`Line ${line} is not shown: the editor has another text by now`);
 }
 
 function place(error) {
@@ -244,7 +255,7 @@ async function look() {
     }
     if (base == null) return;
     const now = await getText("/config");
-    if (now.etag === base.etag) return;
+    if (now.etag === base.etag) return goThere();
     if (edited()) {
       base = now;
       answer(h("h2", {}, "The configuration in force is another one now"),
@@ -255,8 +266,10 @@ async function look() {
       changed();
     }
     showState();
+    goThere();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    aim = null;
   }
 }
 
@@ -278,7 +291,8 @@ export default {
   },
   open(query) {
     aim = query;
-    if (base != null) goThere();
+    // Not before the router was asked: the text here may be an older one.
+    if (base != null) look();
   },
   make() {
     return [h("h1", {}, "Configuration"),

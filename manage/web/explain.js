@@ -131,12 +131,12 @@ const ENDS = {
 
 function answer({ verdict, reason, end, steps }) {
   const [kind, words] = ENDS[verdict] ?? ["", verdict];
-  const where = text.value ? "&candidate=true" : "";
+  const place = ({ line, text: begin }) => new URLSearchParams({ line, text: begin, ...(text.value && { candidate: true }) });
   result.hidden = false;
   result.dataset.end = kind;
   result.replaceChildren(
     h("ol", { class: "way" }, steps.map((step) => h("li", {}, h("b", {}, step.step), h("span", {}, step.found),
-      step.line ? h("a", { class: "mono", href: `#configuration?line=${step.line}${where}` }, h("span", { class: "note" }, `line ${step.line} `), step.text) : null))),
+      step.line ? h("a", { class: "mono", href: `#configuration?${place(step)}` }, h("span", { class: "note" }, `line ${step.line} `), step.text) : null))),
     h("h2", { class: kind }, words, reason ? h("span", { class: "mono" }, ` ${reason}`) : null),
     h("p", {}, end), h("p", { class: "hint", hidden: !reason }, reason && meaning(reason)));
   result.scrollIntoView({ block: "nearest" });

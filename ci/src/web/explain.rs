@@ -169,6 +169,45 @@ pub(super) fn candidate(page: &mut Page) -> Result<String> {
     Ok(format!("dropped by line {line} of the candidate, forwarded by what is in force"))
 }
 
+/// A step's line leads to the editor while it is the same line there; else the page says so, and the cursor stays.
+pub(super) fn outdated(page: &mut Page) -> Result<String> {
+    let (text, _) = page.server.configuration()?;
+    go(page, "explain")?;
+    for (word, value) in [("interface", "lan"), ("from", "10.0.1.2"), ("to", "192.0.2.9")] {
+        fill(page, word, value)?;
+    }
+    page.browser.press(&[key::ENTER])?;
+    answered(page, "Forwarded")?;
+    // The long one is cut.
+    let last = "[...document.querySelectorAll('.way a')].find(a => a.innerText.endsWith('…'))";
+    page.browser.wait(last)?;
+    let shown = plain(&page.browser.script(&format!("return {last}.innerText"))?);
+    let cursor = "document.querySelector('#page-configuration textarea').selectionStart";
+    let follow = |new: &str| -> Result<()> {
+        page.server.commit(new, None)?;
+        go(page, "explain")?;
+        page.browser.script(&format!("document.querySelector('#said').replaceChildren(); {last}.click()"))?;
+        let value = "document.querySelector('#page-configuration textarea').value";
+        page.browser.wait(&format!("{value} == {}", json!(new)))
+    };
+    let said = "document.querySelector('#said').innerText.includes('is not shown')";
+    let number = shown.strip_prefix("line ").and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    let line = number.with_context(|| shown.clone())?;
+    let start: usize = text.lines().take(line - 1).map(|line| line.chars().count() + 1).sum();
+    // Behind it: the same line still.
+    follow(&format!("{text}\n# more\n"))?;
+    page.browser.wait(&format!("document.activeElement.tagName == 'TEXTAREA' && {cursor} == {start}"))?;
+    ensure!(page.browser.script(&format!("return {said}"))? == json!(false), "{shown} is there");
+    // In front of it: that number is another line's.
+    follow(&format!("# first\n{text}"))?;
+    page.browser.wait(said)?;
+    let now: usize = "# first\n".len() + start;
+    let at = page.browser.script(&format!("return {cursor}"))?;
+    ensure!(at != json!(now) && at != json!(start), "the cursor is at {at}, for {shown}");
+    page.server.commit(&text, None)?;
+    Ok(format!("{shown}: found, and told when it is another"))
+}
+
 /// Packets that were lost: a whole one by its bytes, one that was cut by what it says, one on a VLAN with its tag.
 pub(super) fn from_drops(page: &mut Page) -> Result<String> {
     let mut said = Vec::new();

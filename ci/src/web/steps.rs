@@ -35,6 +35,7 @@ pub(crate) const STEPS: &[Step] = &[
     ("explain", explain::by_keys),
     ("explain-errors", explain::errors_at_fields),
     ("explain-candidate", explain::candidate),
+    ("explain-outdated", explain::outdated),
     ("explain-drops", explain::from_drops),
     ("log", log),
     ("contrast", contrast),
