@@ -208,11 +208,12 @@ fn addresses_are_given_back_and_taken_ones_declined() {
 
 #[test]
 fn a_server_that_does_not_answer_is_told_four_times() {
-    let part: [(u8, fn(&mut Client, u64)); 2] =
-        [(8, |client, at| client.release(at)), (9, |client, at| client.decline(ADDRESS, at))];
-    for (kind, part) in part {
+    for kind in [8, 9] {
         let (mut client, at) = bound();
-        part(&mut client, at);
+        match kind {
+            8 => client.release(at),
+            _ => client.decline(ADDRESS, at),
+        }
         let (mut last, first) = sent(&mut client);
         assert_eq!((first[0], last), (kind, at));
         for wanted in [1, 2, 4] {
