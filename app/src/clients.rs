@@ -20,6 +20,7 @@ use crate::config::{Config, Interface, Learn};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Display;
 use core::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use weir_manage::model::{AddressOrigin, LearntAddress};
@@ -192,7 +193,58 @@ impl Learnt {
                 .retain(|route| wanted(interface.learn, route.origin) && route.via.as_ref().is_none_or(near));
             usable.interfaces.push(on);
         }
+        // By now all addresses are known. No router has one of ours, or is on the link of another interface.
+        for OnInterface { name, routes, .. } in &mut usable.interfaces {
+            routes.retain(|route| {
+                let Some(via) = route.via else { return true };
+                let contradicts = |(owner, net): &&(&str, IpNet)| {
+                    let scoped = matches!(via, IpAddr::V6(via) if via.is_unicast_link_local());
+                    let own = owner == name;
+                    own && is_own(net, via) || !own && !scoped && net.contains(&via)
+                };
+                let Some((owner, net)) = taken.iter().find(contradicts) else { return true };
+                refused.push(format!(
+                    "{name}: the route to {} by {via} is not used: {owner} has {net}; correct the router that the \
+                     server gives, or give {owner} another address",
+                    route.to
+                ));
+                false
+            });
+        }
         (usable, refused)
+    }
+
+    /// What `build` makes of this, or of as much of it as it takes, with that and with what it does not take, in words: where
+    /// something learnt contradicts all the same, its interface goes without the routes, or the addresses too.
+    ///
+    /// # Errors
+    /// It does not even make anything of nothing learnt.
+    pub fn fit<T, E: Display>(
+        self,
+        build: impl Fn(&Learnt) -> Result<T, E>,
+    ) -> Result<(T, Learnt, Vec<String>), E> {
+        if let Ok(built) = build(&self) {
+            return Ok((built, self, Vec::new()));
+        }
+        let mut fit = Learnt { verdicts: self.verdicts, interfaces: Vec::new() };
+        build(&fit)?;
+        const CURE: &str = "correct the server, or what it contradicts";
+        let mut refused = Vec::new();
+        for mut on in self.interfaces {
+            let name = on.name.clone();
+            fit.interfaces.push(on.clone());
+            let Err(why) = build(&fit) else { continue };
+            fit.interfaces.pop();
+            refused.push(format!("{name}: learnt routes are not used: {why}; {CURE}"));
+            on.routes.clear();
+            fit.interfaces.push(on.clone());
+            let Err(why) = build(&fit) else { continue };
+            fit.interfaces.pop();
+            refused.push(format!("{name}: learnt addresses are not used: {why}; {CURE}"));
+            on.addresses.clear();
+            fit.interfaces.push(on);
+        }
+        Ok((build(&fit)?, fit, refused))
     }
 
     /// Whether packets are routed the same: all but how long it lasts, and which addresses are surely ours.
@@ -228,6 +280,12 @@ impl OnInterface {
         };
         self.addresses.iter().map(row).collect()
     }
+}
+
+/// Whether `address` is that of `net`, or means all of its network (RFC 919): no other host has it.
+fn is_own(net: &IpNet, address: IpAddr) -> bool {
+    let edge = net.addr().is_ipv4() && net.prefix_len() < 31;
+    net.addr() == address || edge && [net.network(), net.broadcast()].contains(&address)
 }
 
 /// Whether an interface with these words among its addresses takes what is from `origin`.
@@ -304,6 +362,79 @@ mod tests {
         assert_eq!(refused, ["wan: 192.0.2.7/24 is not used: wan has 192.0.2.7/24"]);
         let beside = learnt("wan", "192.0.2.7/24").beside(&config("\"dhcp\", \"192.0.2.8/24\"")).1;
         assert!(beside.is_empty(), "of the same interface they may share a network");
+    }
+
+    #[test]
+    fn a_router_with_an_address_of_ours_leads_nowhere() {
+        let by = |router: &str, wan: &str| {
+            let mut heard = learnt("wan", "192.0.2.7/24");
+            heard.interfaces[0].routes[0].via = router.parse().ok();
+            let (usable, refused) = heard.beside(&config(wan));
+            assert_eq!(usable.interfaces[0].addresses, heard.interfaces[0].addresses);
+            assert_eq!(usable.interfaces[0].routes.is_empty(), !refused.is_empty());
+            refused
+        };
+        for router in ["10.0.0.1", "10.255.255.255", "10.7.0.1"] {
+            let told = format!(
+                "wan: the route to 0.0.0.0/0 by {router} is not used: lan has 10.0.0.1/8; correct the router that the \
+                 server gives, or give lan another address"
+            );
+            assert_eq!(by(router, "\"dhcp\""), [told]);
+        }
+        for router in ["192.0.2.7", "192.0.2.0", "192.0.2.255", "192.0.2.9"] {
+            assert_eq!(by(router, "\"dhcp\", \"192.0.2.9/24\"").len(), 1, "{router}");
+        }
+        for router in ["192.0.2.1", "203.0.113.1", "fe80::1"] {
+            assert!(by(router, "\"dhcp\"").is_empty(), "{router}");
+        }
+        // Each link has link-local addresses of its own.
+        let mut heard = learnt("wan", "192.0.2.7/24");
+        heard.interfaces[0].routes[0].via = "fe80::1".parse().ok();
+        for (wan, lan) in [("", ", \"fe80::1/64\""), (", \"fe80::1/64\"", "")] {
+            let text = format!(
+                "[interface.wan]\nmatch.port = 0\naddresses = [\"dhcp\"{wan}]\n\
+                 [interface.lan]\nmatch.port = 1\naddresses = [\"10.0.0.1/8\"{lan}]\n"
+            );
+            let refused = heard.beside(&Config::parse(text.as_bytes()).unwrap()).1;
+            assert_eq!(refused.is_empty(), wan.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_all_the_same_costs_its_interface_alone() {
+        let interfaces: Vec<_> = ["wan", "dmz", "lan"]
+            .map(|name| learnt(name, "192.0.2.7/24").interfaces.remove(0))
+            .map(|on| OnInterface { dns: ["192.0.2.53".parse().unwrap()].into(), ..on })
+            .into();
+        let all = Learnt { interfaces, ..Learnt::default() };
+        let (_, same, refused) = all.clone().fit(|_| Ok::<_, String>(())).unwrap();
+        assert!(same == all && refused.is_empty());
+        let (shape, fit, refused) = all
+            .clone()
+            .fit(|learnt| {
+                let bad = |on: &OnInterface| match &*on.name {
+                    "wan" => !on.routes.is_empty(),
+                    "dmz" => !on.addresses.is_empty(),
+                    _ => false,
+                };
+                if learnt.interfaces.iter().any(bad) {
+                    return Err("a contradiction");
+                }
+                let shape = |on: &OnInterface| (on.addresses.len(), on.routes.len(), on.dns.len());
+                Ok(learnt.interfaces.iter().map(shape).collect::<Vec<_>>())
+            })
+            .unwrap();
+        assert_eq!((shape, fit.interfaces.len()), ([(1, 0, 1), (0, 0, 1), (1, 1, 1)].into(), 3));
+        assert_eq!(
+            refused,
+            [
+                "wan: learnt routes are not used",
+                "dmz: learnt routes are not used",
+                "dmz: learnt addresses are not used",
+            ]
+            .map(|what| format!("{what}: a contradiction; correct the server, or what it contradicts"))
+        );
+        assert_eq!(all.fit(|_| Err::<(), _>("the configuration's own")), Err("the configuration's own"));
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub(crate) fn explain(
         Some(text) => {
             let config = Config::read(text.as_bytes(), "candidate", frames::free_bytes()).map_err(wrong)?;
             let (learnt, _) = view.learnt.beside(&config);
-            let snapshot = attach::preview(&config, &learnt, &view.equipment).map_err(wrong)?.apart();
+            let preview = |learnt: &Learnt| attach::preview(&config, learnt, &view.equipment);
+            let (snapshot, learnt, _) = learnt.fit(preview).map_err(wrong)?;
+            let snapshot = snapshot.apart();
             let cpus = mask::masked(|cx| shared.running.read(cx).cpus);
             (Arc::new(config), Arc::new(learnt), snapshot, cpus)
         }

@@ -38,6 +38,8 @@ pub struct Interfaces {
     heard: Learnt,
     /// Of it, what is in force beside the configuration.
     learnt: Arc<Learnt>,
+    /// What is not, and why, as the log has it.
+    refused: Vec<String>,
     /// In the configuration's order.
     attached: Vec<Attached>,
     /// Interfaces in service on VLANs of these.
@@ -117,6 +119,7 @@ impl Interfaces {
             config: Arc::new(config),
             heard: Learnt::default(),
             learnt: Arc::default(),
+            refused: Vec::new(),
             attached: Vec::new(),
             vlans: Vec::new(),
             indices: Indices::default(),
@@ -161,8 +164,8 @@ impl Interfaces {
     /// Puts what was learnt in force beside the configuration, as far as they do not contradict: one publication, and none
     /// if packets are treated as before.
     pub fn learn(&mut self, cx: &mut Control, heard: Learnt) {
-        let (learnt, refused) = heard.beside(&self.config);
-        refused.iter().for_each(|why| warn!("{why}"));
+        let (mut learnt, mut refused) = heard.beside(&self.config);
+        self.heard = heard;
         if learnt.is_as_good_as(&self.learnt) {
             if learnt.verdicts != self.learnt.verdicts {
                 // Addresses that are surely ours now: the tables stay, however large they are.
@@ -174,12 +177,24 @@ impl Interfaces {
                 self.publish(cx, Running { snapshot, ..running });
             }
         } else {
-            match running(&self.config, &learnt, &self.attached, &self.vlans, self.cpus, &self.unconfigured) {
-                Ok(running) => self.publish(cx, running),
+            let Self { config, attached, vlans, cpus, unconfigured, .. } = &*self;
+            match learnt.fit(|learnt| running(config, learnt, attached, vlans, *cpus, unconfigured)) {
+                Ok((running, fit, more)) => {
+                    self.publish(cx, running);
+                    learnt = fit;
+                    refused.extend(more);
+                }
                 Err(conflict) => return error!("what was learnt is not used: {conflict}"),
             }
         }
-        (self.heard, self.learnt) = (heard, Arc::new(learnt));
+        self.learnt = Arc::new(learnt);
+        self.refuse(refused);
+    }
+
+    /// Says what of that is new.
+    fn refuse(&mut self, refused: Vec<String>) {
+        refused.iter().filter(|why| !self.refused.contains(why)).for_each(|why| warn!("{why}"));
+        self.refused = refused;
     }
 
     /// Another one whenever what [`status`](Self::status) says has changed, its counters excepted.
@@ -368,14 +383,15 @@ impl Interfaces {
             let inbox = self.shared.inbox.of(cpu);
             inbox.len() + ports.iter().filter(|(to, _)| *to == cpu).count() <= INBOX
         };
-        let (learnt, refused) = self.heard.beside(&config);
+        let (learnt, mut refused) = self.heard.beside(&config);
         let outcome = match (0..self.cpus).filter_map(CpuId::new).all(|cpu| room(cpu, &ports)) {
-            true => running(&config, &learnt, &next, &vlans, self.cpus, &self.unconfigured)
+            true => learnt
+                .fit(|learnt| running(&config, learnt, &next, &vlans, self.cpus, &self.unconfigured))
                 .map_err(|conflict| conflict.to_string()),
             false => Err("a CPU is busy with the last change, try again".into()),
         };
-        let running = match outcome {
-            Ok(running) => running,
+        let (running, learnt, more) = match outcome {
+            Ok(done) => done,
             Err(wrong) => {
                 // As it was: names and states too.
                 let is_fresh = |attached: &&mut Attached| change.attach.contains(&attached.interface);
@@ -398,7 +414,8 @@ impl Interfaces {
                 *sent += 1;
             }
         }
-        refused.iter().for_each(|why| warn!("{why}"));
+        refused.extend(more);
+        self.refuse(refused);
         self.config = Arc::new(config);
         self.learnt = Arc::new(learnt);
         self.attached = next;

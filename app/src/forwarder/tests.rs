@@ -185,6 +185,7 @@ fn config(steering: &str, interfaces: &[(usize, &str)], routes: &[(&str, &str)])
 mod captures;
 mod faults;
 mod fragments;
+mod learning;
 mod vlans;
 
 const A: &str = "\"10.0.0.1/24\"";
