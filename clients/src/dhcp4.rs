@@ -8,6 +8,7 @@ mod tests;
 
 pub use message::{Grant, Kind, Reply};
 
+use crate::pace::Pace;
 use crate::{NEVER, Random, after, jitter};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -105,6 +106,7 @@ pub struct Client {
     began_ms: u64,
     tries: u32,
     due_ms: u64,
+    pace: Pace,
 }
 
 impl Client {
@@ -125,6 +127,7 @@ impl Client {
             began_ms: now_ms,
             tries: 0,
             due_ms: now_ms,
+            pace: Pace::default(),
         }
     }
 
@@ -164,6 +167,10 @@ impl Client {
             return (None, Some(Event::Lost("it ran out")));
         }
         if now_ms < self.due_ms {
+            return (None, None);
+        }
+        if let Err(later_ms) = self.pace.take(now_ms) {
+            self.due_ms = later_ms;
             return (None, None);
         }
         match (self.state, &self.lease) {

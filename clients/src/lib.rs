@@ -15,6 +15,7 @@ pub mod dhcp4;
 pub mod dhcp6;
 pub mod dns;
 pub mod ntp;
+mod pace;
 #[cfg(test)]
 mod random;
 mod read;
@@ -30,6 +31,15 @@ pub const NEVER: u64 = u64::MAX;
 /// Milliseconds of `seconds`; all ones are for ever in DHCP and neighbour discovery.
 pub(crate) fn after(now_ms: u64, seconds: u32) -> u64 {
     if seconds == u32::MAX { NEVER } else { now_ms.saturating_add(u64::from(seconds) * 1000) }
+}
+
+/// Seconds that a lease lasts at least: a shorter one could not be renewed in time.
+pub(crate) const LEAST_S: u32 = 10;
+
+/// The least seconds until something is renewed that lasts so many: a minute, or a sixteenth of what is short. A server that
+/// wants it sooner is mistaken.
+pub(crate) fn least_t1_s(lifetime_s: u32) -> u32 {
+    (lifetime_s / 16).clamp(LEAST_S / 2, 60)
 }
 
 /// `ms`, shortened or lengthened by up to a part in `share`: clients that began together do not stay together.

@@ -12,7 +12,8 @@ pub fn run(data: &[u8]) {
     let Some((&at, message)) = data.split_first() else { return };
     if let Some(grant) = Reply::parse(message).and_then(|reply| reply.grant) {
         assert!((1..=32).contains(&grant.prefix_len) && !grant.address.is_unspecified());
-        assert!(grant.t1_s <= grant.t2_s && grant.t2_s < grant.lease_s.max(1) && grant.lease_s > 0);
+        assert!(grant.t1_s <= grant.t2_s && grant.t2_s < grant.lease_s && grant.lease_s >= 10);
+        assert!(grant.t1_s >= (grant.lease_s / 16).clamp(5, 60), "it is renewed without an end");
         assert!(grant.routes.iter().all(|&(to, len, _)| len == 0 && to.is_unspecified() || len <= 32));
     }
     let settings = Settings { mac: MAC, iaid: 1, hostname: "edge1".into() };

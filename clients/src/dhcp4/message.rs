@@ -1,6 +1,7 @@
 //! Messages (RFC 2131 §2) and their options (RFC 2132, RFC 3396, RFC 3442).
 
 use crate::read::{Bytes, u32_of};
+use crate::{LEAST_S, least_t1_s};
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
@@ -230,11 +231,15 @@ impl Grant {
             let router = options.addresses(ROUTER).into_iter().next();
             router.map(|via| (Ipv4Addr::UNSPECIFIED, 0, via)).into_iter().collect()
         });
-        let lease_s = options.number(LEASE).filter(|&lease| lease > 0)?;
-        // RFC 2131 §4.4.5: half of it, and seven eighths.
+        let lease_s = options.number(LEASE).filter(|&lease| lease >= LEAST_S)?;
+        let least = least_t1_s(lease_s);
+        // RFC 2131 §4.4.5: half of it, and seven eighths, unless the server has times that can be.
         let t2 = (u64::from(lease_s) * 7 / 8) as u32;
-        let t2_s = options.number(T2).filter(|&t2| t2 < lease_s && t2 > 0).unwrap_or(t2);
-        let t1_s = options.number(T1).filter(|&t1| t1 < t2_s).unwrap_or_else(|| (lease_s / 2).min(t2_s));
+        let t2_s = options.number(T2).filter(|&t2| t2 < lease_s && t2 > least).unwrap_or(t2);
+        let t1_s = options
+            .number(T1)
+            .filter(|&t1| t1 < t2_s && t1 >= least)
+            .unwrap_or_else(|| (lease_s / 2).min(t2_s));
         let mtu = options.get(MTU).and_then(|value| value.try_into().ok().map(u16::from_be_bytes));
         Some(Self {
             address,

@@ -187,6 +187,62 @@ fn a_link_that_is_back_asks_whether_the_lease_holds() {
     assert_eq!(client.input(&answer(&send, 5, &TERMS), 5010), Some(Event::Renewed));
 }
 
+/// Messages of a client whose server answers each at once, in ten minutes.
+fn messages(terms: &[u8], mut each_ms: impl FnMut(&mut Client, u64)) -> usize {
+    let mut client = client();
+    let mut sent = 0;
+    for now in 0..600_000 {
+        each_ms(&mut client, now);
+        if let Some(send) = client.poll(now).0 {
+            sent += 1;
+            let kind = if kind_of(&send) == 1 { 2 } else { 5 };
+            client.input(&answer(&send, kind, terms), now);
+        }
+    }
+    sent
+}
+
+#[test]
+fn renewal_times_that_cannot_be_count_as_absent() {
+    let times = |lease: u32, t1: u32, t2: u32| {
+        let mut terms = TERMS[..6].to_vec();
+        for (code, seconds) in [(51, lease), (58, t1), (59, t2)] {
+            terms.extend([code, 4]);
+            terms.extend(seconds.to_be_bytes());
+        }
+        let discover = sent(&mut client(), 0);
+        let grant = Reply::parse(&answer(&discover, 2, &terms)).and_then(|reply| reply.grant);
+        (grant.map(|grant| (grant.t1_s, grant.t2_s)), terms)
+    };
+    for (lease, t1, t2, wanted) in [
+        (3600, 0, 0, Some((1800, 3150))),
+        (3600, 1, 2, Some((1800, 3150))),
+        (3600, 59, 60, Some((1800, 3150))),
+        (3600, 60, 61, Some((60, 61))),
+        (3600, 700, 300, Some((300, 300))),
+        (120, 8, 20, Some((8, 20))),
+        (120, 6, 7, Some((60, 105))),
+        (10, 1, 2, Some((5, 8))),
+        (9, 0, 0, None),
+        (1, 0, 0, None),
+    ] {
+        let (found, terms) = times(lease, t1, t2);
+        assert_eq!(found, wanted, "{lease} {t1} {t2}");
+        let most = 2 + 600 / found.map_or(4, |(t1, _)| t1) as usize;
+        assert!(messages(&terms, |_, _| ()) <= most, "{lease} {t1} {t2}");
+    }
+}
+
+#[test]
+fn a_link_that_comes_and_goes_is_no_storm() {
+    let sent = messages(&TERMS, |client, now| {
+        if now % 7 == 0 {
+            client.link_is_back(now);
+        }
+    });
+    assert!((600..=620).contains(&sent), "{sent}");
+}
+
 #[test]
 fn classless_routes_count_instead_of_the_router() {
     let mut options = TERMS.to_vec();
