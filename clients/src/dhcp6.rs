@@ -9,7 +9,8 @@ mod tests;
 
 pub use message::{Association, Given, Kind, Reply};
 
-use crate::{NEVER, Random, after, jitter};
+use crate::pace::Pace;
+use crate::{NEVER, Random, after, jitter, least_t1_s};
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use message::{NO_BINDING, Request, SUCCESS};
@@ -111,6 +112,7 @@ pub struct Client {
     wait_ms: u64,
     tries: u32,
     due_ms: u64,
+    pace: Pace,
     /// The best offer so far: who made it, how it is preferred, what it is.
     offer: Option<(Vec<u8>, u8, Association)>,
     lease: Option<Lease>,
@@ -134,6 +136,7 @@ impl Client {
             wait_ms: 0,
             tries: 0,
             due_ms: NEVER,
+            pace: Pace::default(),
             offer: None,
             lease: None,
             partings: Vec::new(),
@@ -208,6 +211,10 @@ impl Client {
         if now_ms < self.due_ms {
             return (None, None);
         }
+        if let Err(later_ms) = self.pace.take(now_ms) {
+            self.due_ms = later_ms;
+            return (None, None);
+        }
         let rebind_ms = self.lease.as_ref().map_or(NEVER, |lease| lease.rebind_ms);
         match self.state {
             State::Idle => {
@@ -271,9 +278,9 @@ impl Client {
             (Kind::Solicit, Kind::Reply)
                 if reply.rapid && association.is_some_and(Association::is_usable) =>
             {
-                self.bind(&reply, now_ms)
+                self.bind(asked, &reply, now_ms)
             }
-            (Kind::Request | Kind::Renew | Kind::Rebind, Kind::Reply) => self.bind(&reply, now_ms),
+            (Kind::Request | Kind::Renew | Kind::Rebind, Kind::Reply) => self.bind(asked, &reply, now_ms),
             (Kind::Confirm, Kind::Reply) if reply.status == SUCCESS => {
                 self.rest();
                 None
@@ -334,6 +341,10 @@ impl Client {
         self.partings.retain(|parting| parting.due_ms > now_ms || parting.tries < PARTINGS);
         let (client, iaid) = (self.duid(), self.iaid);
         let parting = self.partings.iter_mut().find(|parting| parting.due_ms <= now_ms)?;
+        if let Err(later_ms) = self.pace.take(now_ms) {
+            parting.due_ms = later_ms;
+            return None;
+        }
         parting.wait_ms = match parting.tries {
             0 => jitter(self.random, PARTING_MS, 10),
             _ => jitter(self.random, 2 * parting.wait_ms, 20),
@@ -346,9 +357,12 @@ impl Client {
     }
 
     /// A reply that should have addresses in it (RFC 9915 §18.2.10).
-    fn bind(&mut self, reply: &Reply, now_ms: u64) -> Option<Event> {
+    fn bind(&mut self, asked: Kind, reply: &Reply, now_ms: u64) -> Option<Event> {
         let own = reply.associations.iter().find(|one| one.iaid == self.iaid);
         if own.is_some_and(|one| one.status == NO_BINDING) && self.lease.is_some() {
+            if asked == Kind::Request {
+                return self.lose("the server does not know it", now_ms + AGAIN_MS);
+            }
             // It forgot us, and is asked for the same again.
             self.offer = self.lease.as_ref().map(|lease| {
                 let given = |&(address, _): &(Ipv6Addr, u64)| Given { address, preferred_s: 0, valid_s: 0 };
@@ -377,11 +391,12 @@ impl Client {
         let live = || own.given.iter().filter(|given| given.valid_s > 0);
         let addresses: Vec<_> = live().map(|given| (given.address, after(now_ms, given.valid_s))).collect();
         // RFC 9915 §21.4: half and four fifths of the shortest preferred lifetime, where the server leaves it to us.
-        let shortest = live().map(|given| given.preferred_s.max(1)).min().unwrap_or(1);
-        let part = |told: u32, fifths: u64| match told {
-            0 if shortest == u32::MAX => NEVER,
-            0 => now_ms + u64::from(shortest) * fifths * 100,
-            told => after(now_ms, told),
+        let least = least_t1_s(live().map(|given| given.valid_s).min().unwrap_or_default());
+        let shortest = live().map(|given| given.preferred_s).min().unwrap_or_default().max(2 * least);
+        let part = |told: u32, tenths: u64| match told {
+            told if told >= least => after(now_ms, told),
+            _ if shortest == u32::MAX => NEVER,
+            _ => now_ms + u64::from(shortest) * tenths * 100,
         };
         let renew_ms = part(own.t1_s, 5);
         let rebind_ms = part(own.t2_s, 8).max(renew_ms);

@@ -1,5 +1,6 @@
 //! Messages (RFC 9915 §8) and the options that a client needs (§21, RFC 3646).
 
+use crate::LEAST_S;
 use crate::read::Bytes;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
@@ -205,7 +206,8 @@ impl Given {
             || address.is_unspecified()
             || address.is_loopback()
             || address.is_unicast_link_local());
-        (host && preferred_s <= valid_s).then_some(Self { address, preferred_s, valid_s })
+        let lasts = valid_s == 0 || valid_s >= LEAST_S;
+        (host && lasts && preferred_s <= valid_s).then_some(Self { address, preferred_s, valid_s })
     }
 }
 

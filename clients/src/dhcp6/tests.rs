@@ -147,6 +147,71 @@ fn a_server_that_forgot_is_asked_for_the_same() {
     assert_eq!(client.input(&answer(7, &request, &back), at), Some(Event::Lost("the server took it back")));
 }
 
+/// Messages of a client whose server answers each with `options`, an advertisement with [`terms`], in ten minutes.
+fn messages(client: &mut Client, from: u64, options: &[u8]) -> usize {
+    let mut sent = 0;
+    for now in from..from + 600_000 {
+        if let Some(message) = client.poll(now).0 {
+            sent += 1;
+            let answer =
+                if message[0] == 1 { answer(2, &message, &terms()) } else { answer(7, &message, options) };
+            client.input(&answer, now);
+        }
+    }
+    sent
+}
+
+#[test]
+fn a_server_that_knows_nobody_is_left_alone_for_a_while() {
+    let (mut client, _) = bound();
+    let (at, renew) = sent(&mut client);
+    let none = association(&[], 0, 0, &option(13, &[0, 3]));
+    assert_eq!(client.input(&answer(7, &renew, &none), at), None);
+    let (_, request) = sent(&mut client);
+    let lost = Some(Event::Lost("the server does not know it"));
+    assert_eq!(client.input(&answer(7, &request, &none), at), lost);
+    assert_eq!(client.deadline_ms(), at + AGAIN_MS);
+    let sent = messages(&mut client, at, &none);
+    assert!((60..=120).contains(&sent), "a solicitation and a request each ten seconds: {sent}");
+}
+
+#[test]
+fn renewal_times_that_cannot_be_count_as_absent() {
+    for (preferred, valid, t1, t2, wanted) in [
+        (1000, 2000, 1, 2, Some((500, 800))),
+        (1000, 2000, 60, 70, Some((60, 70))),
+        (0, 2000, 0, 0, Some((60, 96))),
+        (0, u32::MAX, 0, 0, Some((60, 96))),
+        (1, 40, 1, 0, Some((5, 8))),
+        (1, 9, 1, 0, None),
+    ] {
+        let mut client = client();
+        let (at, solicit) = sent(&mut client);
+        let own = association(&[(ADDRESS, preferred, valid)], t1, t2, &[]);
+        client.input(&answer(7, &solicit, &[own.clone(), option(14, &[])].concat()), at);
+        let times = client.lease().map(|lease| ((lease.renew_ms - at) / 1000, (lease.rebind_ms - at) / 1000));
+        assert_eq!(times, wanted, "{preferred} {valid} {t1} {t2}");
+        let most = 2 + 600 / wanted.map_or(4, |(t1, _)| t1) as usize;
+        let sent = messages(&mut client, at + 1, &own);
+        assert!(sent <= most.max(125), "{preferred} {valid} {t1} {t2}: {sent}");
+    }
+}
+
+#[test]
+fn a_link_that_comes_and_goes_is_no_storm() {
+    let (mut client, at) = bound();
+    let mut sent = 0;
+    for now in at..at + 600_000 {
+        if client.deadline_ms() <= now {
+            sent += usize::from(client.poll(now).0.is_some());
+            client.decline(ADDRESS, now);
+            client.link_is_back(now);
+            (client.due_ms, client.began_ms) = (now, now);
+        }
+    }
+    assert!(sent <= 620, "{sent}");
+}
+
 #[test]
 fn another_link_takes_the_address_away() {
     let (mut client, at) = bound();
