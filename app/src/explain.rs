@@ -74,11 +74,12 @@ pub(crate) fn explain(
     };
     let (port, frame) = (interface.link.port, frame(question, interface).ok_or_else(no_buffer)?);
     let asked = explain::Question { port, frame: &frame, neighbors, listens: &listens };
-    let mut stack = explain::stack(MAX_INDICES, neighbors);
-    let mut pool = Pool::new(shared.arena);
     let now = Instant::from_nanos(clock::now());
-    let told = mask::masked(|cx| explain::explain(cx, &mut stack, &snapshot, &mut pool, now, &asked))
-        .ok_or_else(no_buffer)?;
+    let mut stack = explain::stack(MAX_INDICES, neighbors, now);
+    let mut pool = Pool::new(shared.arena);
+    let told = mask::masked(|cx| explain::explain(cx, &mut stack, &snapshot, &mut pool, now, &asked));
+    explain::empty(stack, &mut pool);
+    let told = told.ok_or_else(no_buffer)?;
     Ok(Words { config: &config, learnt: &learnt, snapshot: &snapshot }.explanation(&told))
 }
 

@@ -1,8 +1,8 @@
 //! What becomes of a packet, step by step: what the stages say of it, and what a stack of its own then does with it.
 //!
 //! Nothing is decided here. The stages are asked in `path.rs`'s order, for their reasons; the end is what [`Stack::input`]
-//! did with the very frame. Counters, tables and limits are of its own, so the router does not notice. For tasks, within a
-//! masked section.
+//! did with the very frame. Counters, tables and limits are of its own, so the router does not notice. For tasks; within a
+//! masked section is only what does not grow with the tables.
 
 use crate::egress::{Carrier, Delivery, Egress, Local, Upper};
 use crate::ethernet::{self, Cast, HEADER, Payload};
@@ -129,19 +129,33 @@ impl Egress for Recorder<'_> {
     }
 }
 
-/// A stack to explain with, for as many interfaces as there can be. Allocates: outside of masked sections.
-pub fn stack(interfaces: usize, neighbors: &[Known]) -> Stack {
-    Stack::new(Settings {
+/// A stack to explain with, for as many interfaces as there can be, that knows the neighbours. Outside of masked sections.
+pub fn stack(interfaces: usize, neighbors: &[Known], now: Instant) -> Stack {
+    let mut stack = Stack::new(Settings {
         interfaces,
         // The one that is asked for needs room, too; half of the table is for such.
         neighbors: 2 * neighbors.len() + 32,
         duty: Duty::Worker,
         ..Settings::default()
-    })
+    });
+    let Stack { neighbors4, neighbors6, timers, .. } = &mut stack;
+    for &(interface, address, _, mac) in neighbors.iter().filter(|known| known.2 != State::Incomplete) {
+        let (mac, evidence) = (Some(mac), Evidence::Asked);
+        // Nothing waits in a table that is new.
+        match address {
+            IpAddr::V4(address) => {
+                drop(neighbors4.learn(&Event { interface, address, mac, evidence }, now, timers));
+            }
+            IpAddr::V6(address) => {
+                drop(neighbors6.learn(&Event { interface, address, mac, evidence }, now, timers));
+            }
+        }
+    }
+    stack
 }
 
-/// Follows a frame through `snapshot`, whose counters are to be its own ([`Snapshot::apart`]), with a [`stack`] that is
-/// new. `None`: there is no buffer for it.
+/// Follows a frame through `snapshot`, whose counters are to be its own ([`Snapshot::apart`]), with a [`stack`] of its own,
+/// which is to be [emptied](empty). `None`: there is no buffer for it.
 #[cold]
 #[inline(never)]
 pub fn explain(
@@ -157,30 +171,21 @@ pub fn explain(
     let mut steps = Vec::new();
     follow(snapshot, port, &mut looked_at, neighbors, &mut steps);
     pool.free(looked_at);
-    let Stack { neighbors4, neighbors6, timers, .. } = stack;
-    for &(interface, address, _, mac) in neighbors.iter().filter(|known| known.2 != State::Incomplete) {
-        let (mac, evidence) = (Some(mac), Evidence::Asked);
-        // Nothing waits in a table that is new.
-        match address {
-            IpAddr::V4(address) => {
-                drop(neighbors4.learn(&Event { interface, address, mac, evidence }, now, timers));
-            }
-            IpAddr::V6(address) => {
-                drop(neighbors6.learn(&Event { interface, address, mac, evidence }, now, timers));
-            }
-        }
-    }
     let mut recorder = Recorder { sent: Vec::new(), delivered: None, listens };
     let mut batch = Batch::new();
     batch.push(pool.alloc_from(frame)?);
     stack.input(&mut Turn { cx, snapshot, now, pool, egress: &mut recorder }, port, &mut batch);
     let end = end(snapshot, stack, &recorder, &steps);
+    Some(Explained { steps, end, sent: recorder.sent })
+}
+
+/// Takes back what waits in a [`stack`]. Outside of masked sections.
+pub fn empty(mut stack: Stack, pool: &mut Pool) {
     let gone = |_| true;
-    let Stack { neighbors4, neighbors6, reassembly, timers, .. } = stack;
+    let Stack { neighbors4, neighbors6, reassembly, timers, .. } = &mut stack;
     neighbors4.forget(timers, gone, |packet| pool.free(packet));
     neighbors6.forget(timers, gone, |packet| pool.free(packet));
     reassembly.forget(timers, |_| true, |packet| pool.free(packet));
-    Some(Explained { steps, end, sent: recorder.sent })
 }
 
 fn end(snapshot: &Snapshot, stack: &Stack, recorder: &Recorder<'_>, steps: &[Step]) -> End {

@@ -149,9 +149,12 @@ fn ask(rig: &mut Rig, port: u16, frame: &[u8]) -> Explained {
 }
 
 fn put(rig: &mut Rig, question: &Question<'_>) -> Explained {
-    let mut own = stack(64, question.neighbors);
-    let asked =
-        rig.turn(|_, turn| explain(turn.cx, &mut own, &turn.snapshot.apart(), turn.pool, turn.now, question));
+    let asked = rig.turn(|_, turn| {
+        let mut own = stack(64, question.neighbors, turn.now);
+        let told = explain(turn.cx, &mut own, &turn.snapshot.apart(), turn.pool, turn.now, question);
+        empty(own, turn.pool);
+        told
+    });
     asked.unwrap()
 }
 
@@ -278,4 +281,29 @@ fn tells_of_sockets_and_vlans() {
     tagged[15] = 9;
     let told = ask(&mut rig, 0, &tagged);
     assert_eq!((told.end, told.steps.len()), (End::Dropped(Drop::EthernetUnknownVlan, IfIndex(0)), 0));
+}
+
+#[test]
+fn neighbours_are_taught_and_forgotten_outside_of_the_masked_section() {
+    let mut rig = rig(&network(1500, [ReversePath::Off; 2]));
+    let frame = V4 { from: "10.0.1.10", to: "10.9.0.1", ttl: 64, protocol: 17, flags: 0, options: &[] };
+    let frame = frame.frame(0, &[0; 8]);
+    let neighbor = |n: u32| {
+        let address = IpAddr::from((0x0a00_0200 + n).to_be_bytes());
+        (IfIndex((n % 2) as u16), address, State::Reachable, host_mac(7))
+    };
+    let all: Vec<Known> = (0..4096).map(neighbor).collect();
+    let question = Question { port: IfIndex(0), frame: &frame, neighbors: &all, listens: &|_, _| false };
+    rig.turn(|_, turn| {
+        let idle = turn.pool.idle();
+        let mut own = stack(64, &all, turn.now);
+        assert_eq!(own.neighbors4().iter().count(), 4096);
+        let snapshot = turn.snapshot.apart();
+        let told = explain(turn.cx, &mut own, &snapshot, turn.pool, turn.now, &question).unwrap();
+        // As before, with the one that is asked for.
+        assert_eq!((told.end, own.neighbors4().iter().count()), (End::Waits, 4097));
+        assert_eq!((own.queued(), turn.pool.idle()), (1, idle - 1));
+        empty(own, turn.pool);
+        assert_eq!(turn.pool.idle(), idle, "and the packet is back");
+    });
 }
