@@ -13,7 +13,7 @@ use crate::pace::Pace;
 use crate::{NEVER, Random, after, jitter, least_t1_s};
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
-use message::{NO_BINDING, Request, SUCCESS};
+use message::{MOST, NO_BINDING, Request, SUCCESS};
 
 /// Ports of clients and of servers.
 pub const CLIENT_PORT: u16 = 546;
@@ -380,16 +380,35 @@ impl Client {
                 None => self.lose("", now_ms + AGAIN_MS),
             };
         };
+        // Of those that it does not name nothing is known anew: they stay until they end (RFC 9915 §18.2.10.1).
+        let named = |address| own.given.iter().find(|given| given.address == address);
+        let before = self.lease.as_ref().map_or(Vec::new(), |lease| lease.addresses.clone());
+        let mut addresses = before.clone();
+        addresses.retain(|&(address, _)| named(address).is_none_or(|given| given.valid_s > 0));
         if !own.is_usable() {
-            let taken_back = own.given.iter().any(|given| given.valid_s == 0);
-            return if taken_back || self.lease.is_none() {
-                self.lose("the server took it back", now_ms + AGAIN_MS)
-            } else {
-                None
-            };
+            if addresses.is_empty() {
+                return self.lose("the server took it back", now_ms + AGAIN_MS);
+            }
+            let is_less = addresses.len() < before.len();
+            if let Some(lease) = &mut self.lease {
+                lease.addresses = addresses;
+            }
+            return is_less.then_some(Event::Gained);
         }
         let live = || own.given.iter().filter(|given| given.valid_s > 0);
-        let addresses: Vec<_> = live().map(|given| (given.address, after(now_ms, given.valid_s))).collect();
+        for given in live() {
+            let until_ms = after(now_ms, given.valid_s);
+            if let Some(known) = addresses.iter_mut().find(|(address, _)| *address == given.address) {
+                known.1 = until_ms;
+                continue;
+            }
+            if addresses.len() >= MOST
+                && let Some(oldest) = addresses.iter().position(|&(address, _)| named(address).is_none())
+            {
+                addresses.remove(oldest);
+            }
+            addresses.push((given.address, until_ms));
+        }
         // RFC 9915 §21.4: half and four fifths of the shortest preferred lifetime, where the server leaves it to us.
         let least = least_t1_s(live().map(|given| given.valid_s).min().unwrap_or_default());
         let shortest = live().map(|given| given.preferred_s).min().unwrap_or_default().max(2 * least);
@@ -400,11 +419,7 @@ impl Client {
         };
         let renew_ms = part(own.t1_s, 5);
         let rebind_ms = part(own.t2_s, 8).max(renew_ms);
-        let before = self.lease.take();
-        let same = before.is_some_and(|before| {
-            before.addresses.len() == addresses.len()
-                && before.addresses.iter().zip(&addresses).all(|((a, _), (b, _))| a == b)
-        });
+        let same = before.iter().map(|own| own.0).eq(addresses.iter().map(|own| own.0));
         self.lease = Some(Lease { addresses, server: reply.server.clone(), renew_ms, rebind_ms });
         self.rest();
         let informed = self.inform(reply.dns.clone());

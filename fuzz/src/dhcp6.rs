@@ -51,6 +51,7 @@ pub fn run(data: &[u8]) {
             let first = client.lease().and_then(|lease| lease.addresses.first().copied());
             client.decline(first.map_or(Ipv6Addr::UNSPECIFIED, |(address, _)| address), now_ms);
         }
+        assert!(client.lease().is_none_or(|lease| (1..=8).contains(&lease.addresses.len())));
         for (address, until_ms) in client.lease().iter().flat_map(|lease| &lease.addresses) {
             assert!(!address.is_multicast() && *until_ms > now_ms);
         }

@@ -24,7 +24,7 @@ pub(super) const SUCCESS: u16 = 0;
 pub(super) const NO_BINDING: u16 = 3;
 
 /// Addresses, associations and name servers that are looked at, each.
-const MOST: usize = 8;
+pub(super) const MOST: usize = 8;
 /// The longest DUID (RFC 9915 §11.1).
 const LONGEST_DUID: usize = 130;
 

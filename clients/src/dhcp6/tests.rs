@@ -372,6 +372,57 @@ fn of_several_addresses_only_the_taken_one_is_declined() {
 }
 
 #[test]
+fn addresses_that_a_reply_does_not_name_stay_until_they_end() {
+    let other = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x51);
+    let both = association(&[(ADDRESS, 1000, 2000), (other, 1000, 3000)], 500, 800, &[]);
+    let bound = || {
+        let mut client = client();
+        let (at, solicit) = sent(&mut client);
+        client.input(&answer(7, &solicit, &[both.clone(), option(14, &[])].concat()), at);
+        let (renewed, renew) = sent(&mut client);
+        assert_eq!(client.lease().unwrap().addresses, [(ADDRESS, at + 2_000_000), (other, at + 3_000_000)]);
+        (client, at, renewed, renew)
+    };
+    let (mut client, at, now, renew) = bound();
+    let one = association(&[(other, 1000, 3000)], 500, 800, &[]);
+    assert_eq!(client.input(&answer(7, &renew, &one), now), Some(Event::Renewed));
+    assert_eq!(client.lease().unwrap().addresses, [(ADDRESS, at + 2_000_000), (other, now + 3_000_000)]);
+    let (_, renew) = sent(&mut client);
+    assert!(has(&renew, &ADDRESS.octets()) && has(&renew, &other.octets()), "both are asked for");
+    assert_eq!(client.ends_ms(), at + 2_000_000);
+    while client.deadline_ms() < at + 2_000_000 {
+        let due = client.deadline_ms();
+        assert_eq!(client.poll(due).1, None);
+    }
+    assert_eq!(client.poll(at + 2_000_000), (None, Some(Event::Lost("it ran out"))));
+    assert_eq!(client.lease().unwrap().addresses, [(other, now + 3_000_000)]);
+    // What it takes back goes at once, alone or beside others.
+    for given in [&[(ADDRESS, 0, 0)][..], &[(ADDRESS, 0, 0), (other, 1000, 3000)]] {
+        let (mut client, _, now, renew) = bound();
+        let less = association(given, 500, 800, &[]);
+        assert_eq!(client.input(&answer(7, &renew, &less), now), Some(Event::Gained));
+        let left: Vec<_> = client.lease().unwrap().addresses.iter().map(|(address, _)| *address).collect();
+        assert_eq!(left, [other]);
+    }
+    let (mut client, _, now, renew) = bound();
+    let none = association(&[(ADDRESS, 0, 0), (other, 0, 0)], 500, 800, &[]);
+    assert_eq!(client.input(&answer(7, &renew, &none), now), Some(Event::Lost("the server took it back")));
+}
+
+#[test]
+fn a_server_with_ever_other_addresses_gets_no_more_than_eight_in() {
+    let (mut client, _) = bound();
+    for n in 0x60..0x80 {
+        let (at, renew) = sent(&mut client);
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, n);
+        let own = association(&[(address, 1000, u32::MAX)], 60, 80, &[]);
+        assert_eq!(client.input(&answer(7, &renew, &own), at), Some(Event::Gained));
+        let addresses = &client.lease().unwrap().addresses;
+        assert!(addresses.len() <= 8 && addresses.last() == Some(&(address, NEVER)), "{addresses:?}");
+    }
+}
+
+#[test]
 fn name_servers_alone_are_asked_for_again_when_they_are_old() {
     let mut client = Client::new(MAC, 7, random);
     client.want(Wanted::Other, 0);
