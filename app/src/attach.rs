@@ -415,6 +415,7 @@ fn interface(config: &Config, learnt: &Learnt, wish: &Wish, by: Serving<'_>) -> 
         offloads: by.by.info.offloads,
         addresses: nets.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
         claims: by.claims(learnt, wish),
+        deprecated: on.map_or_else(Vec::new, OnInterface::deprecated),
         reverse_path: match wish.reverse_path_filter {
             ReversePathFilter::Off => ReversePath::Off,
             ReversePathFilter::Strict => ReversePath::Strict,

@@ -80,6 +80,8 @@ pub struct Address {
     pub until_ms: Option<u64>,
     /// Others are still asked whether they have it: it is not used yet.
     pub tentative: bool,
+    /// No connection begins from it while there is another one (RFC 4862 §5.5.4).
+    pub deprecated: bool,
 }
 
 /// A learnt route.
@@ -250,7 +252,7 @@ impl Learnt {
     /// Whether packets are routed the same: all but how long it lasts, and which addresses are surely ours.
     pub fn is_as_good_as(&self, other: &Learnt) -> bool {
         let parts = |learnt: &Learnt| -> Vec<_> {
-            let net = |address: &Address| (address.net, address.tentative);
+            let net = |address: &Address| (address.net, address.tentative, address.deprecated);
             let nets = |on: &OnInterface| on.addresses.iter().map(net).collect::<Vec<_>>();
             learnt
                 .interfaces
@@ -269,6 +271,12 @@ impl OnInterface {
     /// Without anything yet.
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+
+    /// The deprecated ones of its addresses.
+    pub fn deprecated(&self) -> Vec<IpAddr> {
+        let deprecated = self.addresses.iter().filter(|address| address.deprecated);
+        deprecated.map(|address| address.net.addr()).collect()
     }
 
     /// The addresses as the model has them.
@@ -320,7 +328,13 @@ mod tests {
 
     fn learnt(name: &str, net: &str) -> Learnt {
         let origin = AddressOrigin::Dhcp;
-        let address = Address { net: net.parse().unwrap(), origin, until_ms: Some(9), tentative: false };
+        let address = Address {
+            net: net.parse().unwrap(),
+            origin,
+            until_ms: Some(9),
+            tentative: false,
+            deprecated: false,
+        };
         let via = "192.0.2.1".parse().ok();
         let route = LearntRoute { to: "0.0.0.0/0".parse().unwrap(), via, metric: 0, origin };
         let on =
@@ -470,5 +484,7 @@ mod tests {
         other.interfaces[0].addresses[0].until_ms = None;
         assert!(one.is_as_good_as(&other) && one != other);
         assert!(!one.is_as_good_as(&learnt("wan", "192.0.2.9/24")));
+        other.interfaces[0].addresses[0].deprecated = true;
+        assert!(!one.is_as_good_as(&other), "connections begin elsewhere");
     }
 }

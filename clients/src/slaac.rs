@@ -165,6 +165,10 @@ pub struct Prefix {
     pub on_link_until_ms: u64,
     /// Until when the address is the interface's.
     pub valid_until_ms: u64,
+    /// Until when it is one for new connections.
+    pub preferred_until_ms: u64,
+    /// That is over (RFC 4862 §5.5.4).
+    pub deprecated: bool,
 }
 
 /// A router that may be the default one.
@@ -270,6 +274,7 @@ impl Client {
         }
         let same = |known: &&mut Prefix| (known.prefix, known.len) == (told.prefix, told.len);
         let until_ms = after(now_ms, told.valid_s);
+        let preferred_until_ms = after(now_ms, told.preferred_s);
         let Some(known) = self.prefixes.iter_mut().find(same) else {
             if told.valid_s > 0 && self.prefixes.len() < MOST {
                 self.prefixes.push(Prefix {
@@ -278,6 +283,8 @@ impl Client {
                     address: forms.then(|| formed(told.prefix, self.mac)),
                     on_link_until_ms: if told.on_link { until_ms } else { 0 },
                     valid_until_ms: if forms { until_ms } else { 0 },
+                    preferred_until_ms,
+                    deprecated: forms && preferred_until_ms <= now_ms,
                 });
             }
             return;
@@ -286,6 +293,9 @@ impl Client {
             known.on_link_until_ms = until_ms;
         }
         if forms {
+            // Whatever becomes of the other one.
+            known.preferred_until_ms = preferred_until_ms;
+            known.deprecated = preferred_until_ms <= now_ms;
             let left = known.valid_until_ms.saturating_sub(now_ms);
             known.valid_until_ms = if until_ms > now_ms + TWO_HOURS_MS || until_ms > known.valid_until_ms {
                 until_ms
@@ -308,6 +318,7 @@ impl Client {
         self.routers.retain(|router| router.until_ms > now_ms);
         self.dns.retain(|&(_, until_ms)| until_ms > now_ms);
         for prefix in &mut self.prefixes {
+            prefix.deprecated = prefix.address.is_some() && prefix.preferred_until_ms <= now_ms;
             if prefix.valid_until_ms <= now_ms {
                 prefix.address = None;
             }
@@ -337,10 +348,12 @@ impl Client {
         let dns = self.dns.iter().map(|&(_, until_ms)| until_ms);
         let prefixes = self.prefixes.iter().flat_map(|prefix| {
             let address = prefix.address.map_or(NEVER, |_| prefix.valid_until_ms);
+            let fresh = prefix.address.filter(|_| !prefix.deprecated);
+            let preferred = fresh.map_or(NEVER, |_| prefix.preferred_until_ms);
             let on_link = if prefix.on_link_until_ms == 0 { NEVER } else { prefix.on_link_until_ms };
             // Of a prefix that is off the link by now, the address counts.
             let on_link = if on_link < address && prefix.address.is_some() { NEVER } else { on_link };
-            [address, on_link]
+            [address, preferred, on_link]
         });
         routers.chain(dns).chain(prefixes).min().unwrap_or(NEVER)
     }
@@ -373,7 +386,8 @@ impl Client {
 
     /// All but lifetimes.
     fn shape(&self) -> impl PartialEq + use<> {
-        let prefixes = self.prefixes.iter().map(|prefix| (prefix.prefix, prefix.len, prefix.address));
+        let prefix = |prefix: &Prefix| (prefix.prefix, prefix.len, prefix.address, prefix.deprecated);
+        let prefixes = self.prefixes.iter().map(prefix);
         let router = Client::router(self).map(|router| router.address);
         (prefixes.collect::<Vec<_>>(), router, self.dns().collect::<Vec<_>>(), self.mtu, self.flags)
     }

@@ -119,6 +119,8 @@ pub struct Interface {
     pub link_local: Box<[Ipv6Addr]>,
     /// Of its addresses, those that are not [`Claim::Ours`]; a duplicate link-local one is only here.
     pub claims: Box<[(IpAddr, Claim)]>,
+    /// Of its addresses, those that are deprecated.
+    pub deprecated: Box<[IpAddr]>,
     /// Router advertisements.
     pub advertise: Advertise,
     /// Whether what other routers advertise is handed on.
@@ -216,11 +218,14 @@ impl Interface {
         near.or_else(|| used.next()).map(|own| own.address)
     }
 
-    /// Its global IPv6 address on the network of `neighbor`, otherwise the primary one.
+    /// Its global IPv6 address on the network of `neighbor`, otherwise the primary one; a deprecated one if there is no other
+    /// (RFC 6724 §5, rule 3).
     pub fn source6(&self, neighbor: Ipv6Addr) -> Option<Ipv6Addr> {
-        let mut used = self.addresses6.iter().filter(|own| self.has6() && self.uses(own.address));
-        let near = used.clone().find(|own| own.network.contains(neighbor));
-        near.or_else(|| used.next()).map(|own| own.address)
+        let used = self.addresses6.iter().filter(|own| self.has6() && self.uses(own.address));
+        let is_deprecated = |own: &&Assigned<Ipv6Addr>| self.deprecated.contains(&own.address.into());
+        let rank = |own: &&Assigned<Ipv6Addr>| (is_deprecated(own), !own.network.contains(neighbor));
+        // Of equal ones the first.
+        used.min_by_key(rank).map(|own| own.address)
     }
 
     /// Ethernet groups whose frames it needs, for the driver's multicast filter.

@@ -137,6 +137,7 @@ impl Dhcp {
                 origin,
                 until_ms: Some(lease.until_ms).filter(|&until| until != NEVER),
                 tentative: true,
+                deprecated: false,
             });
             on.mtu = lease.grant.mtu;
             on.dns.extend(lease.grant.dns.iter().copied().map(IpAddr::V4));

@@ -138,6 +138,7 @@ impl Dhcp6 {
                     origin: AddressOrigin::Dhcpv6,
                     until_ms: Some(until_ms).filter(|&until| until != NEVER),
                     tentative: true,
+                    deprecated: false,
                 });
             }
             on.dns.extend(one.client.dns().iter().copied().map(IpAddr::V6));

@@ -121,7 +121,8 @@ impl Slaac {
                     // Off the link, the address stands alone.
                     let len = if on_link { prefix.len } else { 128 };
                     if let Ok(net) = Ipv6Net::new(address, len) {
-                        on.addresses.push(Address { net: net.into(), origin, until_ms, tentative: true });
+                        let (net, deprecated) = (net.into(), prefix.deprecated);
+                        on.addresses.push(Address { net, origin, until_ms, tentative: true, deprecated });
                     }
                 } else if let Ok(to) = Ipv6Net::new(prefix.prefix, prefix.len) {
                     on.routes.push(LearntRoute { to: to.into(), via: None, metric: 0, origin });
@@ -149,7 +150,8 @@ impl One {
         let mut text = String::new();
         for prefix in self.client.prefixes() {
             if let Some(address) = prefix.address {
-                text += &format!("{address}/{}, ", prefix.len);
+                let deprecated = if prefix.deprecated { " (deprecated)" } else { "" };
+                text += &format!("{address}/{}{deprecated}, ", prefix.len);
             }
         }
         match self.client.router() {

@@ -68,6 +68,25 @@ fn unsigned_news_shorten_a_lifetime_to_two_hours_at_most() {
 }
 
 #[test]
+fn an_address_whose_preferred_time_is_over_is_deprecated_until_it_is_preferred_again() {
+    let mut client = client();
+    let told = told(1800, 0, 7200);
+    client.input(&told, ROUTER, 0);
+    let is_deprecated = |client: &Client| client.prefixes()[0].deprecated;
+    assert_eq!((is_deprecated(&client), client.deadline_ms()), (false, 600_000));
+    assert_eq!(client.poll(ROUTER, 599_999), (None, false));
+    assert_eq!((client.poll(ROUTER, 600_000), is_deprecated(&client)), ((None, true), true));
+    assert!(client.prefixes()[0].address.is_some() && client.deadline_ms() > 600_000);
+    assert!(client.input(&told, ROUTER, 700_000), "that is news");
+    assert_eq!((is_deprecated(&client), client.deadline_ms()), (false, 1_300_000));
+    // At once, also where the address stays for two hours (RFC 4862 §5.5.3 (e)).
+    let mut over = told.clone();
+    over[20..28].fill(0);
+    assert!(client.input(&over, ROUTER, 800_000) && is_deprecated(&client));
+    assert_eq!(client.prefixes()[0].valid_until_ms, 7_900_000);
+}
+
+#[test]
 fn what_runs_out_is_gone_and_routers_are_asked_again() {
     let mut client = client();
     client.input(&told(600, 0, 7200), ROUTER, 0);

@@ -139,6 +139,7 @@ fn interface(index: IfIndex, wish: &InterfacePlan) -> Result<Interface, Conflict
             .copied()
             .filter(|(own, _)| own.is_ipv4() || wish.mtu >= MIN_MTU6)
             .collect(),
+        deprecated: wish.deprecated.as_slice().into(),
         advertise: wish.advertise,
         heeds_routers: wish.heeds_routers,
         management: wish.management,

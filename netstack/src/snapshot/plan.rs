@@ -52,6 +52,8 @@ pub struct InterfacePlan {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Of these addresses, and of the link-local one that is added, those that are not [`Claim::Ours`].
     pub claims: Vec<(IpAddr, Claim)>,
+    /// Of these addresses, those that no connection begins from while there is another one (RFC 4862 §5.5.4).
+    pub deprecated: Vec<IpAddr>,
     /// Source check.
     pub reverse_path: ReversePath,
     /// Router advertisements.
@@ -78,6 +80,7 @@ impl InterfacePlan {
             offloads: Offloads::default(),
             addresses: Vec::new(),
             claims: Vec::new(),
+            deprecated: Vec::new(),
             reverse_path: ReversePath::Off,
             advertise: Advertise::Off,
             heeds_routers: false,

@@ -92,6 +92,30 @@ fn interfaces_must_be_sound() {
 }
 
 #[test]
+fn of_deprecated_addresses_no_connection_begins_while_there_is_another() {
+    let source = |deprecated: &[&str], neighbor: &str| {
+        let mut plan = plan(&[&["2001:db8:1::1/64", "2001:db8:2::1/64", "2001:db8:3::1/64"]]);
+        plan.interfaces[0].deprecated = deprecated.iter().map(|own| own.parse().unwrap()).collect();
+        let snapshot = Snapshot::build(&plan).unwrap();
+        let lan = snapshot.interface(IfIndex(0)).unwrap();
+        assert!(lan.owns6(a6("2001:db8:1::1")), "it is used all the same");
+        lan.source6(a6(neighbor)).unwrap()
+    };
+    let [one, two, three] = ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:3::1"];
+    for (deprecated, neighbor, wanted) in [
+        (&[][..], "fe80::9", one),
+        (&[], "2001:db8:2::9", two),
+        (&[one], "fe80::9", two),
+        (&[one], "2001:db8:1::9", two),
+        (&[one, two], "2001:db8:2::9", three),
+        (&[one, two, three], "2001:db8:2::9", two),
+        (&[one, two, three], "fe80::9", one),
+    ] {
+        assert_eq!(source(deprecated, neighbor), a6(wanted), "{deprecated:?} {neighbor}");
+    }
+}
+
+#[test]
 fn gateways_must_be_neighbors() {
     for (to, gateway, interface, good) in [
         ("0.0.0.0/0", "192.0.2.254", 1, true),

@@ -8,7 +8,8 @@ use weir_netstack::snapshot::Route;
 
 fn lease(port: usize, net: &str, to: &str, via: &str) -> OnInterface {
     let origin = AddressOrigin::Dhcp;
-    let address = Address { net: net.parse().unwrap(), origin, until_ms: Some(9), tentative: false };
+    let address =
+        Address { net: net.parse().unwrap(), origin, until_ms: Some(9), tentative: false, deprecated: false };
     let route = LearntRoute { to: to.parse().unwrap(), via: via.parse().ok(), metric: 0, origin };
     let name = format!("port{port}");
     OnInterface { addresses: [address].into(), routes: [route].into(), ..OnInterface::new(&name) }
@@ -79,4 +80,30 @@ fn no_lease_keeps_a_configuration_from_coming_back() {
     assert_eq!(rig.route([192, 0, 2, 7]), Some(Route::Local { interface: IfIndex(1) }));
     assert_eq!(rig.interfaces.learnt().on("port1").map(|on| on.routes.len()), Some(0));
     rig.finish(&[0, 1]);
+}
+
+#[test]
+fn connections_begin_from_a_preferred_address() {
+    let mut rig = Rig::new(1, std::vec![sink(0, 1, |_, _| ())]);
+    rig.replace(&config("off", &[(0, "\"auto\"")], &[]));
+    let own = ["2001:db8:1::1/64", "2001:db8:2::1/64"];
+    let origin = AddressOrigin::Auto;
+    for (deprecated, wanted) in
+        [([false, false], 0), ([true, false], 1), ([false, true], 0), ([true, true], 0)]
+    {
+        let address = |(net, deprecated): (&str, bool)| {
+            let net = net.parse().unwrap();
+            Address { net, origin, until_ms: None, tentative: false, deprecated }
+        };
+        let addresses = own.into_iter().zip(deprecated).map(address).collect();
+        rig.learn(&[OnInterface { addresses, ..OnInterface::new("port0") }]);
+        let Rig { shared, control, .. } = &mut rig;
+        let source = control.softint(|cx| {
+            let snapshot = &shared.running.read(cx).snapshot;
+            snapshot.interface(IfIndex(0)).and_then(|port| port.source6("fe80::9".parse().unwrap()))
+        });
+        let wanted: ipnet::Ipv6Net = own[wanted].parse().unwrap();
+        assert_eq!(source, Some(wanted.addr()), "{deprecated:?}");
+    }
+    rig.finish(&[0]);
 }
