@@ -1,4 +1,5 @@
-//! The link, its clock, and tasks on both ends.
+//! The link, its clock, and tasks on both ends. Whoever is not woken is not asked, as on the router: tasks, and the driver of
+//! each end (`app/src/transport.rs`).
 
 use crate::{Arrival, Path, Ports, Router, Settings, Sink, Sum, Transport};
 use alloc::boxed::Box;
@@ -10,7 +11,9 @@ use core::cell::Cell;
 use core::future::Future;
 use core::net::{IpAddr, SocketAddr};
 use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Waker};
+use std::task::Wake;
 use weir_netif::IfIndex;
 
 pub(super) const MTU: u16 = 1500;
@@ -72,6 +75,7 @@ pub(super) struct Link {
     /// Longer ones are answered by ICMP, as by a router on the way.
     pub(super) narrow: Option<u16>,
     under_way: BTreeMap<(u64, u64), (usize, Vec<u8>)>,
+    drivers: [Driver; 2],
     number: u64,
     random: u64,
     pub(super) carried: usize,
@@ -87,6 +91,33 @@ pub(crate) fn address(end: usize, six: bool) -> IpAddr {
 }
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Whether somebody was woken.
+pub(super) struct Woken(AtomicBool);
+
+impl Woken {
+    /// Those who have not run yet are to run.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicBool::new(true)))
+    }
+
+    /// Whether, since this was asked last.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What an end's driver waits for.
+struct Driver {
+    woken: Arc<Woken>,
+    deadline_ns: u64,
+}
 
 impl Link {
     pub(super) fn new(settings: Settings, seed: u64) -> Self {
@@ -106,6 +137,7 @@ impl Link {
             full: 0,
             narrow: None,
             under_way: BTreeMap::new(),
+            drivers: core::array::from_fn(|_| Driver { woken: Woken::new(), deadline_ns: u64::MAX }),
             number: 0,
             random: seed | 1,
             carried: 0,
@@ -145,13 +177,23 @@ impl Link {
     }
 
     /// Runs everything until all `tasks` have ended, for `limit_s` seconds of the link's time at the most.
-    pub(super) fn run(&mut self, mut tasks: Vec<Task>, limit_s: u64) {
+    pub(super) fn run(&mut self, tasks: Vec<Task>, limit_s: u64) {
         let end = self.clock.get() + limit_s * 1_000_000_000;
+        let mut tasks: Vec<_> = tasks.into_iter().map(|task| (task, Woken::new())).collect();
         while !tasks.is_empty() {
             assert!(self.clock.get() < end, "{} tasks are not done after {limit_s} s", tasks.len());
-            let mut cx = Context::from_waker(Waker::noop());
-            tasks.retain_mut(|task| task.as_mut().poll(&mut cx).is_pending());
-            self.step();
+            let mut ran = false;
+            tasks.retain_mut(|(task, woken)| {
+                if !woken.take() {
+                    return true;
+                }
+                ran = true;
+                let waker = Waker::from(woken.clone());
+                task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
+            });
+            if !self.turns() && !ran {
+                self.advance(end);
+            }
         }
     }
 
@@ -159,39 +201,56 @@ impl Link {
     pub(super) fn idle(&mut self, ms: u64) {
         let end = self.clock.get() + ms * 1_000_000;
         while self.clock.get() < end {
-            self.step();
+            if !self.turns() {
+                self.advance(end);
+            }
         }
     }
 
-    fn step(&mut self) {
-        let mut out = Out::default();
-        for end in 0..2 {
-            let is_full = self.full != 0 && self.random() % 1000 < self.full;
-            out.most = if is_full { 0 } else { 16 };
-            self.ends[end].poll(&mut out);
-            for packet in core::mem::take(&mut out.packets) {
-                self.launch(end, packet);
-            }
-        }
-        out.most = 16;
-        // What comes next: a packet, somebody's deadline, or another look at the tasks.
+    /// Drivers that were woken, or whose deadline has passed, take their turns; whether there were any.
+    fn turns(&mut self) -> bool {
         let now = self.clock.get();
-        let mut next = now + 10 * DELAY_NS;
-        if let Some((&(at, _), _)) = self.under_way.first_key_value() {
-            next = next.min(at);
+        let runs = self.drivers.each_ref().map(|driver| driver.woken.take() || driver.deadline_ns <= now);
+        for end in (0..2).filter(|&end| runs[end]) {
+            self.turn(end);
         }
-        for end in &self.ends {
-            next = next.min(end.deadline_ns().unwrap_or(u64::MAX).max(now + 1000));
-        }
-        self.clock.set(next.max(now));
+        runs.contains(&true)
+    }
+
+    /// Time goes on to what comes next, not beyond `end`.
+    fn advance(&mut self, end: u64) {
+        let now = self.clock.get();
+        let packet = self.under_way.first_key_value().map_or(u64::MAX, |(&(at, _), _)| at);
+        let deadline = self.drivers.iter().map(|driver| driver.deadline_ns.max(now + 1000)).min();
+        let next = packet.min(deadline.unwrap_or(u64::MAX)).min(end).max(now);
+        self.clock.set(next);
+        let mut out = Out { packets: Vec::new(), most: 16 };
         while let Some(first) = self.under_way.first_entry().filter(|first| first.key().0 <= next) {
             let (to, packet) = first.remove();
             self.carried += 1;
             let arrival = Arrival { packet: &packet, interface: LINK, mtu: MTU, sum: Sum::Verify };
             self.ends[to].input(&arrival, &mut out);
+            // A turn takes packets first, and then sends.
+            self.drivers[to].woken.wake_by_ref();
             for packet in core::mem::take(&mut out.packets) {
                 self.launch(to, packet);
             }
+        }
+    }
+
+    /// A driver sends, and waits again.
+    fn turn(&mut self, end: usize) {
+        let is_full = self.full != 0 && self.random() % 1000 < self.full;
+        let mut out = Out { packets: Vec::new(), most: if is_full { 0 } else { 16 } };
+        self.ends[end].poll(&mut out);
+        for packet in out.packets {
+            self.launch(end, packet);
+        }
+        let driver = &mut self.drivers[end];
+        driver.deadline_ns = self.ends[end].deadline_ns().unwrap_or(u64::MAX);
+        let waker = Waker::from(driver.woken.clone());
+        if self.ends[end].wanted(&Context::from_waker(&waker)).is_ready() {
+            waker.wake();
         }
     }
 }
