@@ -31,6 +31,8 @@ pub(crate) const SCRATCH_OUT: usize = 9216;
 /// A silent peer is asked after this long, and given up after three questions.
 const KEEP_ALIVE_NS: u64 = 25_000_000_000;
 const SILENT: Duration = Duration::from_secs(80);
+/// Between two answers to SYNs (RFC 5961 §7: ten in five seconds).
+const CHALLENGE_NS: u64 = 500_000_000;
 /// Packets one connection may send before others get their turn.
 const BURST: usize = 64;
 /// Longer than `smoltcp` holds an acknowledgement back, and shorter than it stays in TIME-WAIT.
@@ -53,6 +55,8 @@ pub(crate) struct Connection {
     numbers: Numbers,
     /// When the peer was last heard, or asked whether it is there.
     awake_ns: u64,
+    /// When a SYN is answered again.
+    challenge_ns: u64,
     /// How it ended, if not by both sides' wish.
     pub(crate) error: Option<Error>,
     /// What ICMP said last: the reason if it ends by silence (RFC 1122 §4.2.3.9).
@@ -152,6 +156,7 @@ impl Connection {
             handle,
             numbers: Numbers::default(),
             awake_ns: now_ns,
+            challenge_ns: 0,
             error: None,
             soft: None,
             read_by_ns: None,
@@ -352,18 +357,37 @@ impl Connection {
         self.awake_ns = now_ns;
         Some(TcpRepr {
             seq_number: TcpSeqNumber(self.numbers.una.wrapping_sub(1) as i32),
-            ack_number: Some(TcpSeqNumber(self.numbers.rcv as i32)),
-            window_len: self.numbers.offered,
-            ..wire::bare(&self.flow)
+            ..self.acknowledgement()
         })
     }
 
+    /// The answer to a SYN of the flow, if one is due: what this side waits for. A peer that has forgotten the connection, as
+    /// it was started again, resets it then (RFC 5961 §4.2).
+    pub(crate) fn challenge(&mut self, now_ns: u64) -> Option<TcpRepr<'static>> {
+        if now_ns < self.challenge_ns {
+            return None;
+        }
+        self.challenge_ns = now_ns.saturating_add(CHALLENGE_NS);
+        Some(TcpRepr { seq_number: TcpSeqNumber(self.numbers.nxt as i32), ..self.acknowledgement() })
+    }
+
+    /// A segment that says what this side waits for.
+    fn acknowledgement(&self) -> TcpRepr<'static> {
+        TcpRepr {
+            ack_number: Some(TcpSeqNumber(self.numbers.rcv as i32)),
+            window_len: self.numbers.offered,
+            ..wire::bare(&self.flow)
+        }
+    }
+
+    /// Whether both sides know each other's numbers, and this one still cares.
+    pub(crate) fn is_synchronized(&self) -> bool {
+        use State::{Closed, Listen, SynReceived, SynSent, TimeWait};
+        !matches!(self.state(), Closed | Listen | SynSent | SynReceived | TimeWait)
+    }
+
     fn question_ns(&self) -> u64 {
-        let is_there = !matches!(
-            self.state(),
-            State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait
-        );
-        if is_there { self.awake_ns.saturating_add(KEEP_ALIVE_NS) } else { u64::MAX }
+        if self.is_synchronized() { self.awake_ns.saturating_add(KEEP_ALIVE_NS) } else { u64::MAX }
     }
 
     /// When [`poll`](Self::poll) or [`question`](Self::question) is wanted again.

@@ -316,11 +316,19 @@ impl Inner {
     fn segment(&mut self, number: usize, bytes: &[u8], segment: &Segment<'_>, sink: &mut dyn Sink) {
         let now_ns = self.router.now_ns();
         let Self { slots, scratch, .. } = self;
-        if let Some(connection) = slots.get_mut(number).and_then(|slot| slot.connection.as_mut()) {
-            connection.segment(bytes, segment, scratch, now_ns, sink);
-            slots.due_by(number, now_ns);
-            self.want();
+        let slot = slots.get_mut(number);
+        let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return };
+        if segment.is_syn() && !segment.is_rst() && connection.is_synchronized() {
+            // `smoltcp` answers none, and some that are in its window count as data.
+            if let Some(repr) = connection.challenge(now_ns) {
+                let (flow, link) = (connection.flow, connection.link());
+                self.send_tcp(&flow, &repr, link, sink);
+            }
+            return;
         }
+        connection.segment(bytes, segment, scratch, now_ns, sink);
+        slots.due_by(number, now_ns);
+        self.want();
     }
 
     /// Bytes of all connections' buffers.

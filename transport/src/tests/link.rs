@@ -119,17 +119,17 @@ struct Driver {
     deadline_ns: u64,
 }
 
+fn started(end: usize, clock: &Rc<Cell<u64>>, settings: Settings) -> Transport {
+    let router = Fixed { address: [address(end, false), address(end, true)], clock: clock.clone() };
+    Transport::new(settings, Arc::<Ports>::default(), router)
+}
+
 impl Link {
     pub(super) fn new(settings: Settings, seed: u64) -> Self {
         let clock = Rc::new(Cell::new(1_000_000_000));
-        let ports: [Arc<Ports>; 2] = [Arc::default(), Arc::default()];
-        let end = |end: usize, ports: &Arc<Ports>| {
-            let router = Fixed { address: [address(end, false), address(end, true)], clock: clock.clone() };
-            let settings = Settings { key: [seed, end as u64], ..settings };
-            Transport::new(settings, ports.clone(), router)
-        };
+        let end = |end| started(end, &clock, Settings { key: [seed, end as u64], ..settings });
         Self {
-            ends: [end(0, &ports[0]), end(1, &ports[1])],
+            ends: [end(0), end(1)],
             clock,
             loss: 0,
             reordered: 0,
@@ -142,6 +142,13 @@ impl Link {
             random: seed | 1,
             carried: 0,
         }
+    }
+
+    /// An end is started again, and knows nothing of before.
+    pub(super) fn restart(&mut self, end: usize) {
+        let settings = self.ends[end].0.borrow().settings;
+        self.ends[end] = started(end, &self.clock, settings);
+        self.drivers[end] = Driver { woken: Woken::new(), deadline_ns: u64::MAX };
     }
 
     fn random(&mut self) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::flood::segment;
 use super::link::{LINK, Link, MTU, Out, Task, address};
-use crate::wire::Flow;
+use crate::wire::{Flow, Ip, Segment};
 use crate::{Access, Arrival, BindError, Error, Settings, Sum, TcpStream, Transport};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -227,6 +227,75 @@ fn whoever_asks_more_often_is_asked_all_the_same() {
     link.run(Vec::from([task as Task]), 5);
 }
 
+#[test]
+fn a_peer_that_was_started_again_connects_by_the_same_port_at_once() {
+    for six in [false, true] {
+        let mut link = Link::new(Settings::default(), 15);
+        let listener = link.ends[1].listen(80, Access::Any).unwrap();
+        let accepted = Rc::new(RefCell::new(Vec::new()));
+        let to = SocketAddr::new(address(1, six), 80);
+        for _ in 0..2 {
+            let (end, accepted, listener) = (link.ends[0].clone(), accepted.clone(), &listener);
+            let mut accept = core::pin::pin!(listener.accept());
+            let connect = Box::pin(async move {
+                let mut stream = end.connect(to, None).await.unwrap();
+                stream.write_all(b"hello").await.unwrap();
+                core::mem::forget(stream);
+            }) as Task;
+            link.run(Vec::from([connect]), 3);
+            link.idle(100);
+            let Poll::Ready(stream) = accept.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+                panic!("no connection");
+            };
+            accepted.borrow_mut().push(stream);
+            link.restart(0);
+        }
+        let mut accepted = accepted.take();
+        assert_eq!(accepted[0].peer(), accepted[1].peer(), "the same port");
+        let read = Box::pin(async move {
+            let mut heard = [0; 8];
+            for stream in &mut accepted {
+                assert_eq!(stream.read(&mut heard).await, Ok(5));
+            }
+            assert_eq!(accepted[0].read(&mut heard).await, Err(Error::Reset));
+            core::mem::forget(accepted);
+        }) as Task;
+        link.run(Vec::from([read]), 1);
+    }
+}
+
+#[test]
+fn a_syn_of_a_connection_tells_its_state_twice_a_second_and_changes_nothing() {
+    let mut link = Link::new(Settings::default(), 16);
+    let (mut first, mut second) = pair(&mut link);
+    let flow = Flow { local: second.local(), remote: second.peer() };
+    let (nxt, rcv) = second_numbers(&link, &second);
+    let mut out = Out { packets: Vec::new(), most: usize::MAX };
+    for n in 0..2000 {
+        link.idle(1);
+        // SYN, SYN and ACK, with data too, inside the window and outside.
+        let seq = rcv.wrapping_add(n % 7 * 10_000);
+        let (flags, payload) = [(2, &[][..]), (18, b""), (2, b"data"), (18, b"data")][n as usize % 4];
+        let packet = segment(&flow, seq, nxt, flags, payload);
+        let arrival = Arrival { packet: &packet, interface: LINK, mtu: MTU, sum: Sum::Trusted };
+        link.ends[1].input(&arrival, &mut out);
+    }
+    let answers: Vec<_> = out.packets.iter().map(|packet| Ip::parse(packet).unwrap()).collect();
+    assert_eq!(answers.len(), 4);
+    for answer in answers {
+        let answer = Segment::parse(answer.upper).unwrap();
+        assert!(answer.is_ack() && !answer.is_syn() && !answer.is_rst());
+        assert_eq!((answer.seq, answer.ack, answer.payload), (nxt, rcv, &[][..]));
+    }
+    let task = Box::pin(async move {
+        first.write_all(b"still there").await.unwrap();
+        let mut heard = [0; 11];
+        second.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"still there");
+    });
+    link.run(Vec::from([task as Task]), 5);
+}
+
 /// The next number of end 1's, and the one it waits for.
 fn second_numbers(link: &Link, second: &TcpStream) -> (u32, u32) {
     link.ends[1].0.borrow_mut().connection(second.id()).unwrap().numbers()
@@ -359,7 +428,9 @@ fn a_stream_dropped_with_unread_bytes_resets_and_one_without_closes() {
         let mut link = Link::new(Settings::default(), 11);
         let (stream, mut other) = pair(&mut link);
         if unread {
-            core::pin::pin!(other.write_all(b"for nobody")).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            core::pin::pin!(other.write_all(b"for nobody"))
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready();
             link.idle(50);
         }
         let read = Box::pin(async move {
