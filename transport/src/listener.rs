@@ -34,6 +34,12 @@ impl Listening {
         self.filter.is_none() && self.queue.len() >= BACKLOG
     }
 
+    /// Takes back the last of those that wait to be accepted and are `like` this.
+    pub(crate) fn take_last(&mut self, like: impl FnMut(&Id) -> bool) -> Option<Id> {
+        let at = self.queue.iter().rposition(like)?;
+        self.queue.remove(at)
+    }
+
     pub(crate) fn push(&mut self, id: Id) {
         self.queue.push_back(id);
         // All: the first may have stopped waiting.

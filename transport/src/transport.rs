@@ -132,6 +132,14 @@ pub struct Counters {
     /// Handshakes that were not finished for want of a free connection, of memory, or because their listener's queue was
     /// full. Their peers try again.
     pub no_room: u64,
+    /// Of these, those whose peer had its share of the connections, with none free.
+    pub over_share: u64,
+    /// Connections that made room for others: those that still waited for what their listener accepts them for,
+    pub evicted_parked: u64,
+    /// those that no task had any more and whose peers had not closed,
+    pub evicted_closing: u64,
+    /// and those of a peer over its share that no task had accepted yet.
+    pub evicted_queued: u64,
     /// Resets sent to segments of no connection.
     pub resets: u64,
     /// Packets whose checksum was wrong.
@@ -466,7 +474,7 @@ impl Inner {
         }
         let seed = self.key.seed(&flow, now_ns);
         let sizes = self.sizes();
-        let connection = match self.room(sink) {
+        let connection = match self.room(&flow.remote, sink) {
             true => Connection::accepted(&entry, sizes, seed, &mut self.scratch, now_ns),
             false => None,
         };

@@ -1,9 +1,11 @@
 //! Connections that wait at their listener until there is something to accept them for: without a task, and the first to go
 //! when there is no room for another.
 
-use super::slots::Slot;
+use super::slots::Peer;
 use super::{Id, Inner, Sink};
+use crate::listener::Listening;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use core::time::Duration;
 use smoltcp::socket::tcp::State;
 
@@ -62,27 +64,65 @@ impl Inner {
         all.into_iter().filter_map(|number| self.slots.id(number)).collect()
     }
 
-    /// Makes room for a connection: if there is none, the parked one that has been silent for longest ends. Whether there is.
-    pub(super) fn room(&mut self, sink: &mut dyn Sink) -> bool {
+    /// Makes room for a connection with `remote`. Without any, one goes that waits for a request or, left by its task, for its
+    /// end: the one that would be cut off first. Who has more than its share gives way before all others, then with requests
+    /// that no task has taken, too; who has its share gets no room but its own. Whether there is.
+    pub(super) fn room(&mut self, remote: &SocketAddr, sink: &mut dyn Sink) -> bool {
         if self.slots.has_room() {
             return true;
         }
-        let silent = |slot: &mut Slot| {
-            let connection = slot.connection.as_mut().filter(|_| slot.parked.is_some())?;
-            (connection.socket().recv_queue() == 0).then_some(slot.until_ns)
+        let own = Peer::from(remote);
+        let has_share = self.slots.has_share(own);
+        let victim = if has_share {
+            self.idle(Some(own))
+        } else {
+            let greedy = self.slots.greediest();
+            let gives_way = greedy.and_then(|greedy| self.idle(Some(greedy)).or_else(|| self.queued(greedy)));
+            gives_way.or_else(|| self.idle(None))
         };
-        let rows = self.slots.iter_mut();
-        let longest = rows.filter_map(|(number, slot)| Some((silent(slot)?, number))).min();
-        if let Some((_, number)) = longest
-            && let Some(slot) = self.slots.get_mut(number)
-        {
-            (slot.owned, slot.parked) = (false, None);
-            if let Some(connection) = slot.connection.as_mut() {
-                connection.abort();
-            }
-            let now_ns = self.router.now_ns();
-            self.attend(number, now_ns, sink);
+        if let Some(number) = victim {
+            self.evict(number, sink);
         }
-        self.slots.has_room()
+        let has_room = self.slots.has_room();
+        self.counters.over_share += u64::from(has_share && !has_room);
+        has_room
+    }
+
+    /// The first to go of those that wait, all or a peer's.
+    fn idle(&mut self, of: Option<Peer>) -> Option<usize> {
+        let now_ns = self.router.now_ns();
+        loop {
+            let number = self.slots.first_to_go(of)?;
+            let parked = self.slots.get_mut(number)?.parked;
+            // Its request may just have come.
+            self.unpark(number, now_ns);
+            if self.slots.get_mut(number)?.parked == parked {
+                return Some(number);
+            }
+        }
+    }
+
+    /// The last of a peer's requests that wait for a task.
+    fn queued(&mut self, of: Peer) -> Option<usize> {
+        let Self { listeners, slots, .. } = self;
+        let last = |listener: &mut Listening| listener.take_last(|&id| slots.peer(id) == Some(of));
+        listeners.iter_mut().find_map(last).map(|id| id.slot)
+    }
+
+    fn evict(&mut self, number: usize, sink: &mut dyn Sink) {
+        let now_ns = self.router.now_ns();
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        let Some(connection) = slot.connection.as_mut() else { return };
+        // Else its reset is on the way already.
+        if connection.state() != State::Closed {
+            *match (slot.owned, slot.parked) {
+                (true, Some(_)) => &mut self.counters.evicted_parked,
+                (true, None) => &mut self.counters.evicted_queued,
+                (false, _) => &mut self.counters.evicted_closing,
+            } += 1;
+            connection.abort();
+        }
+        (slot.owned, slot.parked, slot.until_ns) = (false, None, now_ns);
+        self.attend(number, now_ns, sink);
     }
 }

@@ -3,8 +3,12 @@
 
 use crate::connection::Connection;
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+/// One peer may have one of this many parts of the slots while others want one.
+const PARTS: usize = 4;
 
 /// A connection by slot and generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,15 +22,29 @@ impl Id {
     pub(crate) const NOBODY: Self = Self { slot: usize::MAX, generation: 0 };
 }
 
+/// Whose a connection is where slots are shared out: an IPv4 address, or the /64 that an IPv6 host takes its addresses from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(super) struct Peer(u128);
+
+impl From<&SocketAddr> for Peer {
+    fn from(remote: &SocketAddr) -> Self {
+        match remote {
+            SocketAddr::V4(remote) => Self(remote.ip().to_ipv6_mapped().to_bits()),
+            SocketAddr::V6(remote) => Self(remote.ip().to_bits() >> 64 << 64 | u128::from(remote.scope_id())),
+        }
+    }
+}
+
 /// Room for one connection.
 #[derive(Default)]
 pub(super) struct Slot {
     pub(super) connection: Option<Box<Connection>>,
+    peer: Peer,
     /// Another one for each connection.
     generation: u32,
     /// When it is to be attended to; `u64::MAX`: not of itself.
     due_ns: u64,
-    /// When a connection that nobody has any more is cut off.
+    /// When a connection that is parked, or that nobody has any more, is cut off; `u64::MAX`: it is in use, or there is none.
     pub(super) until_ns: u64,
     /// A stream has it, or a listener.
     pub(super) owned: bool,
@@ -41,6 +59,8 @@ pub(super) struct Slots {
     free: Vec<usize>,
     /// Those that are due some time, the earliest first.
     due: BTreeSet<(u64, usize)>,
+    /// How many each peer has.
+    peers: BTreeMap<Peer, usize>,
     /// Of all connections' buffers.
     bytes: usize,
     most: usize,
@@ -49,7 +69,14 @@ pub(super) struct Slots {
 impl Slots {
     /// Room for `most` connections.
     pub(super) const fn new(most: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), due: BTreeSet::new(), bytes: 0, most }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            due: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            bytes: 0,
+            most,
+        }
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -63,6 +90,33 @@ impl Slots {
 
     pub(super) fn has_room(&self) -> bool {
         self.connections() < self.most
+    }
+
+    /// Whose a connection is.
+    pub(super) fn peer(&self, id: Id) -> Option<Peer> {
+        self.slots.get(id.slot).filter(|slot| slot.generation == id.generation).map(|slot| slot.peer)
+    }
+
+    /// Whether a peer has its share.
+    pub(super) fn has_share(&self, peer: Peer) -> bool {
+        self.peers.get(&peer).is_some_and(|&has| has >= self.share())
+    }
+
+    fn share(&self) -> usize {
+        (self.most / PARTS).max(1)
+    }
+
+    /// The peer that has the most, if that is more than its share.
+    pub(super) fn greediest(&self) -> Option<Peer> {
+        let (&peer, &has) = self.peers.iter().max_by_key(|&(_, has)| has)?;
+        (has > self.share()).then_some(peer)
+    }
+
+    /// Of the connections that wait to be cut off, all or a peer's, the one that is first.
+    pub(super) fn first_to_go(&self, of: Option<Peer>) -> Option<usize> {
+        let all = self.slots.iter().enumerate();
+        let wait = all.filter(|(_, slot)| slot.until_ns != u64::MAX && of.is_none_or(|of| slot.peer == of));
+        wait.min_by_key(|(_, slot)| slot.until_ns).map(|(number, _)| number)
     }
 
     pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Slot> {
@@ -90,11 +144,13 @@ impl Slots {
             return None;
         }
         let number = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { due_ns: u64::MAX, ..Slot::default() });
+            self.slots.push(Slot { due_ns: u64::MAX, until_ns: u64::MAX, ..Slot::default() });
             self.slots.len() - 1
         });
         let slot = self.slots.get_mut(number)?;
         self.bytes += connection.buffers();
+        slot.peer = Peer::from(&connection.flow.remote);
+        *self.peers.entry(slot.peer).or_default() += 1;
         slot.connection = Some(Box::new(connection));
         slot.generation = slot.generation.wrapping_add(1);
         (slot.until_ns, slot.owned, slot.parked) = (u64::MAX, true, None);
@@ -105,9 +161,16 @@ impl Slots {
     /// Lets go of a connection.
     pub(super) fn remove(&mut self, number: usize) {
         self.set_due(number, u64::MAX);
-        if let Some(old) = self.slots.get_mut(number).and_then(|slot| slot.connection.take()) {
-            self.bytes -= old.buffers();
-            self.free.push(number);
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        let Some(old) = slot.connection.take() else { return };
+        slot.until_ns = u64::MAX;
+        self.bytes -= old.buffers();
+        self.free.push(number);
+        if let Some(has) = self.peers.get_mut(&slot.peer) {
+            *has -= 1;
+            if *has == 0 {
+                self.peers.remove(&slot.peer);
+            }
         }
     }
 
@@ -155,26 +218,49 @@ mod tests {
     use proptest::prelude::*;
     use weir_netif::IfIndex;
 
-    const MOST: usize = 6;
+    const MOST: usize = 9;
 
     /// Connections are told apart by their port.
-    fn connection(port: u16, sizes: [usize; 2]) -> Connection {
-        let at = |port| SocketAddr::from(([192, 0, 2, 1], port));
-        let flow = Flow { local: at(port), remote: at(80) };
+    fn connection(port: u16, host: u8, sizes: [usize; 2]) -> Connection {
+        let at = |host, port| SocketAddr::from(([192, 0, 2, host], port));
+        let flow = Flow { local: at(1, port), remote: at(host, 80) };
         Connection::connecting(flow, (IfIndex(0), 1500), sizes, 7, 0).unwrap()
+    }
+
+    fn peer(host: u8) -> Peer {
+        Peer::from(&SocketAddr::from(([192, 0, 2, host], 0)))
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_link() {
+        let peer = |text: &str| Peer::from(&text.parse::<SocketAddr>().unwrap());
+        assert_eq!(peer("[2001:db8:0:1::2]:5"), peer("[2001:db8:0:1:ffff:ffff:ffff:ffff]:6"));
+        let others = [
+            "[2001:db8:0:2::2]:5",
+            "[fe80::1%1]:5",
+            "[fe80::1%2]:5",
+            "192.0.2.1:5",
+            "192.0.2.2:5",
+            "[::1]:5",
+        ];
+        let all: BTreeSet<Peer> = others.into_iter().map(peer).collect();
+        assert_eq!(all.len(), others.len());
     }
 
     /// A connection that is there, as a list that is looked through knows it.
     struct Like {
         id: Id,
         port: u16,
+        host: u8,
         bytes: usize,
         due_ns: u64,
+        until_ns: u64,
     }
 
     #[derive(Clone, Debug)]
     enum Op {
-        Insert([usize; 2], u64),
+        Insert([usize; 2], u8, u64),
+        Until(usize, u64),
         Remove(usize),
         SetDue(usize, u64),
         DueBy(usize, u64),
@@ -185,7 +271,9 @@ mod tests {
         // Few times, so that several are due at once.
         let time = || prop_oneof![4 => 0..20_u64, 1 => Just(u64::MAX)];
         let op = prop_oneof![
-            ([4096..9000_usize, 4096..9000_usize], 0..20_u64).prop_map(|(sizes, now)| Op::Insert(sizes, now)),
+            ([4096..9000_usize, 4096..9000_usize], 0..4_u8, 0..20_u64)
+                .prop_map(|(sizes, host, now)| Op::Insert(sizes, host, now)),
+            (0..MOST, time()).prop_map(|(nth, until)| Op::Until(nth, until)),
             (0..MOST).prop_map(Op::Remove),
             (0..MOST, time()).prop_map(|(nth, due)| Op::SetDue(nth, due)),
             (0..MOST, time()).prop_map(|(nth, due)| Op::DueBy(nth, due)),
@@ -200,8 +288,8 @@ mod tests {
             let (mut slots, mut like, mut gone) = (Slots::new(MOST), Vec::<Like>::new(), Vec::new());
             for (port, op) in (1..).zip(ops) {
                 match op {
-                    Op::Insert(sizes, now_ns) => {
-                        let new = connection(port, sizes);
+                    Op::Insert(sizes, host, now_ns) => {
+                        let new = connection(port, host, sizes);
                         let bytes = new.buffers();
                         let id = slots.insert(new, now_ns);
                         prop_assert_eq!(id.is_some(), like.len() < MOST);
@@ -210,7 +298,11 @@ mod tests {
                         let slot = slots.of(id).unwrap();
                         prop_assert_eq!((slot.owned, slot.parked, slot.until_ns), (true, None, u64::MAX));
                         (slot.owned, slot.parked, slot.until_ns) = (false, Some(port), 1);
-                        like.push(Like { id, port, bytes, due_ns: now_ns });
+                        like.push(Like { id, port, host, bytes, due_ns: now_ns, until_ns: 1 });
+                    }
+                    Op::Until(nth, until_ns) if nth < like.len() => {
+                        slots.of(like[nth].id).unwrap().until_ns = until_ns;
+                        like[nth].until_ns = until_ns;
                     }
                     Op::Remove(nth) if nth < like.len() => {
                         let one = like.swap_remove(nth);
@@ -238,6 +330,7 @@ mod tests {
                     }
                     // There is none there.
                     Op::Remove(_) => slots.remove(usize::MAX),
+                    Op::Until(..) => {}
                     Op::SetDue(_, due_ns) => slots.set_due(usize::MAX, due_ns),
                     Op::DueBy(_, due_ns) => slots.due_by(usize::MAX, due_ns),
                 }
@@ -249,6 +342,18 @@ mod tests {
                     let found = slots.of(one.id).and_then(|slot| slot.connection.as_deref());
                     prop_assert_eq!(found.map(|found| found.flow.local.port()), Some(one.port));
                     prop_assert_eq!(slots.id(one.id.slot), Some(one.id));
+                }
+                let has = |host: u8| like.iter().filter(|one| one.host == host).count();
+                let most = (0..4).map(has).max().unwrap();
+                prop_assert!(slots.greediest().is_none_or(|found| (0..4).any(|host| peer(host) == found && has(host) == most)));
+                prop_assert_eq!(slots.greediest().is_some(), most > slots.share());
+                for of in [None, Some(0), Some(1)] {
+                    let wait = like.iter().filter(|one| one.until_ns != u64::MAX && of.is_none_or(|of| one.host == of));
+                    let first = wait.min_by_key(|one| (one.until_ns, one.id.slot)).map(|one| one.id.slot);
+                    prop_assert_eq!(slots.first_to_go(of.map(peer)), first);
+                }
+                for host in 0..4 {
+                    prop_assert_eq!(slots.has_share(peer(host)), has(host) >= slots.share());
                 }
                 let there = slots.iter_mut().filter(|(_, slot)| slot.connection.is_some()).count();
                 prop_assert_eq!(there, like.len());
