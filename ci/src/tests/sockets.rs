@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Context, Needs, Test};
+use super::{Context, Needs, Test, management};
 use crate::frame;
 use crate::host::{Host, Sockets, Switch};
 use crate::netns::{LinuxHost, Network, Plan};
@@ -27,8 +27,11 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("sockets-tcp-loss-1-percent", NETWORK, |cx| loss(cx, 10, 1_000_000)).waits(),
         Test::new("sockets-tcp-loss-5-percent", NETWORK, |cx| loss(cx, 50, 300_000)).waits(),
         Test::new("sockets-syn-flood", ALONE, flood),
+        Test::new("sockets-half-requests", REQUESTS, half_requests),
     ]
 }
+
+const REQUESTS: Needs = Needs { root: true, programs: &["ip", "bash", "curl"], weir: true, alone: false };
 
 /// The router with echo on its ports; its first interface alone offers management.
 fn prepare(setup: &mut Setup) {
@@ -281,6 +284,33 @@ fn flood(cx: &Context) -> Result<()> {
         // Every ping went out by the one and came back by the other.
         let sent = after.sent("wan") - before.sent("wan");
         ensure!(sent >= u64::from(answered), "{sent} packets went out by wan");
+        Ok(())
+    })
+}
+
+/// More than a CPU has connections, whatever its memory.
+const HALVES: usize = 1400;
+
+/// A host holds every connection with the first byte of a request; it, and whoever has another address, is answered.
+fn half_requests(cx: &Context) -> Result<()> {
+    management::start(cx, 1, management::SECTION)?.check(&cx.name, |rig| {
+        let own = identity(0)?;
+        let hold = format!(
+            "ulimit -n {}; for ((n = 0; n < {HALVES}; n++)); do exec {{held}}<>/dev/tcp/{}/80; printf G >&$held; done; echo all; sleep 60",
+            HALVES + 100,
+            own.gateway_v4,
+        );
+        let holds = rig.host(0).start("bash", &["-c", &hold])?;
+        // Before the first of them has taken its half minute.
+        holds.output.wait("all", Duration::from_secs(20))?;
+        for router in [format!("[{}]", own.gateway_v6), own.gateway_v4.to_string()] {
+            let token = management::TOKEN;
+            let (status, body) =
+                management::request(rig.host(0), &router, token, "/api/v1/status", &[], "")
+                    .with_context(|| format!("a request to {router} beside {HALVES} half ones"))?;
+            ensure!(status == 200, "{router}: {status}: {body}");
+        }
+        drop(holds);
         Ok(())
     })
 }
