@@ -267,7 +267,13 @@ impl Connection {
         } else {
             self.in_pieces(bytes, segment, scratch, now_ns, sink);
         }
-        if self.state() == State::Closed && before != State::Closed && segment.is_rst() {
+        // A peer that has taken everything and forgotten the connection refuses a FIN that comes again: no error
+        // (RFC 9293 §3.10.7.4).
+        let is_done = |socket: &Socket<'_>| {
+            matches!(before, State::LastAck | State::Closing) && socket.send_queue() == 0
+        };
+        let is_closed = self.state() == State::Closed && before != State::Closed;
+        if is_closed && segment.is_rst() && !is_done(self.socket()) {
             self.fail(if before == State::SynSent { Error::Refused } else { Error::Reset });
         }
     }

@@ -265,6 +265,28 @@ fn a_peer_that_was_started_again_connects_by_the_same_port_at_once() {
 }
 
 #[test]
+fn a_peer_that_refuses_the_last_fin_has_taken_all_that_it_acknowledged() {
+    for (unsent, outcome) in [(false, Ok(())), (true, Err(Error::Reset))] {
+        let mut link = Link::new(Settings::default(), 17);
+        let (mut first, mut second) = pair(&mut link);
+        let ends = Box::pin(async move {
+            first.close().await.unwrap();
+            core::mem::forget(first);
+        }) as Task;
+        link.run(Vec::from([ends]), 2);
+        link.restart(0);
+        let closes = Box::pin(async move {
+            assert_eq!(second.read(&mut [0; 8]).await, Ok(0));
+            if unsent {
+                second.write_all(b"for nobody").await.unwrap();
+            }
+            assert_eq!(second.close().await, outcome);
+        }) as Task;
+        link.run(Vec::from([closes]), 2);
+    }
+}
+
+#[test]
 fn a_syn_of_a_connection_tells_its_state_twice_a_second_and_changes_nothing() {
     let mut link = Link::new(Settings::default(), 16);
     let (mut first, mut second) = pair(&mut link);
