@@ -1,11 +1,14 @@
 //! UDP.
 
-use super::link::{LINK, Link, Task, address};
-use crate::{Access, BindError, Error, Settings, UdpSocket};
+use super::link::{LINK, Link, Out, Task, Woken, address};
+use crate::{Access, Arrival, BindError, Envelope, Error, Settings, Sum, UdpSocket, packet};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::future::Future;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 #[test]
@@ -109,4 +112,30 @@ fn what_cannot_be_is_said() {
         5,
     );
     assert!(end.bind(1000, Access::Any).is_ok(), "dropped with its task");
+}
+
+#[test]
+fn who_reads_hears_of_an_error() {
+    let link = Link::new(Settings::default(), 6);
+    let end = &link.ends[0];
+    let to = SocketAddr::new(address(1, false), 53);
+    let mut client = end.connect_udp(to).unwrap();
+    let woken = Woken::new();
+    let waker = Waker::from(woken.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(pin!(client.send_to(b"who", to)).poll(&mut cx).is_ready());
+    let mut out = Out { packets: Vec::new(), most: 1 };
+    end.poll(&mut out);
+    let mut buffer = [0; 8];
+    let mut read = pin!(client.recv_from(&mut buffer));
+    assert!(read.as_mut().poll(&mut cx).is_pending());
+    woken.take();
+    // Port unreachable.
+    let message = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &out.packets[0]].concat();
+    let (source, destination) = (address(1, false), address(0, false));
+    let error = Envelope { source, destination, protocol: 1, hops: 64, whole: false, id: 1 };
+    let packet = packet(&error, &message).unwrap();
+    end.input(&Arrival { packet: &packet, interface: LINK, mtu: 1500, sum: Sum::Verify }, &mut out);
+    assert!(woken.take());
+    assert_eq!(read.as_mut().poll(&mut cx), Poll::Ready(Err(Error::Refused)));
 }

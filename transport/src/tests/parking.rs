@@ -287,3 +287,23 @@ fn requests_of_one_peer_give_way_to_others() {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(pin!(listener.accept()).poll(&mut cx).is_pending());
 }
+
+#[test]
+fn with_all_that_one_peer_has_in_use_another_gives_way() {
+    let mut crowd = Crowd::new(8);
+    let listener = crowd.end().listen_for(443, Access::Any, is_line).unwrap();
+    let mut served = Vec::new();
+    for n in 0..3 {
+        crowd.come(&of_host(0, n), b"x\n");
+        crowd.end().poll(&mut Out { packets: Vec::new(), most: usize::MAX });
+        match pin!(listener.accept()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(stream) => served.push(stream),
+            Poll::Pending => panic!("nothing to accept"),
+        }
+    }
+    for n in 1..6 {
+        crowd.come(&stranger(n), b"G");
+    }
+    crowd.come(&stranger(6), b"G");
+    assert_eq!(crowd.resets(), [stranger(1).remote]);
+}
