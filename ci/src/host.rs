@@ -70,6 +70,8 @@ const KEPT: usize = 20_000;
 #[derive(Default)]
 struct Log {
     seen: Vec<Seen>,
+    /// Frames that were kept before these.
+    forgotten: usize,
 }
 
 /// Addresses of a host.
@@ -180,15 +182,17 @@ impl Host {
     ) -> Result<T> {
         let deadline = Instant::now() + limit;
         let mut log = self.shared.log();
-        let mut from = 0;
+        // Of all frames that ever were kept, those looked at.
+        let mut from: usize = 0;
         loop {
-            for seen in log.seen.iter_mut().skip(from).filter(|seen| seen.from_router && !seen.taken) {
+            let known = from.saturating_sub(log.forgotten);
+            for seen in log.seen.iter_mut().skip(known).filter(|seen| seen.from_router && !seen.taken) {
                 if let Some(value) = Frame::parse(&seen.bytes).ok().and_then(|frame| matches(&frame)) {
                     seen.taken = true;
                     return Ok(value);
                 }
             }
-            from = log.seen.len();
+            from = log.forgotten + log.seen.len();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let came: Vec<String> = log
@@ -207,7 +211,6 @@ impl Host {
                 );
             }
             log = self.shared.news.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
-            from = from.min(log.seen.len());
         }
     }
 
@@ -235,6 +238,13 @@ impl Host {
             }
         }
         found
+    }
+
+    /// When the first of all frames from the router came that `matches` accepts.
+    pub(crate) fn came(&self, mut matches: impl FnMut(&Frame) -> bool) -> Option<SystemTime> {
+        let log = self.shared.log();
+        let mut all = log.seen.iter().filter(|seen| seen.from_router);
+        all.find(|seen| Frame::parse(&seen.bytes).is_ok_and(|frame| matches(&frame))).map(|seen| seen.when)
     }
 
     /// Forgets what came so far for `expect` (the capture keeps it).
@@ -360,6 +370,7 @@ impl Shared {
         let mut log = self.log();
         if log.seen.len() >= KEPT {
             log.seen.drain(..KEPT / 2);
+            log.forgotten += KEPT / 2;
         }
         let when = SystemTime::now();
         log.seen.push(Seen { when, bytes: bytes.into(), from_router, taken: false });
@@ -447,5 +458,33 @@ impl Shared {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rig::identity;
+
+    #[test]
+    fn a_frame_is_found_that_comes_as_older_ones_are_forgotten() {
+        let host = Host::start(Sockets::new().unwrap(), identity(0).unwrap()).unwrap();
+        let frame = |kind| frame::ethernet(Mac::BROADCAST, Mac([2; 6]), kind, &[0; 46]);
+        let (other, wanted) = (frame(0x88b5), frame(0x88b6));
+        (0..KEPT).for_each(|_| host.shared.note(&other, true));
+        let looked = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                host.expect("the frame", Duration::from_secs(20), |frame| {
+                    looked.fetch_add(1, Ordering::Relaxed);
+                    (frame.network == Network::Other(0x88b6)).then_some(())
+                })
+            });
+            while looked.load(Ordering::Relaxed) < KEPT {
+                thread::yield_now();
+            }
+            host.shared.note(&wanted, true);
+            waiting.join().unwrap().unwrap();
+        });
     }
 }
