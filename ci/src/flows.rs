@@ -187,7 +187,7 @@ pub(crate) fn exchange(
     let own = std::env::current_exe().context("own path")?.display().to_string();
     let socket = SocketAddr::new(address, PORT).to_string();
     let daemon = receiver.start(&own, &["receive-flows", &socket])?;
-    daemon.output.wait("receiving on", Duration::from_secs(5))?;
+    daemon.output.wait("receiving on", Duration::from_secs(30))?;
     let (flows, count) = (flows.to_string(), count.to_string());
     let list = ["send-flows", &socket, "--flows", &flows, "--count", &count];
     let text = sender.check(&own, &list, Duration::from_secs(600))?;

@@ -97,7 +97,7 @@ pub(crate) fn transfer(
     let seed = 0x77656972;
     let list = ["serve-http", &at, "--size", &size.to_string(), "--seed", &seed.to_string()];
     let running = server.start(&own, &list)?;
-    running.output.wait("serving", Duration::from_secs(5)).with_context(|| running.errors.text())?;
+    running.output.wait("serving", Duration::from_secs(30)).with_context(|| running.errors.text())?;
     let text = client.check(&own, &["fetch", &at], Duration::from_secs(60))?;
     let mut words = text.split_whitespace();
     let mut next = || words.next().unwrap_or_default();

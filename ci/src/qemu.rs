@@ -145,7 +145,7 @@ impl Spec {
             clock: Clock::Real,
             namespace: None,
             paused: false,
-            limit: Duration::from_secs(120),
+            limit: Duration::from_secs(600),
         }
     }
 

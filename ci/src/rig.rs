@@ -220,7 +220,7 @@ pub(crate) fn write_console(folder: &Path, name: &str, router: &Router) -> Resul
 }
 
 /// How long a frame may take through an emulated router on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the lab listens for a frame that must not come.
 pub(crate) const SILENCE: Duration = Duration::from_millis(150);

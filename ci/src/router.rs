@@ -40,7 +40,7 @@ impl Image {
     /// How long it may take from power-on to forwarding, emulated on a busy machine.
     pub(crate) fn patience(self) -> Duration {
         match self {
-            Image::Weir => Duration::from_secs(15),
+            Image::Weir => Duration::from_secs(45),
             Image::Linux => Duration::from_secs(45),
         }
     }
@@ -263,7 +263,7 @@ impl Setup {
             clock: Clock::Real,
             namespace: None,
             paused: false,
-            limit: Duration::from_secs(120),
+            limit: Duration::from_secs(600),
         }
     }
 

@@ -35,7 +35,7 @@ const TARGETS: &[Target] = &[
 ];
 
 /// Emulated, with firmware and boot loader, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Ends the machines in which Xen and uhyve run.
 const LIMIT: Duration = Duration::from_secs(600);
 

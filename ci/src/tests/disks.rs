@@ -18,7 +18,7 @@ const PLAIN: Needs =
     Needs { root: false, programs: &["grub-mkimage", "mcopy", "mkfs.fat"], weir: true, alone: false };
 
 /// From power-on through firmware and boot loader, emulated on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(super) fn tests() -> Vec<Test> {
     let mut tests = vec![

@@ -57,7 +57,7 @@ fn runs(machine: &str) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .context("images/qemu/run.sh")?;
-    let made = Made::register_until(Thing::Process(child.id()), Duration::from_secs(60));
+    let made = Made::register_until(Thing::Process(child.id()), Duration::from_secs(120));
     let (console, errors) = (Console::default(), Console::default());
     console.follow(child.stdout.take().context("no output")?);
     errors.follow(child.stderr.take().context("no errors")?);
