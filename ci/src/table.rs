@@ -1,10 +1,11 @@
-//! The router's counters, read the way an operator reads them: a key on the console, then a table.
+//! The router's counters, read the way an operator reads them: a word on the console, then a table.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
+use crate::rig::PATIENCE;
 use crate::router::{Image, Router};
 
 /// How long a table may take on a busy machine.
@@ -72,42 +73,43 @@ impl Table {
     }
 }
 
-/// Presses a key and reads the table that follows.
+/// Asks for the table and reads it.
 pub(crate) fn read(router: &mut Router) -> Result<Table> {
-    let position = router.machine.console.position();
-    match router.image {
-        Image::Weir => {
-            router.machine.type_keys(b"\n")?;
-            router.machine.console.wait_after(position, "memory", LIMIT)?;
-        }
-        Image::Linux => {
-            router.machine.type_keys(b"\n")?;
-            router.machine.console.wait_after(position, "end of table", LIMIT)?;
-        }
-    }
-    // The rest of the table follows at the console's speed: it is whole once nothing more comes.
-    let deadline = Instant::now() + LIMIT;
-    let mut lines = router.machine.console.since(position);
-    loop {
-        std::thread::sleep(Duration::from_millis(40));
-        let more = router.machine.console.since(position);
-        if more.len() == lines.len() {
-            break;
-        }
-        if Instant::now() > deadline {
-            bail!("the console does not come to rest");
-        }
-        lines = more;
-    }
-    let text: String = lines.iter().map(|line| format!("{}\n", line.text)).collect();
+    let console = router.machine.console.clone();
+    let position = console.position();
+    // What is typed, the line above the answer, and its last line.
+    let (word, first, last) = match router.image {
+        Image::Weir => ("table\n", "> table", " KiB used of "),
+        Image::Linux => ("\n", "", "end of table"),
+    };
+    router.machine.type_keys(word.as_bytes())?;
+    // Below what was typed: the router prints a table by itself now and then.
+    console.wait_after(position, first, LIMIT)?;
+    let asked = console.since(position).iter().position(|line| line.text.contains(first)).unwrap_or(0);
+    console.wait_after(position + asked, last, LIMIT)?;
+    let lines = console.since(position + asked);
+    let whole = lines.iter().position(|line| line.text.contains(last)).unwrap_or(lines.len());
+    let text: String = lines.iter().take(whole + 1).map(|line| format!("{}\n", line.text)).collect();
     Ok(match router.image {
         Image::Weir => parse_weir(&text),
         Image::Linux => parse_linux(&text),
     })
 }
 
-/// A head, a row an interface, below it a line a drop reason; a last line about memory. The last table counts, as the
-/// router prints one by itself now and then.
+/// Asks for tables until one is as it `is` to be: what was sent is counted once the router has come to it.
+pub(crate) fn until(router: &mut Router, what: &str, is: impl Fn(&Table) -> bool) -> Result<Table> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let table = read(router)?;
+        if is(&table) {
+            return Ok(table);
+        }
+        ensure!(Instant::now() < deadline, "{what}: not so in {} s:\n{}", PATIENCE.as_secs(), table.text);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A head, a row an interface, below it a line a drop reason; a last line about memory. The last table counts.
 pub(crate) fn parse_weir(text: &str) -> Table {
     let mut table = Table { text: text.to_owned(), ..Table::default() };
     for line in text.lines() {

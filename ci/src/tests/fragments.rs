@@ -1,7 +1,7 @@
 //! Fragments of packets to the router itself: what it puts together, what it will not, and what it says of it.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -226,8 +226,9 @@ fn broken(cx: &Context) -> Result<()> {
         echo.send_part(1400, &[0; 13], true)?;
         echo.send_part(1400, &[], false)?;
         echo.expect_nothing()?;
-        let drops = crate::table::read(&mut rig.router)?;
-        ensure!(drops.drops("fragment-malformed") == 8, "{}", drops.text);
+        crate::table::until(&mut rig.router, "8 malformed fragments", |table| {
+            table.drops("fragment-malformed") == 8
+        })?;
         everything_works(rig)
     })
 }
@@ -240,24 +241,26 @@ fn halves(cx: &Context) -> Result<()> {
         let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
         let own = *a.identity();
         let (first, second) = (Echo::new(a, false, 40, 2000), Echo::new(a, true, 40, 2000));
+        let began = SystemTime::now();
         first.send(0, 800)?;
         second.send(0, 800)?;
         for six in [false, true] {
             Echo::new(b, six, 41, 2000).send(800, 2008)?;
         }
-        std::thread::sleep(Duration::from_secs(57));
-        let errors = a.take_all(|frame| frame.icmp().filter(|icmp| matches!(icmp.kind, 3 | 11)));
-        ensure!(errors.is_empty(), "too early: {errors:?}");
         let mut v4 = Ipv4::new(own.v4, own.gateway_v4, ICMP, first.message[..800].to_vec());
         (v4.id, v4.more_fragments) = (40, true);
-        expect_error_v4(a, &v4, 11, 1, Duration::from_secs(10))?;
+        expect_error_v4(a, &v4, 11, 1, Duration::from_secs(75))?;
         let bytes = frame::ipv6_fragment(ICMPV6, 0, More::Yes, 40, &second.message[..800]);
         let v6 = Ipv6::new(own.v6, own.gateway_v6, IPV6_FRAGMENT, bytes);
-        expect_error_v6(a, &v6, 3, 1, Duration::from_secs(10))?;
+        expect_error_v6(a, &v6, 3, 1, PATIENCE)?;
+        let is_error = |frame: &Frame| frame.icmp().is_some_and(|icmp| matches!(icmp.kind, 3 | 11));
+        let first = a.came(is_error).context("no error is kept")?.duration_since(began)?;
+        ensure!(first > Duration::from_secs(57), "an error after {first:?}");
+        crate::table::until(&mut rig.router, "4 datagrams were given up", |table| {
+            table.drops("fragment-timeout") == 4
+        })?;
         let errors = b.take_all(|frame| frame.icmp().filter(|icmp| matches!(icmp.kind, 3 | 11)));
         ensure!(errors.is_empty(), "about a datagram without its first fragment: {errors:?}");
-        let table = crate::table::read(&mut rig.router)?;
-        ensure!(table.drops("fragment-timeout") == 4, "{}", table.text);
         everything_works(rig)
     })
 }
