@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::operation::seen;
 use super::{Context, Needs, Test};
 use crate::frame::{self, Ipv4, Ipv6, UDP};
 use crate::qmp::Link;
@@ -77,7 +78,8 @@ fn two_gateways(cx: &Context) -> Result<()> {
 fn link(rig: &mut FrameRig, link: Link, said: &str) -> Result<()> {
     let position = rig.router.machine.console.position();
     rig.router.machine.qmp()?.set_link("nic2", link)?;
-    rig.router.machine.console.wait_after(position, said, PATIENCE).map(|_| ())
+    rig.router.machine.console.wait_after(position, said, PATIENCE)?;
+    seen(&mut rig.router)
 }
 
 /// Has the router know its next hops: packets that wait for one would crowd each other out.

@@ -150,7 +150,7 @@ pub(super) fn capture(page: &mut Page<Machine>) -> Result<String> {
     send_kinds(&hosts[0], &hosts[1])?;
     let last = format!("Echo reply id 0x7766 seq {}", 22);
     page.browser.wait(&format!(
-        "document.querySelector('.packets tbody').lastChild?.innerText.includes({})",
+        "[...document.querySelectorAll('.packets tbody tr')].some(row => row.innerText.includes({}))",
         json!(last)
     ))?;
     page.browser.click("#page-capture button")?;
@@ -184,7 +184,7 @@ fn download(page: &Page<Machine>) -> Result<PathBuf> {
     page.browser.script(
         "[...document.querySelectorAll('#page-capture button')].find(b => b.innerText == 'Download pcapng').click()",
     )?;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !file.is_file() {
         ensure!(Instant::now() < deadline, "nothing is downloaded to {}", file.display());
         std::thread::sleep(Duration::from_millis(50));
@@ -277,7 +277,7 @@ pub(super) fn limited(page: &mut Page<Machine>) -> Result<String> {
     start(page, "icmp and greater 70")?;
     page.browser.wait("document.querySelector('#page-capture button').innerText == 'Stop'")?;
     let hosts = &page.behind.0.hosts;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let ended =
         "return document.querySelector('#page-capture').innerText.includes('It is at its end. 4 packets')";
     while page.browser.script(ended)? != Value::Bool(true) {

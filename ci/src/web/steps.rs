@@ -1,7 +1,7 @@
 //! What a person does with the page, and what the page must show then.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -139,16 +139,22 @@ fn overview(page: &mut Page) -> Result<String> {
     page.browser.wait(
         "[...document.querySelectorAll('.plot .line')].some(line => line.getAttribute('d').includes('L'))",
     )?;
-    let reading = page.browser.script("return document.querySelector('.legend').innerText")?;
-    let reading = plain(&reading).replace('\n', " ");
-    ensure!(reading.contains("bit/s"), "{reading}");
     let axis = page
         .browser
         .script("return [...document.querySelectorAll('.plot')[0].querySelectorAll('.tick')].length")?;
     ensure!(axis.as_u64() >= Some(6), "{axis} marks on the axes");
     // It is the one that the counters give to anybody.
-    let (own, shown) = (own_rate(page)?, bits(&reading).context("no rate to read")?);
-    ensure!((0.6..1.6).contains(&(shown / own)), "{shown:.0} bit/s shown, {own:.0} bit/s by the counters");
+    let deadline = Instant::now() + FLOWS;
+    let reading = loop {
+        let own = own_rate(page)?;
+        let reading = page.browser.script("return document.querySelector('.legend').innerText")?;
+        let reading = plain(&reading).replace('\n', " ");
+        let shown = bits(&reading).with_context(|| format!("no rate to read: {reading}"))?;
+        if alike(shown, own) {
+            break reading;
+        }
+        ensure!(Instant::now() < deadline, "{shown:.0} bit/s shown, {own:.0} bit/s by the counters");
+    };
     page.browser.script(
         "[...document.querySelectorAll('.segments button')].find(b => b.innerText == 'packets/s').click()",
     )?;
@@ -157,6 +163,14 @@ fn overview(page: &mut Page) -> Result<String> {
         "[...document.querySelectorAll('.segments button')].find(b => b.innerText == 'bit/s').click()",
     )?;
     Ok(format!("{host}, {} interfaces, {reading}", names.len()))
+}
+
+/// How long a page's rate is compared with another's, that was not looked at at the same time.
+pub(crate) const FLOWS: Duration = Duration::from_secs(40);
+
+/// Whether two rates are of the same flow.
+pub(crate) fn alike(one: f64, other: f64) -> bool {
+    (0.6..1.6).contains(&(one / other))
 }
 
 /// What the first interface receives, by two looks at its counters and the router's clock.
@@ -404,10 +418,10 @@ pub(crate) fn commit_confirm<B: Behind>(page: &mut Page<B>) -> Result<String> {
     }
     picture(page, "trial")?;
     page.browser.reload()?;
-    page.browser.wait("!document.querySelector('#trial').hidden")?;
-    thread::sleep(Duration::from_millis(1500));
+    page.browser.wait(&format!(
+        "(([minutes, seconds]) => minutes * 60 + Number(seconds))(document.querySelector('#trial-left').innerText.split(':')) < {first}"
+    ))?;
     let later = seconds_left(page)?;
-    ensure!(later < first, "{first} s left, and later {later}");
     page.browser.click("#trial-confirm")?;
     page.browser.wait("document.querySelector('#trial').hidden")?;
     let refused = page.server.ask("POST", "/config/revert", &[], "")?;
@@ -531,6 +545,7 @@ pub(crate) fn contrast<B: Behind>(page: &mut Page<B>) -> Result<String> {
             go(page, id)?;
             // Colours of controls change over some frames.
             thread::sleep(Duration::from_millis(150));
+            page.browser.wait("document.getAnimations().every(one => one.playState != 'running')")?;
             let bad = page.browser.script(CONTRAST)?;
             ensure!(bad.as_array().is_some_and(Vec::is_empty), "{id}, {scheme}: {bad}");
         }
@@ -549,6 +564,9 @@ return [...shown].filter((element) => {
   return width && (left < -0.5 || right > room + 0.5) || element.clientWidth && element.scrollWidth > element.clientWidth + 1;
 }).map((element) => `${element.tagName}.${element.className} ${element.scrollWidth} of ${element.clientWidth}: ${element.innerText?.slice(0, 60)}`);";
 
+/// How long a page may take to lay itself out anew.
+const SETTLES: Duration = Duration::from_secs(5);
+
 /// A phone, a tablet, a window, a screen.
 const WIDTHS: [u32; 4] = [360, 768, DESK.width, 1600];
 
@@ -559,9 +577,16 @@ pub(crate) fn widths<B: Behind>(page: &mut Page<B>) -> Result<String> {
             for id in PAGES {
                 go(page, id)?;
                 page.browser.wait(&format!("document.documentElement.scrollWidth <= {width}"))?;
+                // Plots follow the window's width.
                 thread::sleep(Duration::from_millis(50));
-                let cut = page.browser.script(CUT)?;
-                ensure!(cut.as_array().is_some_and(Vec::is_empty), "{id}, {width} pixels, {scheme}: {cut:#}");
+                let deadline = Instant::now() + SETTLES;
+                loop {
+                    let cut = page.browser.script(CUT)?;
+                    if cut.as_array().is_some_and(Vec::is_empty) {
+                        break;
+                    }
+                    ensure!(Instant::now() < deadline, "{id}, {width} pixels, {scheme}: {cut:#}");
+                }
                 // Every tab is in reach of a thumb.
                 let small = page.browser.script(
                     "const least = innerWidth < 600 ? 40 : 36; return [...document.querySelectorAll('.tabs a')].filter(tab => tab.getBoundingClientRect().height < least).length",
