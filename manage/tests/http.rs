@@ -77,6 +77,12 @@ impl Client {
         (router.clone(), Client(serve(router)))
     }
 
+    /// The same with a router for which time passes as it is told, however slow this machine is.
+    fn of_stopped(tokens: &[&str]) -> (Arc<Simulated>, Client) {
+        let router = Arc::new(Simulated::stopped().with(tokens));
+        (router.clone(), Client(serve(router)))
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.0)
     }
@@ -265,10 +271,12 @@ fn a_configuration_is_read_put_committed_and_confirmed() {
 
 #[test]
 fn what_nobody_confirms_is_reverted_by_itself() {
-    let (_, client) = Client::start(&[TOKEN]);
+    let (router, client) = Client::of_stopped(&[TOKEN]);
     client.call("PUT", "/api/v1/config", &[], "[interface.other]\n");
     client.call("POST", "/api/v1/config/commit?confirm=1", &[], "");
+    router.pass(999);
     assert_eq!(client.get("/api/v1/config").body, "[interface.other]\n");
+    router.pass(1);
     let deadline = Instant::now() + Duration::from_secs(10);
     while client.get("/api/v1/config").body != BOOT {
         assert!(Instant::now() < deadline, "it is not reverted");
@@ -362,7 +370,7 @@ fn without_a_good_token_nothing_is_told() {
     let granted = router.grant();
     assert_eq!((with(&granted).status, with("console-0").status), (200, 401));
 
-    let (_, client) = Client::start(&[TOKEN]);
+    let (_, client) = Client::of_stopped(&[TOKEN]);
     let with = |token: &str| {
         curl(&["--header", &format!("Authorization: Bearer {token}"), &client.url("/api/v1/status")], "")
     };

@@ -86,15 +86,19 @@ pub(crate) struct Simulated {
 impl Simulated {
     /// With [`BOOT`] in force, and [`TOKEN`] if there is to be one.
     pub(crate) fn new(tokens: &[&str]) -> Self {
-        let hash = |token: &&str| Token { name: "ann".into(), hash: Hash::of(token, [1; 16]).unwrap() };
-        let new = Self::from(Some(Instant::now()));
-        new.configure(&tokens.iter().map(hash).collect::<Vec<_>>());
-        new
+        Self::from(Some(Instant::now())).with(tokens)
     }
 
     /// The same without tokens, and its time stands still: see [`pass`](Self::pass).
     pub(crate) fn stopped() -> Self {
         Self::from(None)
+    }
+
+    /// The same with these tokens.
+    pub(crate) fn with(self, tokens: &[&str]) -> Self {
+        let hash = |token: &&str| Token { name: "ann".into(), hash: Hash::of(token, [1; 16]).unwrap() };
+        self.configure(&tokens.iter().map(hash).collect::<Vec<_>>());
+        self
     }
 
     /// Lets time go by.

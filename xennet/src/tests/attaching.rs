@@ -364,7 +364,7 @@ fn a_backend_that_never_closes_is_left_alone_after_a_while() {
     bench.backend().ignores = vec![State::Closing, State::Closed];
     let before = std::time::Instant::now();
     bench.stop();
-    assert!(before.elapsed() < std::time::Duration::from_secs(3));
+    assert!(before.elapsed() < std::time::Duration::from_secs(20));
     assert!(bench.receive().is_err());
     assert_eq!(free_buffers(&mut bench.pool), SLOTS);
     bench.queues.clear();
