@@ -106,6 +106,21 @@ impl Console {
         }
     }
 
+    /// Waits until the unfinished line is `text`: what was typed is shown.
+    pub(crate) fn wait_row(&self, text: &str, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        let mut log = self.log();
+        while readable(&log.partial) != text {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if log.ended || left.is_zero() {
+                let row = readable(&log.partial);
+                bail!("in {:.1} s the console's row is not {text:?} but {row:?}", limit.as_secs_f32());
+            }
+            log = self.inner.1.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
     /// `wait_after` from the beginning.
     pub(crate) fn wait(&self, needle: &str, limit: Duration) -> Result<Line> {
         self.wait_after(0, needle, limit)
@@ -129,7 +144,12 @@ fn readable(bytes: &[u8]) -> String {
     let mut chars = lossy.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\u{1b}' => while chars.next().is_some_and(|c| !c.is_ascii_alphabetic()) {},
+            // Of two characters, or up to a letter (ECMA-48 §5.4).
+            '\u{1b}' => {
+                if chars.next() == Some('[') {
+                    while chars.next().is_some_and(|c| !c.is_ascii_alphabetic()) {}
+                }
+            }
             '\r' => {}
             c => text.push(c),
         }
@@ -144,6 +164,16 @@ mod tests {
     #[test]
     fn strips_escapes_and_returns() {
         assert_eq!(readable(b"\x1b[2J\x1b[01;31mweir\x1b[0m: ready\r"), "weir: ready");
+        assert_eq!(readable(b"\x1b7\x1b[999;999H\x1b[6n\x1b8edge1> show"), "edge1> show");
+    }
+
+    #[test]
+    fn waits_for_the_unfinished_line() {
+        let console = Console::default();
+        console.follow(&b"edge1> show\nedge1> \x1b[Kshow sta"[..]);
+        console.wait_row("edge1> show sta", Duration::from_secs(20)).unwrap();
+        let error = console.wait_row("edge1> show", Duration::from_millis(1)).unwrap_err().to_string();
+        assert!(error.contains("\"edge1> show sta\""), "{error}");
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn pcapng(cx: &Context, cpus: usize) -> Result<()> {
         let gateway = identity(0)?.gateway_v4;
         let script = format!(
             "curl --silent --no-buffer --header 'Authorization: Bearer {TOKEN}' \
-             'http://{gateway}/api/v1/capture?interface={near}&limit=5' | tcpdump -n -r - 2>&1"
+             'http://{gateway}/api/v1/capture?interface={near}&filter=tcp%20port%2080&limit=5' | tcpdump -n -r - 2>&1"
         );
         let piped = command::run(&mut rig.host(0).command("sh", &["-c", &script]), b"", LIMIT)?;
         let piped = piped.success("curl | tcpdump")?;
@@ -137,7 +137,7 @@ fn pcapng(cx: &Context, cpus: usize) -> Result<()> {
         // A reader that leaves ends it: more than there are places, one after the other.
         for _ in 0..6 {
             let script = format!(
-                "curl --silent --no-buffer --max-time 0.7 --header 'Authorization: Bearer {TOKEN}' \
+                "curl --silent --no-buffer --max-time 40 --header 'Authorization: Bearer {TOKEN}' \
                  'http://{gateway}/api/v1/capture?buffer=64' | head -c 1000 | wc -c"
             );
             let said = command::run(&mut rig.host(0).command("sh", &["-c", &script]), b"", LIMIT)?;
@@ -341,22 +341,30 @@ fn on_console(cx: &Context) -> Result<()> {
         // More than the console can show: the newest are lost and counted; packets, other tasks and Ctrl-C go on.
         let position = rig.router.machine.console.position();
         ask(rig, "capture", "listening on 2 ")?;
-        let flood = ping(rig, "-f -c 5000")?;
+        // Many at a time: however late each reply is, the next requests are on their way.
+        let flood = ping(rig, "-f -l 50 -c 5000")?;
         let few = flood.contains(", 0% packet loss") || flood.contains(", 0.");
         ensure!(flood.contains("5000 packets transmitted") && few, "{flood}");
+        let replies =
+            flood.split_once(" received").and_then(|(head, _)| head.rsplit(' ').next()?.parse().ok());
+        let replies: u64 = replies.with_context(|| format!("no count of replies: {flood}"))?;
         let status = get(rig, "/api/v1/status")?;
         ensure!(status["cpus"] == 2, "{status}");
-        // What waits is shown.
-        let console = rig.router.machine.console.clone();
+        // What waits is shown before packets that come later: the first of these that is not lost, then all.
         let deadline = Instant::now() + PATIENCE;
-        let mut before = 0;
-        while before != console.position() && Instant::now() < deadline {
-            before = console.position();
-            std::thread::sleep(Duration::from_secs(1));
+        for size in [100, 200] {
+            let last = format!("ICMP type 8 code 0, {} bytes", size + 42);
+            let console = rig.router.machine.console.clone();
+            while console.wait_after(position, &last, Duration::from_millis(500)).is_err() {
+                ensure!(Instant::now() < deadline, "what waits is not shown in {} s", PATIENCE.as_secs());
+                ping(rig, &format!("-c 1 -s {size}"))?;
+            }
         }
         let (lines, [received, matched, captured, dropped, shown]) = ended(rig, position)?;
         let counts = format!("{received} {matched} {captured} {dropped} {shown}, {} lines", lines.len());
-        ensure!(received >= 20_000 && received == matched && matched == captured + dropped, "{counts}");
+        // Each request and each reply comes in and goes out.
+        let passed = 2 * (5000 + replies);
+        ensure!(received >= passed && received == matched && matched == captured + dropped, "{counts}");
         // A port whose reader is held up loses bytes.
         ensure!(dropped > 0 && shown == captured && (1..=shown).contains(&(lines.len() as u64)), "{counts}");
         ask(rig, "show status", "uptime").map(drop)

@@ -24,8 +24,9 @@ pub(crate) fn ask(rig: &mut FrameRig, line: &str) -> Result<String> {
     let position = console.position();
     rig.router.machine.type_keys(format!("{line}\n").as_bytes())?;
     console.wait_after(position, "verdict ", PATIENCE)?;
-    // The table of steps ends with an empty line or the prompt; a second is long for a console.
-    std::thread::sleep(Duration::from_millis(500));
+    // The answer to this comes behind all of that.
+    rig.router.machine.type_keys(b"show status | match uptime\n")?;
+    console.wait_after(position, "uptime_ms ", PATIENCE)?;
     Ok(console.since(position).iter().map(|line| format!("{}\n", line.text)).collect())
 }
 

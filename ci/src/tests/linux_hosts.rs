@@ -1,7 +1,7 @@
 //! Real Linux hosts through the router: their own stacks, with checksum and segmentation offloads, decide whether what
 //! arrives is right.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::hardware::NO_OFFLOADS;
 use super::{Context, Needs, Test};
 use crate::http;
-use crate::netns::LinuxHost;
+use crate::netns::{Daemon, LinuxHost};
 use crate::rig::{LinuxPlan, LinuxRig, identity};
 
 pub(super) const NETWORK: Needs =
@@ -188,7 +188,7 @@ fn captures(cx: &Context) -> Result<()> {
             let path = folder.join(format!("{}-host{port}.pcap", cx.name)).display().to_string();
             let list = ["-i", "eth0", "-s", "0", "-U", "-Z", "root", "-w", &path];
             let capture = rig.host(port).start("tcpdump", &list)?;
-            capture.errors.wait("listening on", Duration::from_secs(5))?;
+            capture.errors.wait("listening on", Duration::from_secs(30))?;
             running.push((capture, path));
         }
         transfers(rig, 1)?;
@@ -199,14 +199,30 @@ fn captures(cx: &Context) -> Result<()> {
             }
             trace_once(rig, port)?;
         }
-        for (capture, path) in running {
-            std::thread::sleep(Duration::from_millis(100));
-            capture.interrupt(Duration::from_secs(5))?;
+        for (port, (capture, path)) in running.into_iter().enumerate() {
+            end(rig, port, capture, &path)?;
             verify_capture(&path)?;
             std::fs::remove_file(&path)?;
         }
         Ok(())
     })
+}
+
+/// Ends a capture of a host once it has written all that passed until now: a ping with a pattern passes behind that.
+pub(super) fn end(rig: &LinuxRig, port: usize, capture: Daemon, path: &str) -> Result<()> {
+    const PATTERN: &[u8; 16] = b"behind the rest.";
+    let pattern: String = PATTERN.iter().map(|byte| format!("{byte:02x}")).collect();
+    let router = identity(port)?.gateway_v4.to_string();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let list = ["-n", "-c", "1", "-W", "1", "-p", &pattern, &router];
+        rig.host(port).run("ping", &list, Duration::from_secs(30))?;
+        let written = std::fs::read(path).with_context(|| format!("reading {path}"))?;
+        if written.windows(PATTERN.len()).any(|bytes| bytes == PATTERN) {
+            return capture.interrupt(Duration::from_secs(30));
+        }
+        ensure!(Instant::now() < deadline, "{path} does not go on: {}", capture.errors.text());
+    }
 }
 
 /// UDP with ICMP errors in answer, for the capture.
@@ -259,9 +275,9 @@ pub(super) fn verify_checksums(path: &str, which: &str) -> Result<()> {
 fn iperf3_report(rig: &LinuxRig, to: &str, options: &[&str]) -> Result<Value> {
     let once = || -> Result<Value> {
         let server = rig.host(1).start("iperf3", &["-s", "-1", "--forceflush"])?;
-        server.output.wait("listening", Duration::from_secs(5))?;
+        server.output.wait("listening", Duration::from_secs(30))?;
         let list = [&["-c", to, "-t", "1", "-J"], options].concat();
-        let output = rig.host(0).run("iperf3", &list, Duration::from_secs(10)).with_context(|| {
+        let output = rig.host(0).run("iperf3", &list, Duration::from_secs(20)).with_context(|| {
             format!("iperf3 {}; the server said: {}", list.join(" "), server.output.text())
         })?;
         serde_json::from_str(&output.stdout).context("iperf3's report")

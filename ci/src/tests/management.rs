@@ -180,12 +180,13 @@ fn log_beside_typing(cx: &Context) -> Result<()> {
         for round in 0..5 {
             let position = console.position();
             rig.router.machine.type_keys(b"show sta")?;
-            std::thread::sleep(Duration::from_millis(300));
+            console.wait_row("edge1> show sta", LIMIT)?;
             let with = format!("{text}# {round}\n");
             let (status, said) = call(rig, 0, TOKEN, "/api/v1/config", &["--request", "PUT"], &with)?;
             ensure!(status == 200, "{status}: {said}");
             post(rig, "/api/v1/config/commit")?;
-            std::thread::sleep(Duration::from_millis(1500));
+            console.wait_after(position, "configuration: version", LIMIT)?;
+            console.wait_row("edge1> show sta", LIMIT).context("after the line of the log")?;
             rig.router.machine.type_keys(b"tus | match hostname\n")?;
             console.wait_after(position, "hostname  ", LIMIT)?;
             let lines: Vec<String> = console.since(position).into_iter().map(|line| line.text).collect();

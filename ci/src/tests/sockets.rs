@@ -1,6 +1,6 @@
 //! The router's own sockets against Linux's TCP and UDP, by an image with the echo protocol (RFC 862).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -116,7 +116,7 @@ fn call(cx: &Context) -> Result<()> {
         for (there, here) in targets(9)?.into_iter().zip(here) {
             let list = ["echo", &here, "--wait", "--size", "300000"];
             let running = rig.host(0).start(&program, &list)?;
-            running.output.wait("listening", Duration::from_secs(5))?;
+            running.output.wait("listening", Duration::from_secs(30))?;
             echo(rig.host(0), &[&there, "--size", "0"], Duration::from_secs(20))?;
             running.output.wait("exchanged 300000 bytes", Duration::from_secs(30))?;
             drop(running);
@@ -272,10 +272,17 @@ fn flood(cx: &Context) -> Result<()> {
             }
         }
         ensure!(answered == FLOOD / PING_EACH, "{answered} pings");
-        // The last of them have been answered by now, and packets for neighbours that do not answer been given up.
-        std::thread::sleep(Duration::from_secs(8));
-        let after = crate::table::read(&mut rig.router)?;
-        let is = after.memory.context("memory")?;
+        // The last of them are answered, and packets for neighbours that do not answer are given up after some seconds.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let (after, is) = loop {
+            let after = crate::table::read(&mut rig.router)?;
+            let is = after.memory.context("memory")?;
+            let rests = is.kib <= was.kib + 256 && is.buffers <= was.buffers + 512;
+            if rests || Instant::now() > deadline {
+                break (after, is);
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        };
         ensure!(is.kib <= was.kib + 256, "memory {} KiB before the flood, {} KiB after", was.kib, is.kib);
         // What a CPU's pool keeps at hand varies; a buffer lost of each handshake would be a hundred thousand.
         ensure!(is.buffers <= was.buffers + 512, "{} buffers before, {} after", was.buffers, is.buffers);

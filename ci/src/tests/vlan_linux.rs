@@ -37,7 +37,8 @@ fn script() -> Result<String> {
         let (v4, v6, gateway4, gateway6) = (own.v4, own.v6, own.gateway_v4, own.gateway_v6);
         text += &format!(
             "ip link add link eth0 name vlan{id} type vlan id {id}\n\
-             unshare -n sleep 100000 &\nH{port}=$!\nsleep 0.3\n\
+             unshare -n sleep 100000 &\nH{port}=$!\n\
+             while [ \"$(readlink /proc/$H{port}/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.1; done\n\
              ip link set vlan{id} netns $H{port}\n\
              host{port}() {{ nsenter -n -t $H{port} \"$@\"; }}\n\
              host{port} sh -c 'for f in /proc/sys/net/ipv6/conf/*; do echo 0 > $f/accept_dad; done'\n\
@@ -113,7 +114,7 @@ impl Lab {
     fn record(&self, device: &str, path: &str) -> Result<Daemon> {
         let list = ["-i", device, "-s", "0", "-U", "-Z", "root", "-w", path];
         let capture = Daemon::start("tcpdump", self.beside("tcpdump", &list))?;
-        capture.errors.wait("listening on", Duration::from_secs(5))?;
+        capture.errors.wait("listening on", Duration::from_secs(30))?;
         Ok(capture)
     }
 
@@ -123,8 +124,10 @@ impl Lab {
             let own = identity(server)?;
             for address in [own.v4.to_string(), own.v6.to_string()] {
                 // With a standard input that ends, it would not wait for the file.
+                // The one before may not have ended: then nobody listens yet.
                 let line = format!(
-                    "sleep 0.5; host{client} timeout 40 nc {address} 5000 < /hold > /got; cmp /got /file"
+                    "until host{server} netstat -ltn | grep -q ':5000 '; do sleep 0.1; done; \
+                     host{client} timeout 40 nc {address} 5000 < /hold > /got; cmp /got /file"
                 );
                 self.run(&line, Duration::from_secs(60))
                     .with_context(|| format!("8 MiB from {address} to host {client}"))?;
@@ -162,7 +165,7 @@ fn check(cx: &Context, lab: &mut Lab) -> Result<()> {
     // Super-packets reach the router with their tags, and leave it with them.
     let capture = lab.record("tap0", &path("tap0"))?;
     lab.transfers()?;
-    capture.interrupt(Duration::from_secs(5))?;
+    capture.interrupt(Duration::from_secs(30))?;
     for (side, mac) in [("to the router", host_mac(0)), ("from the router", router_mac(0))] {
         for family in ["ip", "ipv6"] {
             let filter = format!("eth.src == {mac} && vlan && {family} && tcp && frame.len > 3000");
@@ -176,7 +179,7 @@ fn check(cx: &Context, lab: &mut Lab) -> Result<()> {
     command::run(&mut lab.beside("ethtool", &list), &[], Duration::from_secs(5))?;
     let capture = lab.record("tap1", &path("tap1"))?;
     lab.transfers()?;
-    capture.interrupt(Duration::from_secs(5))?;
+    capture.interrupt(Duration::from_secs(30))?;
     verify_checksums(&path("tap1"), &format!("eth.src == {} && vlan", router_mac(0)))?;
 
     let counts = table::read(&mut lab.router)?;
