@@ -98,7 +98,7 @@ pub(crate) fn transfer(
     let list = ["serve-http", &at, "--size", &size.to_string(), "--seed", &seed.to_string()];
     let running = server.start(&own, &list)?;
     running.output.wait("serving", Duration::from_secs(30)).with_context(|| running.errors.text())?;
-    let text = client.check(&own, &["fetch", &at], Duration::from_secs(60))?;
+    let text = client.check(&own, &["fetch", &at], Duration::from_secs(180))?;
     let mut words = text.split_whitespace();
     let mut next = || words.next().unwrap_or_default();
     let (bytes, got, seconds) = (next().parse()?, next().to_owned(), next().parse()?);

@@ -270,13 +270,17 @@ pub(super) fn verify_checksums(path: &str, which: &str) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of a TCP run: however long a machine stands still meanwhile, the rest of the time is the router's.
+const BULK: &str = "8M";
+
 /// iperf3's report of one run. Its UDP streams begin with one datagram each way, and it waits for ever should a host
 /// lose one: such a run is repeated once.
 fn iperf3_report(rig: &LinuxRig, to: &str, options: &[&str]) -> Result<Value> {
     let once = || -> Result<Value> {
         let server = rig.host(1).start("iperf3", &["-s", "-1", "--forceflush"])?;
         server.output.wait("listening", Duration::from_secs(30))?;
-        let list = [&["-c", to, "-t", "1", "-J"], options].concat();
+        let length = if options.contains(&"-u") { ["-t", "1"] } else { ["-n", BULK] };
+        let list = [&["-c", to, "-J"], &length[..], options].concat();
         let output = rig.host(0).run("iperf3", &list, Duration::from_secs(20)).with_context(|| {
             format!("iperf3 {}; the server said: {}", list.join(" "), server.output.text())
         })?;

@@ -66,7 +66,7 @@ fn tcp(cx: &Context, cpus: usize, queues: usize) -> Result<()> {
         for offloads in ["on", "off"] {
             rig.host(0).offloads(offloads)?;
             for to in targets(7)? {
-                let limit = Duration::from_secs(60);
+                let limit = Duration::from_secs(120);
                 echo(rig.host(0), &[&to, "--size", "4000000"], limit)
                     .with_context(|| format!("one connection to {to}, offloads {offloads}"))?;
                 echo(rig.host(0), &[&to, "--size", "100000", "--connections", "40"], limit)

@@ -87,7 +87,7 @@ impl Lab {
         spec.memory_mib = 256;
         spec.nics = vec![Nic { wire: tap(1), mac: host_mac(0), properties: Vec::new() }];
         spec.namespace = Some(namespace.clone());
-        spec.limit = Duration::from_secs(240);
+        spec.limit = Duration::from_secs(900);
         let guest = Machine::start(&spec)?;
         Ok(Lab { router, guest, namespace, _made: [made, files] })
     }
@@ -127,9 +127,9 @@ impl Lab {
                 // The one before may not have ended: then nobody listens yet.
                 let line = format!(
                     "until host{server} netstat -ltn | grep -q ':5000 '; do sleep 0.1; done; \
-                     host{client} timeout 40 nc {address} 5000 < /hold > /got; cmp /got /file"
+                     host{client} timeout 120 nc {address} 5000 < /hold > /got; cmp /got /file"
                 );
-                self.run(&line, Duration::from_secs(60))
+                self.run(&line, Duration::from_secs(180))
                     .with_context(|| format!("8 MiB from {address} to host {client}"))?;
             }
         }
@@ -149,13 +149,13 @@ fn linux_guest(cx: &Context) -> Result<()> {
 
 fn check(cx: &Context, lab: &mut Lab) -> Result<()> {
     lab.router.ready()?;
-    lab.guest.wait("linux-hosts: ready", Duration::from_secs(90))?;
+    lab.guest.wait("linux-hosts: ready", Duration::from_secs(240))?;
     for (client, server) in [(0, 1), (1, 0)] {
         let far = identity(server)?;
         for (program, to) in [("ping", far.v4.to_string()), ("ping6", far.v6.to_string())] {
             for size in [56, 1400, 4000] {
                 let line = format!("host{client} {program} -c 2 -W 5 -s {size} {to}");
-                lab.run(&line, Duration::from_secs(30))?;
+                lab.run(&line, Duration::from_secs(60))?;
             }
         }
     }
