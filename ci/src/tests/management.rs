@@ -136,20 +136,21 @@ fn confirm(cx: &Context) -> Result<()> {
         let put = |rig: &LinuxRig| call(rig, 0, TOKEN, "/api/v1/config", &["--request", "PUT"], &with_route);
         let (status, plan) = put(rig)?;
         ensure!(status == 200 && plan.contains("\"routes_added\":1"), "{status}: {plan}");
+        let routes = |rig: &LinuxRig| get(rig, "/api/v1/routes")?["total"].as_u64().context("no total");
+        let few = routes(rig)?;
         let (status, said) = post(rig, "/api/v1/config/commit?confirm=3")?;
         ensure!(status == 200 && said.contains("\"confirm_within_ms\":3000"), "{status}: {said}");
-        let routes = |rig: &LinuxRig| Ok::<_, anyhow::Error>(get(rig, "/api/v1/routes")?["total"].as_u64());
-        let more = routes(rig)?;
         rig.router.machine.wait("was not confirmed in time: reverted", LIMIT)?;
-        ensure!(routes(rig)? < more, "the route is still there");
+        ensure!(routes(rig)? == few, "the route is still there");
         let (_, after) = call(rig, 0, TOKEN, "/api/v1/config", &[], "")?;
         ensure!(after == before, "{after}");
         let (status, refused) = post(rig, "/api/v1/config/confirm")?;
         ensure!(status == 409 && refused.contains("\"cure\""), "{status}: {refused}");
         put(rig)?;
         post(rig, "/api/v1/config/commit?confirm=60")?;
+        ensure!(routes(rig)? == few + 1, "the route is not there while it is on trial");
         let (status, _) = post(rig, "/api/v1/config/confirm")?;
-        ensure!(status == 200 && routes(rig)? == more, "it is not confirmed");
+        ensure!(status == 200 && routes(rig)? == few + 1, "it is not confirmed");
         let history = get(rig, "/api/v1/config/history")?;
         ensure!(history[0]["by"] == "ann" && history[0]["state"] == "running", "{history}");
         Ok(())
