@@ -1,12 +1,12 @@
 //! The API over any stream of bytes, by `picoserve`: it speaks HTTP/1.1, `api.rs` answers.
 
+mod connection;
 mod servers;
+mod streams;
 
 pub use servers::Servers;
 
-use crate::api::{self, Admitted, Request, Response};
-use crate::capture;
-use crate::model::{Field, json};
+use crate::api::{self, Request, Response};
 use crate::problem::{Refused, refuse};
 use crate::router::Router;
 use crate::routes::Operation;
@@ -16,23 +16,22 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use connection::{Clock, Connection};
 use core::cell::Cell;
 use core::net::IpAddr;
-use picoserve::io::embedded_io_async::{ErrorType, Read, Write};
-use picoserve::io::{self, Socket};
-use picoserve::mem::{BorrowedBuffer, BorrowedCursor};
+use picoserve::io;
+use picoserve::io::embedded_io_async::{Read, Write};
 use picoserve::request::{Headers, Path};
-use picoserve::response::chunked::{ChunkWriter, ChunkedResponse, Chunks, ChunksWritten};
-use picoserve::response::sse::{EventSource, EventStream, EventWriter};
+use picoserve::response::chunked::ChunkedResponse;
+use picoserve::response::sse::EventStream;
 use picoserve::response::{Content, IntoResponse, ResponseWriter, StatusCode};
 use picoserve::routing::PathRouterService;
 use picoserve::time::Duration;
-use picoserve::{KeepAlive, ResponseSent, Timeouts, Timer};
+use picoserve::{KeepAlive, ResponseSent, Timeouts};
+use streams::{Captured, Events};
 
 /// Bytes of a request's line and headers.
 pub const HEAD: usize = 4096;
-/// Bytes that are written at once.
-const PIECE: usize = 1400;
 /// A large configuration takes a while on a slow link.
 const TIMEOUTS: Timeouts = Timeouts {
     start_read_request: Duration::from_secs(10),
@@ -41,9 +40,6 @@ const TIMEOUTS: Timeouts = Timeouts {
     read_request: Duration::from_secs(60),
     write: Duration::from_secs(20),
 };
-/// How often a stream looks for events, and how long it is silent at most.
-const LOOK_MS: u64 = 500;
-const SILENT_MS: u64 = 15_000;
 
 /// A connection of the network.
 pub trait Stream {
@@ -90,102 +86,6 @@ pub async fn serve<R: Router, S: Stream>(
     // However it ends, it has ended: who asked knows.
     let _ = server.serve(Connection { stream, left: &mut left, lost: &lost }).await;
     left.filter(|_| idle.get() && !lost.get())
-}
-
-/// Tells picoserve's traits for tasks from those for runtimes that it knows.
-struct Tasks;
-
-struct Clock<'r, R> {
-    router: &'r R,
-    /// There was no further request.
-    idle: &'r Cell<bool>,
-}
-
-impl<R: Router> Timer<Tasks> for Clock<'_, R> {
-    async fn delay(&self, duration: Duration) {
-        match duration.as_millis() {
-            0 => self.idle.set(true),
-            ms => self.router.sleep_ms(ms).await,
-        }
-    }
-}
-
-struct Connection<'l, S> {
-    stream: S,
-    left: &'l mut Option<S>,
-    /// See [`Service::lost`].
-    lost: &'l Cell<bool>,
-}
-
-impl<S: Stream> Socket<Tasks> for Connection<'_, S> {
-    type Error = S::Error;
-    type ReadHalf<'a>
-        = S::Reader<'a>
-    where
-        Self: 'a;
-    type WriteHalf<'a>
-        = Buffered<S::Writer<'a>>
-    where
-        Self: 'a;
-
-    fn split(&mut self) -> (Self::ReadHalf<'_>, Self::WriteHalf<'_>) {
-        let (reader, inner) = self.stream.split();
-        (reader, Buffered { inner, waiting: Vec::new() })
-    }
-
-    async fn abort<T: Timer<Tasks>>(self, _: &Timeouts, _: &T) -> Result<(), picoserve::Error<S::Error>> {
-        // What was no request is the rest of one that was refused: the reason is still to arrive.
-        if !self.lost.get() {
-            self.stream.abort();
-        }
-        Ok(())
-    }
-
-    /// Dropping a stream closes it; what was flushed still arrives.
-    async fn shutdown<T: Timer<Tasks>>(self, _: &Timeouts, _: &T) -> Result<(), picoserve::Error<S::Error>> {
-        *self.left = Some(self.stream);
-        Ok(())
-    }
-}
-
-/// Collects what picoserve writes in words into pieces of a segment's length.
-struct Buffered<W> {
-    inner: W,
-    waiting: Vec<u8>,
-}
-
-impl<W: Write> ErrorType for Buffered<W> {
-    type Error = W::Error;
-}
-
-impl<W: Write> Write for Buffered<W> {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, W::Error> {
-        if !self.waiting.is_empty() && self.waiting.len() + bytes.len() > PIECE {
-            self.inner.write_all(&self.waiting).await?;
-            self.waiting.clear();
-        }
-        match bytes.len() < PIECE {
-            true => self.waiting.extend_from_slice(bytes),
-            false => self.inner.write_all(bytes).await?,
-        }
-        Ok(bytes.len())
-    }
-
-    async fn flush(&mut self) -> Result<(), W::Error> {
-        self.inner.write_all(&self.waiting).await?;
-        self.waiting.clear();
-        self.inner.flush().await
-    }
-}
-
-impl<W: Write> io::Write for Buffered<W> {
-    async fn write_with<F: FnOnce(BorrowedCursor<'_>) -> T, T>(&mut self, fill: F) -> Result<T, W::Error> {
-        let mut bytes = [0; 256];
-        let mut buffer = BorrowedBuffer::new(&mut bytes);
-        let result = fill(buffer.unfilled());
-        self.write_all(buffer.filled()).await?;
-        Ok(result)
-    }
 }
 
 struct Service<'r, R> {
@@ -411,80 +311,5 @@ impl Content for &Typed {
 
     async fn write_content<W: io::Write>(self, mut writer: W) -> Result<(), W::Error> {
         writer.write_all(&self.0.body).await
-    }
-}
-
-/// How often a capture looks for packets while there are none.
-const CAPTURE_LOOK_MS: u64 = 5;
-
-/// Packets as they pass, until the connection or the capture ends, or its bearer's token is not what it was.
-struct Captured<'r, R: Router> {
-    router: &'r R,
-    admitted: Admitted,
-    source: R::Capture,
-    wish: capture::Wish,
-}
-
-impl<R: Router> Chunks for Captured<'_, R> {
-    fn content_type(&self) -> &'static str {
-        api::content::PCAPNG
-    }
-
-    async fn write_chunks<W: io::Write>(self, mut writer: ChunkWriter<W>) -> Result<ChunksWritten, W::Error> {
-        let Self { router, admitted, source, wish } = self;
-        let mut piece = Vec::new();
-        let mut stream = capture::Stream::begin(source, wish, &mut piece);
-        let mut goes_on = true;
-        while goes_on {
-            if router.access(|access| access.generation()) != admitted.bearer.generation {
-                stream.end();
-            }
-            goes_on = stream.next(&mut piece);
-            if piece.is_empty() {
-                router.sleep_ms(CAPTURE_LOOK_MS).await;
-                continue;
-            }
-            writer.write_chunk(&piece).await?;
-            writer.flush().await?;
-            piece.clear();
-            // Others have their turn, however many packets there are.
-            router.sleep_ms(0).await;
-        }
-        drop(stream);
-        writer.finalize().await
-    }
-}
-
-/// Events as they happen, until the connection ends or its bearer's token is not what it was.
-struct Events<'r, R> {
-    router: &'r R,
-    admitted: Admitted,
-    from: u64,
-}
-
-impl<R: Router> EventSource for Events<'_, R> {
-    async fn write_events<W: io::Write>(mut self, mut writer: EventWriter<'_, W>) -> Result<(), W::Error> {
-        let mut spoken_ms = self.router.now_ms();
-        writer.write_keepalive().await?;
-        while self.router.access(|access| access.generation()) == self.admitted.bearer.generation {
-            let events = self.router.events(self.from);
-            for event in &events {
-                self.from = self.from.max(event.number + 1);
-                let data = json(&event.value());
-                let data = core::str::from_utf8(&data).unwrap_or_default();
-                // With the field `id`, which picoserve does not know: who comes back says where it was.
-                writer.write_event(&format!("{}\nid:{}", event.kind, event.number), data).await?;
-            }
-            let now_ms = self.router.now_ms();
-            if !events.is_empty() {
-                writer.flush().await?;
-                spoken_ms = now_ms;
-            } else if now_ms.saturating_sub(spoken_ms) >= SILENT_MS {
-                writer.write_keepalive().await?;
-                spoken_ms = now_ms;
-            }
-            self.router.sleep_ms(LOOK_MS).await;
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,90 @@
+//! Answers without an end: captured packets and events.
+
+use crate::api::{self, Admitted};
+use crate::capture;
+use crate::model::{Field, json};
+use crate::router::Router;
+use alloc::format;
+use alloc::vec::Vec;
+use picoserve::io;
+use picoserve::response::chunked::{ChunkWriter, Chunks, ChunksWritten};
+use picoserve::response::sse::{EventSource, EventWriter};
+
+/// How often a stream looks for events, and how long it is silent at most.
+const LOOK_MS: u64 = 500;
+const SILENT_MS: u64 = 15_000;
+
+/// How often a capture looks for packets while there are none.
+const CAPTURE_LOOK_MS: u64 = 5;
+
+/// Packets as they pass, until the connection or the capture ends, or its bearer's token is not what it was.
+pub(super) struct Captured<'r, R: Router> {
+    pub(super) router: &'r R,
+    pub(super) admitted: Admitted,
+    pub(super) source: R::Capture,
+    pub(super) wish: capture::Wish,
+}
+
+impl<R: Router> Chunks for Captured<'_, R> {
+    fn content_type(&self) -> &'static str {
+        api::content::PCAPNG
+    }
+
+    async fn write_chunks<W: io::Write>(self, mut writer: ChunkWriter<W>) -> Result<ChunksWritten, W::Error> {
+        let Self { router, admitted, source, wish } = self;
+        let mut piece = Vec::new();
+        let mut stream = capture::Stream::begin(source, wish, &mut piece);
+        let mut goes_on = true;
+        while goes_on {
+            if router.access(|access| access.generation()) != admitted.bearer.generation {
+                stream.end();
+            }
+            goes_on = stream.next(&mut piece);
+            if piece.is_empty() {
+                router.sleep_ms(CAPTURE_LOOK_MS).await;
+                continue;
+            }
+            writer.write_chunk(&piece).await?;
+            writer.flush().await?;
+            piece.clear();
+            // Others have their turn, however many packets there are.
+            router.sleep_ms(0).await;
+        }
+        drop(stream);
+        writer.finalize().await
+    }
+}
+
+/// Events as they happen, until the connection ends or its bearer's token is not what it was.
+pub(super) struct Events<'r, R> {
+    pub(super) router: &'r R,
+    pub(super) admitted: Admitted,
+    pub(super) from: u64,
+}
+
+impl<R: Router> EventSource for Events<'_, R> {
+    async fn write_events<W: io::Write>(mut self, mut writer: EventWriter<'_, W>) -> Result<(), W::Error> {
+        let mut spoken_ms = self.router.now_ms();
+        writer.write_keepalive().await?;
+        while self.router.access(|access| access.generation()) == self.admitted.bearer.generation {
+            let events = self.router.events(self.from);
+            for event in &events {
+                self.from = self.from.max(event.number + 1);
+                let data = json(&event.value());
+                let data = core::str::from_utf8(&data).unwrap_or_default();
+                // With the field `id`, which picoserve does not know: who comes back says where it was.
+                writer.write_event(&format!("{}\nid:{}", event.kind, event.number), data).await?;
+            }
+            let now_ms = self.router.now_ms();
+            if !events.is_empty() {
+                writer.flush().await?;
+                spoken_ms = now_ms;
+            } else if now_ms.saturating_sub(spoken_ms) >= SILENT_MS {
+                writer.write_keepalive().await?;
+                spoken_ms = now_ms;
+            }
+            self.router.sleep_ms(LOOK_MS).await;
+        }
+        Ok(())
+    }
+}
