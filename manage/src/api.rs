@@ -418,12 +418,12 @@ pub fn too_long(found: usize, longest: usize) -> Refused {
     refuse(413, "The body is too long", detail, cure)
 }
 
-/// A body came in pieces.
-pub fn no_length() -> Refused {
+/// How long the body is was not said.
+pub fn no_length(detail: &str) -> Refused {
     refuse(
         411,
         "The body's length is missing",
-        "it comes with Transfer-Encoding and without Content-Length",
+        detail,
         "send the whole text with Content-Length; curl does so with --data-binary @FILE",
     )
 }

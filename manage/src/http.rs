@@ -9,14 +9,14 @@ pub use servers::Servers;
 use crate::api::{self, Request, Response};
 use crate::problem::{Refused, refuse};
 use crate::router::Router;
-use crate::routes::Operation;
+use crate::routes::{Method, Operation};
 use crate::web;
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use connection::{Clock, Connection};
+use connection::{Clock, Connection, Stage};
 use core::cell::Cell;
 use core::net::IpAddr;
 use picoserve::io;
@@ -78,22 +78,22 @@ pub async fn serve<R: Router, S: Stream>(
     peer: IpAddr,
     servers: &Servers,
 ) -> Option<S> {
-    let lost = Cell::new(false);
-    let service = picoserve::Router::from_service(Service { router, peer, servers, lost: &lost });
+    let stage = Cell::new(Stage::New);
+    let service = picoserve::Router::from_service(Service { router, peer, servers, stage: &stage });
     let config = picoserve::Config { timeouts: TIMEOUTS, connection: KeepAlive::KeepAlive };
     let (mut head, idle, mut left) = (vec![0; HEAD], Cell::new(false), None);
-    let server = picoserve::Server::custom(&service, Clock { router, idle: &idle }, &config, &mut head);
+    let server =
+        picoserve::Server::custom(&service, Clock { router, stage: &stage, idle: &idle }, &config, &mut head);
     // However it ends, it has ended: who asked knows.
-    let _ = server.serve(Connection { stream, left: &mut left, lost: &lost }).await;
-    left.filter(|_| idle.get() && !lost.get())
+    let _ = server.serve(Connection { stream, stage: &stage, left: &mut left }).await;
+    left.filter(|_| idle.get())
 }
 
 struct Service<'r, R> {
     router: &'r R,
     peer: IpAddr,
     servers: &'r Servers,
-    /// Where a request of this connection ends was not clear: nothing after it is looked at (RFC 9112 §6.3).
-    lost: &'r Cell<bool>,
+    stage: &'r Cell<Stage>,
 }
 
 /// Headers that matter here.
@@ -154,20 +154,22 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         mut request: picoserve::request::Request<'_, B>,
         writer: W,
     ) -> Result<ResponseSent, W::Error> {
-        let known = match self.lost.get() {
-            true => Err(after_lost()),
-            false => known(request.parts.headers()),
-        };
-        let known = match known {
+        if self.stage.get() == Stage::Over {
+            let connection = request.body_connection.finalize().await?;
+            let unseen = picoserve::response::Response::empty(StatusCode::BAD_REQUEST);
+            return writer.write_response(connection, unseen).await;
+        }
+        self.stage.set(Stage::Asked);
+        let expected = request.body_connection.content_length();
+        let known = match known(request.parts.headers()) {
             Ok(known) => known,
             Err(refused) => {
-                self.lost.set(true);
+                self.stage.set(Stage::Last);
                 return self.send(request.body_connection.finalize().await?, writer, refused).await;
             }
         };
-        let [authorization, accept, accept_encoding, if_match, if_none_match, transfer_encoding, _] =
+        let [authorization, accept, accept_encoding, if_match, if_none_match, transfer_encoding, length] =
             known.each_ref().map(Option::as_deref);
-        self.lost.set(transfer_encoding.is_some());
         let asked = Request {
             method: request.parts.method(),
             path: path.encoded(),
@@ -179,20 +181,30 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             if_none_match,
             peer: self.peer,
         };
-        if let Some(file) = web::answer(&asked) {
-            return self.send(request.body_connection.finalize().await?, writer, file).await;
+        let admitted = match web::answer(&asked) {
+            Some(file) => Err(file),
+            None => api::admit(self.router, &asked).await,
+        };
+        // Nobody waits for a body that nobody reads, but for one that comes with a token (RFC 9112 §9.6).
+        if transfer_encoding.is_some() || expected > 0 && admitted.is_err() {
+            self.stage.set(Stage::Last);
         }
-        let admitted = match api::admit(self.router, &asked).await {
+        let admitted = match admitted {
             Ok(admitted) => admitted,
-            Err(refused) => {
-                return self.send(request.body_connection.finalize().await?, writer, refused).await;
+            Err(response) => {
+                return self.send(request.body_connection.finalize().await?, writer, response).await;
             }
         };
         let longest = api::longest_body(self.router, admitted.route);
-        let expected = request.body_connection.content_length();
-        let problem = match transfer_encoding {
-            Some(_) => Some(api::no_length()),
-            None => (expected > longest).then(|| api::too_long(expected, longest)),
+        let problem = match (transfer_encoding, length) {
+            (Some(_), _) => {
+                Some(api::no_length("it comes with Transfer-Encoding and without Content-Length"))
+            }
+            // No text is not an empty one.
+            (None, None) if admitted.route.method == Method::Put => {
+                Some(api::no_length("the request has neither a body nor Content-Length"))
+            }
+            _ => (expected > longest).then(|| api::too_long(expected, longest)),
         };
         let mut body = Vec::new();
         let problem = problem.or_else(|| {
@@ -256,27 +268,26 @@ impl<R: Router> Service<'_, R> {
         response: impl Into<Response>,
     ) -> Result<ResponseSent, W::Error> {
         let mut response = response.into();
-        if self.lost.get() {
-            response.headers.push(("Connection", "close".into()));
-        }
+        let stage = match self.stage.get() {
+            Stage::Last => {
+                response.headers.push(("Connection", "close".into()));
+                Stage::Over
+            }
+            _ => Stage::Answered,
+        };
         let (status, typed) = (StatusCode::new(response.status), Typed(response));
         // RFC 9110 §8.6: without Content-Length, as there is no body to measure.
-        if matches!(typed.0.status, 204 | 304) {
+        let sent = if matches!(typed.0.status, 204 | 304) {
             let response = picoserve::response::Response::empty(status).with_headers(&typed.0.headers[..]);
-            return writer.write_response(connection, response).await;
-        }
-        let response = picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
-        writer.write_response(connection, response).await
+            writer.write_response(connection, response).await?
+        } else {
+            let response =
+                picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
+            writer.write_response(connection, response).await?
+        };
+        self.stage.set(stage);
+        Ok(sent)
     }
-}
-
-fn after_lost() -> Refused {
-    refuse(
-        400,
-        "The connection is over",
-        "where the request before ends was not clear",
-        "open another connection",
-    )
 }
 
 fn cut_short(found: usize, expected: usize) -> Refused {

@@ -57,6 +57,16 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 struct Tcp(TcpStream);
 struct Half<'s>(&'s TcpStream);
 
+/// As the router does: what was not read costs no answer that is on its way.
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+        let _ = self.0.set_nonblocking(false);
+        let _ = self.0.set_read_timeout(Some(Duration::from_millis(500)));
+        while self.0.read(&mut [0; 4096]).is_ok_and(|len| len > 0) {}
+    }
+}
+
 #[derive(Debug)]
 struct Broken;
 
