@@ -38,6 +38,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     // Who has nothing to say right now waits without a server: see `serve`.
     persistent_start_read_request: Duration::from_secs(0),
     read_request: Duration::from_secs(60),
+    // Of a stretch of an answer, not of all: see `connection`.
     write: Duration::from_secs(20),
 };
 

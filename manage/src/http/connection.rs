@@ -10,8 +10,10 @@ use picoserve::mem::{BorrowedBuffer, BorrowedCursor};
 use picoserve::time::Duration;
 use picoserve::{Timeouts, Timer};
 
-/// Bytes that are written at once.
+/// Bytes that small writes are collected to: a segment's.
 const PIECE: usize = 1400;
+/// Bytes that are written within one timeout: a long answer takes as long as it moves, a slow reader's end is in sight.
+const STRETCH: usize = 16 << 10;
 
 /// The rest of a request that came with the one before. Behind a longer pause it is none.
 const REST_MS: u64 = 100;
@@ -131,6 +133,7 @@ impl<W: Write> Write for Buffered<'_, W> {
         if self.stage.get() == Stage::Over {
             return Ok(bytes.len());
         }
+        let bytes = bytes.get(..STRETCH).unwrap_or(bytes);
         if !self.waiting.is_empty() && self.waiting.len() + bytes.len() > PIECE {
             self.inner.write_all(&self.waiting).await?;
             self.waiting.clear();
