@@ -22,7 +22,7 @@ use core::net::IpAddr;
 use picoserve::io;
 use picoserve::io::embedded_io_async::{Read, Write};
 use picoserve::request::{Headers, Path};
-use picoserve::response::chunked::ChunkedResponse;
+use picoserve::response::custom::CustomResponse;
 use picoserve::response::sse::EventStream;
 use picoserve::response::{Content, IntoResponse, ResponseWriter, StatusCode};
 use picoserve::routing::PathRouterService;
@@ -238,7 +238,14 @@ impl<R: Router> PathRouterService for Service<'_, R> {
                     return match api::capture(self.router, &admitted) {
                         Ok((source, wish)) => {
                             let capture = Captured { router: self.router, admitted, source, wish };
-                            ChunkedResponse::new(capture).write_to(connection, writer).await
+                            // It ends with the connection, also while there is nothing to send.
+                            let sent = CustomResponse::build(StatusCode::OK)
+                                .with_headers(Captured::<R>::HEADERS)
+                                .with_body(capture)
+                                .write_to(connection, writer)
+                                .await?;
+                            self.stage.set(Stage::Over);
+                            Ok(sent)
                         }
                         Err(refused) => self.send(connection, writer, refused).await,
                     };

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use simulated::schema::matches_schema;
+use simulated::slow::Slow;
 use simulated::{BOOT, Simulated, TOKEN, serve};
+use weir_manage::http::Servers;
 use weir_manage::routes::{Answer, Method, ROUTES};
 
 /// What curl got.
@@ -542,6 +544,43 @@ fn requests_that_come_together_are_answered_in_turn() {
     let mut answers = String::new();
     stream.read_to_string(&mut answers).unwrap();
     assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 3, "{answers}");
+}
+
+#[test]
+fn a_long_answer_takes_as_long_as_it_moves() {
+    let (router, client) = Client::start(&[TOKEN]);
+    let long = format!("{BOOT}# {}\n", "x".repeat(99_000));
+    assert_eq!(client.call("PUT", "/api/v1/config", &[], &long).status, 200);
+    let head = format!("/api/v1/config/candidate HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let of_rate = |rate| {
+        let peer = Slow::new(&router, &format!("GET {head}Connection: close\r\n\r\n"), rate);
+        assert!(peer.is_served(&Servers::new(1, || 0), |_| true));
+        peer
+    };
+    let moves = of_rate(2000);
+    assert!(!moves.was_aborted() && moves.heard().ends_with(&long), "{} bytes", moves.heard().len());
+    assert!(of_rate(500).was_aborted(), "it would keep a server for minutes");
+}
+
+#[test]
+fn a_capture_ends_with_its_reader_also_while_there_is_nothing_to_tell() {
+    let (router, client) = Client::start(&[TOKEN]);
+    assert_eq!(client.get("/api/v1/status").status, 200);
+    let asked = format!("GET /api/v1/capture HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    let servers = Servers::new(1, || 0);
+    for _ in 0..2 {
+        let peer = Slow::new(&router, &asked, 1 << 20);
+        let mut turns = 0;
+        let over = peer.is_served(&servers, |peer| {
+            turns += 1;
+            if turns == 20 {
+                peer.leave();
+            }
+            turns < 30
+        });
+        assert!(peer.heard().starts_with("HTTP/1.1 200 "), "the one before is over: {}", peer.heard());
+        assert!(over, "half a second after its reader left");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::router::Router;
 use alloc::format;
 use alloc::vec::Vec;
 use picoserve::io;
-use picoserve::response::chunked::{ChunkWriter, Chunks, ChunksWritten};
+use picoserve::response::custom::CustomBody;
 use picoserve::response::sse::{EventSource, EventWriter};
 
 /// How often a stream looks for events, and how long it is silent at most.
@@ -25,12 +25,14 @@ pub(super) struct Captured<'r, R: Router> {
     pub(super) wish: capture::Wish,
 }
 
-impl<R: Router> Chunks for Captured<'_, R> {
-    fn content_type(&self) -> &'static str {
-        api::content::PCAPNG
-    }
+impl<R: Router> Captured<'_, R> {
+    /// In chunks (RFC 9112 §7.1): their end tells a whole capture from a cut one.
+    pub(super) const HEADERS: [(&'static str, &'static str); 2] =
+        [("Content-Type", api::content::PCAPNG), ("Transfer-Encoding", "chunked")];
+}
 
-    async fn write_chunks<W: io::Write>(self, mut writer: ChunkWriter<W>) -> Result<ChunksWritten, W::Error> {
+impl<R: Router> CustomBody for Captured<'_, R> {
+    async fn write_response_body<W: io::Write>(self, mut writer: W) -> Result<(), W::Error> {
         let Self { router, admitted, source, wish } = self;
         let mut piece = Vec::new();
         let mut stream = capture::Stream::begin(source, wish, &mut piece);
@@ -44,14 +46,16 @@ impl<R: Router> Chunks for Captured<'_, R> {
                 router.sleep_ms(CAPTURE_LOOK_MS).await;
                 continue;
             }
-            writer.write_chunk(&piece).await?;
+            write!(writer, "{:x}\r\n", piece.len()).await?;
+            piece.extend(b"\r\n");
+            writer.write_all(&piece).await?;
             writer.flush().await?;
             piece.clear();
             // Others have their turn, however many packets there are.
             router.sleep_ms(0).await;
         }
         drop(stream);
-        writer.finalize().await
+        writer.write_all(b"0\r\n\r\n").await
     }
 }
 

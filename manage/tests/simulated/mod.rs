@@ -4,6 +4,7 @@
 
 pub(crate) mod schema;
 mod script;
+pub(crate) mod slow;
 pub(crate) mod tcp;
 
 use std::collections::BTreeSet;
