@@ -44,10 +44,19 @@ pub struct Access {
     generation: u64,
     /// Digests of tokens whose slow hash was right, with their names. The oldest first.
     verified: Vec<(Digest32, Arc<str>)>,
-    /// The console's token, and until when it holds.
-    grant: Option<(Digest32, u64)>,
+    grant: Option<Grant>,
+    /// Grants so far.
+    grants: u64,
     peers: Vec<(IpAddr, Failures)>,
     all: Failures,
+}
+
+/// The console's token.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    digest: Digest32,
+    until_ms: u64,
+    number: u64,
 }
 
 /// Failures, as a bucket that empties with time: `used` of a limit, as of `at_ms`.
@@ -85,8 +94,16 @@ pub enum Entry {
 pub struct Bearer {
     /// The token's name.
     pub name: Arc<str>,
-    /// Holds while [`Access::generation`] is the same.
-    pub generation: u64,
+    token: Shown,
+}
+
+/// What somebody was let in with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shown {
+    /// A token of the configuration, in this generation of them.
+    Configured(u64),
+    /// The console's token of this number.
+    Granted(u64),
 }
 
 /// A token that is not known yet.
@@ -128,6 +145,7 @@ impl Access {
             generation: 0,
             verified: Vec::new(),
             grant: None,
+            grants: 0,
             peers: Vec::new(),
             all: Failures::default(),
         }
@@ -142,27 +160,36 @@ impl Access {
         }
     }
 
-    /// Changes with the tokens: whoever was let in has to show a token again.
-    pub fn generation(&self) -> u64 {
-        self.generation
+    /// Whether who was let in would be so now.
+    pub fn holds(&self, bearer: &Bearer, now_ms: u64) -> bool {
+        match bearer.token {
+            Shown::Configured(generation) => generation == self.generation,
+            Shown::Granted(number) => {
+                self.grant.is_some_and(|grant| grant.number == number && now_ms < grant.until_ms)
+            }
+        }
     }
 
     /// A token on the console's say-so, made of `random`; it replaces the one before and holds for [`GRANT_MS`].
     pub fn grant(&mut self, random: &[u8], now_ms: u64) -> String {
         let token = format!("console-{}", hexadecimal(&self.digest(random)[..16]));
-        self.grant = Some((self.digest(token.as_bytes()), now_ms.saturating_add(GRANT_MS)));
+        self.grants += 1;
+        self.grant = Some(Grant {
+            digest: self.digest(token.as_bytes()),
+            until_ms: now_ms.saturating_add(GRANT_MS),
+            number: self.grants,
+        });
         token
     }
 
     /// Takes the console's token back. Whether there was one.
     pub fn withdraw(&mut self) -> bool {
-        self.generation += 1;
         self.grant.take().is_some()
     }
 
     /// A request from `peer` with this token, or none.
     pub fn enter(&mut self, token: Option<&str>, peer: IpAddr, now_ms: u64) -> Entry {
-        let grant = self.grant.filter(|&(_, until)| now_ms < until);
+        let grant = self.grant.filter(|grant| now_ms < grant.until_ms);
         self.grant = grant;
         if self.tokens.is_empty() && grant.is_none() {
             return Entry::Refused(nobody(), None);
@@ -170,17 +197,17 @@ impl Access {
         let Some(token) = token else { return Entry::Refused(no_token(), None) };
         let digest = self.digest(token.as_bytes());
         // All of them, whichever it is: how long that takes tells nothing.
-        let mut name = None;
+        let mut bearer = None;
         for (known, of) in &self.verified {
             if known.ct_eq(&digest).to_bool() {
-                name = Some(of.clone());
+                bearer = Some(Bearer { name: of.clone(), token: Shown::Configured(self.generation) });
             }
         }
-        if grant.is_some_and(|(known, _)| known.ct_eq(&digest).to_bool()) {
-            name = Some("console".into());
+        if let Some(grant) = grant.filter(|grant| grant.digest.ct_eq(&digest).to_bool()) {
+            bearer = Some(Bearer { name: "console".into(), token: Shown::Granted(grant.number) });
         }
-        if let Some(name) = name {
-            return Entry::Allowed(Bearer { name, generation: self.generation });
+        if let Some(bearer) = bearer {
+            return Entry::Allowed(bearer);
         }
         if let Err(seconds) = self.count(peer, now_ms) {
             return Entry::Refused(too_many(seconds), Some(seconds));
@@ -209,7 +236,7 @@ impl Access {
             self.verified.remove(0);
         }
         self.verified.push((check.digest, name.clone()));
-        Ok(Bearer { name, generation: self.generation })
+        Ok(Bearer { name, token: Shown::Configured(self.generation) })
     }
 
     /// Counts an attempt before it is made, so that many at once count as many.

@@ -420,6 +420,38 @@ fn events_come_as_they_happen_and_end_with_the_token() {
 }
 
 #[test]
+fn streams_end_with_the_consoles_token_and_no_others_do() {
+    let (router, client) = Client::start(&[TOKEN]);
+    assert_eq!(client.get("/api/v1/status").status, 200);
+    let asks =
+        |path: &str, token: &str| format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let servers = Servers::new(1, || 0);
+    // Whether a stream goes on when this happened a second after its begin.
+    let goes_on = |path: &str, token: &str, happens: &dyn Fn()| {
+        let peer = Slow::new(&router, &asks(path, token), 1 << 20);
+        let mut turns = 0;
+        let over = peer.is_served(&servers, |_| {
+            turns += 1;
+            if turns == 20 {
+                happens();
+            }
+            turns < 60
+        });
+        assert!(peer.heard().starts_with("HTTP/1.1 200 "), "{}", peer.heard());
+        !over
+    };
+    for path in ["/api/v1/events", "/api/v1/capture"] {
+        assert!(goes_on(path, &router.grant(), &|| {}));
+        assert!(!goes_on(path, &router.grant(), &|| router.pass(15 * 60 * 1000)), "{path}: it ran out");
+        assert!(!goes_on(path, &router.grant(), &|| drop(router.grant())), "{path}: it was replaced");
+        assert!(!goes_on(path, &router.grant(), &|| router.withdraw()), "{path}: it was taken back");
+        let configured = |happens: &dyn Fn()| goes_on(path, TOKEN, happens);
+        assert!(configured(&|| drop(router.grant())) && configured(&|| router.withdraw()), "{path}");
+        assert!(configured(&|| router.pass(15 * 60 * 1000)), "{path}");
+    }
+}
+
+#[test]
 fn nonsense_ends_the_connection_and_nothing_else() {
     let (_, client) = Client::start(&[TOKEN]);
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(10_000));

@@ -14,6 +14,12 @@ use picoserve::response::sse::{EventSource, EventWriter};
 const LOOK_MS: u64 = 500;
 const SILENT_MS: u64 = 15_000;
 
+/// Whether its bearer's token still is one.
+fn holds<R: Router>(router: &R, admitted: &Admitted) -> bool {
+    let now_ms = router.now_ms();
+    router.access(|access| access.holds(&admitted.bearer, now_ms))
+}
+
 /// How often a capture looks for packets while there are none.
 const CAPTURE_LOOK_MS: u64 = 5;
 
@@ -38,7 +44,7 @@ impl<R: Router> CustomBody for Captured<'_, R> {
         let mut stream = capture::Stream::begin(source, wish, &mut piece);
         let mut goes_on = true;
         while goes_on {
-            if router.access(|access| access.generation()) != admitted.bearer.generation {
+            if !holds(router, &admitted) {
                 stream.end();
             }
             goes_on = stream.next(&mut piece);
@@ -70,7 +76,7 @@ impl<R: Router> EventSource for Events<'_, R> {
     async fn write_events<W: io::Write>(mut self, mut writer: EventWriter<'_, W>) -> Result<(), W::Error> {
         let mut spoken_ms = self.router.now_ms();
         writer.write_keepalive().await?;
-        while self.router.access(|access| access.generation()) == self.admitted.bearer.generation {
+        while holds(self.router, &self.admitted) {
             let events = self.router.events(self.from);
             for event in &events {
                 self.from = self.from.max(event.number + 1);

@@ -121,7 +121,13 @@ impl Simulated {
     /// A token on the console's say-so.
     pub(crate) fn grant(&self) -> String {
         let now_ms = self.now_ms();
-        self.inner().access.grant(b"not random", now_ms)
+        let random = format!("not random: {now_ms}");
+        self.inner().access.grant(random.as_bytes(), now_ms)
+    }
+
+    /// It is taken back.
+    pub(crate) fn withdraw(&self) {
+        self.inner().access.withdraw();
     }
 
     /// Other tokens.
