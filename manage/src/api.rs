@@ -41,6 +41,18 @@ pub struct Request<'r> {
     pub peer: IpAddr,
 }
 
+impl Request<'_> {
+    /// Whether it is answered by its head alone (RFC 9110 §9.3.2).
+    pub fn wants_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// Whether it asks for what a request with this method does.
+    pub fn asks(&self, method: Method) -> bool {
+        self.method == method.name() || method == Method::Get && self.wants_head()
+    }
+}
+
 /// What a request is answered with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
@@ -81,6 +93,8 @@ pub mod content {
     pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
     /// Captured packets (draft-ietf-opsawg-pcapng).
     pub const PCAPNG: &str = "application/x-pcapng";
+    /// Server-sent events (HTML Standard).
+    pub const EVENTS: &str = "text/event-stream";
     /// OpenMetrics 1.0.
     pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 }
@@ -117,9 +131,12 @@ pub async fn admit<R: Router>(router: &R, request: &Request<'_>) -> Result<Admit
     }
     // Before anything is told of what there is.
     let bearer = enter(router, request).await?;
-    let Some(route) = of_path.iter().find(|route| route.method.name() == request.method) else {
-        let allowed: Vec<&str> = of_path.iter().map(|route| route.method.name()).collect();
-        let allowed = allowed.join(", ");
+    let Some(route) = of_path.iter().find(|route| request.asks(route.method)) else {
+        let names = of_path.iter().map(|route| match route.method {
+            Method::Get => "GET, HEAD",
+            other => other.name(),
+        });
+        let allowed = names.collect::<Vec<_>>().join(", ");
         return Err(Response::from(no_such_method(request, &allowed)).with("Allow", allowed));
     };
     let (numbers, texts) = queried(route, request.query)?;
@@ -398,7 +415,16 @@ pub fn longest_body<R: Router>(router: &R, route: &Route) -> usize {
     }
 }
 
-/// Whether the answer is a stream, and from which event on.
+/// Whether the answer is a stream, and its type.
+pub fn stream_type(admitted: &Admitted) -> Option<&'static str> {
+    match admitted.route.answer {
+        Answer::Stream(_) => Some(content::EVENTS),
+        Answer::Capture => Some(content::PCAPNG),
+        _ => None,
+    }
+}
+
+/// Whether the answer is a stream of events, and from which event on.
 pub fn stream_from(admitted: &Admitted) -> Option<u64> {
     match admitted.route.answer {
         Answer::Stream(_) => Some(admitted.numbers.first().copied().flatten().unwrap_or(0)),

@@ -32,6 +32,8 @@ use streams::{Captured, Events};
 
 /// Bytes of a request's line and headers.
 pub const HEAD: usize = 4096;
+/// Bytes of a body that is not wanted, and is read nevertheless where a good token comes with it.
+const DRAINED: usize = 1 << 20;
 /// A large configuration takes a while on a slow link.
 const TIMEOUTS: Timeouts = Timeouts {
     start_read_request: Duration::from_secs(10),
@@ -80,7 +82,13 @@ pub async fn serve<R: Router, S: Stream>(
     servers: &Servers,
 ) -> Option<S> {
     let stage = Cell::new(Stage::New);
-    let service = picoserve::Router::from_service(Service { router, peer, servers, stage: &stage });
+    let service = picoserve::Router::from_service(Service {
+        router,
+        peer,
+        servers,
+        stage: &stage,
+        head_only: Cell::new(false),
+    });
     let config = picoserve::Config { timeouts: TIMEOUTS, connection: KeepAlive::KeepAlive };
     let (mut head, idle, mut left) = (vec![0; HEAD], Cell::new(false), None);
     let server =
@@ -95,6 +103,8 @@ struct Service<'r, R> {
     peer: IpAddr,
     servers: &'r Servers,
     stage: &'r Cell<Stage>,
+    /// The request in hand is answered without a body, but as one with.
+    head_only: Cell<bool>,
 }
 
 /// Headers that matter here.
@@ -161,6 +171,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             return writer.write_response(connection, unseen).await;
         }
         self.stage.set(Stage::Asked);
+        self.head_only.set(false);
         let expected = request.body_connection.content_length();
         let known = match known(request.parts.headers()) {
             Ok(known) => known,
@@ -182,6 +193,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             if_none_match,
             peer: self.peer,
         };
+        self.head_only.set(asked.wants_head());
         let admitted = match web::answer(&asked) {
             Some(file) => Err(file),
             None => api::admit(self.router, &asked).await,
@@ -207,6 +219,10 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             }
             _ => (expected > longest).then(|| api::too_long(expected, longest)),
         };
+        // Who writes all of it before reading anything hears why; what nobody would send is not waited for.
+        if problem.is_some() && expected > DRAINED {
+            self.stage.set(Stage::Last);
+        }
         let mut body = Vec::new();
         let problem = problem.or_else(|| {
             let no_room = body.try_reserve_exact(expected).is_err();
@@ -224,6 +240,10 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         }
         let response = match (problem, api::stream_from(&admitted)) {
             (Some(problem), _) => Response::from(problem),
+            (None, _) if asked.wants_head() && api::stream_type(&admitted).is_some() => {
+                let content_type = api::stream_type(&admitted).unwrap_or_default();
+                Response { status: 200, content_type, headers: Vec::new(), body: Vec::new() }
+            }
             (None, Some(from)) => match self.servers.open() {
                 Some(_open) => {
                     let events = Events { router: self.router, admitted, from };
@@ -283,14 +303,19 @@ impl<R: Router> Service<'_, R> {
             }
             _ => Stage::Answered,
         };
-        let (status, typed) = (StatusCode::new(response.status), Typed(response));
+        let head_only = self.head_only.get();
+        let endless = head_only && response.status == 200 && response.body.is_empty();
+        if endless {
+            response.headers.push(("Content-Type", response.content_type.into()));
+        }
+        let (status, typed) = (StatusCode::new(response.status), Typed { response, head_only });
+        let headers = &typed.response.headers[..];
         // RFC 9110 §8.6: without Content-Length, as there is no body to measure.
-        let sent = if matches!(typed.0.status, 204 | 304) {
-            let response = picoserve::response::Response::empty(status).with_headers(&typed.0.headers[..]);
+        let sent = if endless || matches!(typed.response.status, 204 | 304) {
+            let response = picoserve::response::Response::empty(status).with_headers(headers);
             writer.write_response(connection, response).await?
         } else {
-            let response =
-                picoserve::response::Response::new(status, &typed).with_headers(&typed.0.headers[..]);
+            let response = picoserve::response::Response::new(status, &typed).with_headers(headers);
             writer.write_response(connection, response).await?
         };
         self.stage.set(stage);
@@ -317,18 +342,24 @@ fn too_many_streams() -> Refused {
 }
 
 /// A body with its type.
-struct Typed(Response);
+struct Typed {
+    response: Response,
+    head_only: bool,
+}
 
 impl Content for &Typed {
     fn content_type(&self) -> &'static str {
-        self.0.content_type
+        self.response.content_type
     }
 
     fn content_length(&self) -> usize {
-        self.0.body.len()
+        self.response.body.len()
     }
 
     async fn write_content<W: io::Write>(self, mut writer: W) -> Result<(), W::Error> {
-        writer.write_all(&self.0.body).await
+        match self.head_only {
+            true => Ok(()),
+            false => writer.write_all(&self.response.body).await,
+        }
     }
 }

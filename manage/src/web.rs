@@ -5,6 +5,7 @@
 use crate::api::{Request, Response};
 use crate::etag::is_known;
 use crate::problem::refuse;
+use crate::routes::Method;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -43,7 +44,7 @@ const VARY: (&str, &str) = ("Vary", "Accept-Encoding");
 
 /// The answer to a request for a file of the page; none if it is for something else.
 pub fn answer(request: &Request<'_>) -> Option<Response> {
-    let file = find(request.path).filter(|_| request.method == "GET")?;
+    let file = find(request.path).filter(|_| request.asks(Method::Get))?;
     if let Some(accepted) = request.accept_encoding.filter(|accepted| !accepts_gzip(accepted)) {
         let accepted: String = accepted.chars().take(80).collect();
         let mut refused = Response::from(refuse(

@@ -304,7 +304,7 @@ fn what_cannot_be_is_refused_with_cause_and_cure() {
     client.get("/api/v1/nothing").refused(404, "There is no such path");
     let got = client.call("DELETE", "/api/v1/config", &[], "");
     got.refused(405, "There is no such method here");
-    assert_eq!(got.header("allow"), "GET, PUT");
+    assert_eq!(got.header("allow"), "GET, HEAD, PUT");
     client.get("/api/v1/status?verbose=1").refused(400, "The query is not known");
     client.get("/api/v1/routes?limit=0").refused(400, "The query cannot be");
     client.get("/api/v1/routes?limit=2&limit=3").refused(400, "The query cannot be");
@@ -504,6 +504,8 @@ fn headers_that_leave_open_what_is_meant_are_refused_and_nothing_after_them_is_d
         ),
         (format!("{token}Content-Length: {len}, {len}\r\n"), 400, "Content-Length says"),
         (format!("{token}Content-Length: 99999999999999999999999\r\n"), 400, "Content-Length says"),
+        (format!("{token}Content-Length: 18446744073709551615\r\n"), 413, "18446744073709551615 bytes"),
+        (format!("{token}Content-Length: 18446744073709551616\r\n"), 400, "Content-Length says"),
         (format!("{token}Content-Length: +0\r\n"), 400, "Content-Length says"),
         (format!("{token}Content-Length:\r\n"), 400, "Content-Length says"),
         (format!("{token}{both}"), 400, "Transfer-Encoding comes with Content-Length"),
@@ -612,6 +614,45 @@ fn a_capture_ends_with_its_reader_also_while_there_is_nothing_to_tell() {
         });
         assert!(peer.heard().starts_with("HTTP/1.1 200 "), "the one before is over: {}", peer.heard());
         assert!(over, "half a second after its reader left");
+    }
+}
+
+#[test]
+fn head_is_answered_as_get_without_the_body() {
+    let (_, client) = Client::start(&[TOKEN]);
+    let ask = |method: &str, path: &str, more: &str| {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\n{more}");
+        // The request after it shows that nothing was left over.
+        let after = format!("HEAD /api/v1/config HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        let answers =
+            answers_to(&client, format!("{method} {path} HTTP/1.1\r\n{headers}\r\n{after}").as_bytes());
+        let (head, rest) = answers.split_once("\r\n\r\n").unwrap();
+        (head.replace("Connection: keep-alive\r\n", ""), rest.to_owned())
+    };
+    for (path, more) in [
+        ("/", ""),
+        ("/api/v1/interfaces", ""),
+        ("/api/v1/config", ""),
+        ("/api/v1/config", "If-None-Match: *\r\n"),
+        ("/api/v1/nothing", ""),
+        ("/api/v1/config/commit", ""),
+        ("/metrics", "Accept: text/plain\r\n"),
+    ] {
+        let (head, after) = ask("HEAD", path, more);
+        assert!(after.starts_with("HTTP/1.1 ") && after.ends_with("\r\n\r\n"), "{path}: {after}");
+        let same = |line: &&str| path != "/metrics" || !line.starts_with("Content-Length");
+        let (get, _) = ask("GET", path, more);
+        let get = get.replace("GET", "HEAD");
+        assert!(head.lines().filter(same).eq(get.lines().filter(same)), "{path}:\n{head}\n{get}");
+    }
+    for (path, kind) in [("/api/v1/events", "text/event-stream"), ("/api/v1/capture", "application/x-pcapng")]
+    {
+        let (head, after) = ask("HEAD", path, "");
+        assert!(
+            head.starts_with("HTTP/1.1 200") && head.contains(&format!("Content-Type: {kind}")),
+            "{head}"
+        );
+        assert!(!head.contains("Content-Length") && after.starts_with("HTTP/1.1 200"), "{head}\n{after}");
     }
 }
 
