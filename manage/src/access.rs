@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use ctutils::CtEq;
 
 /// How long a token holds that the console gave out, in milliseconds.
@@ -18,8 +18,11 @@ pub const GRANT_MS: u64 = 15 * 60 * 1000;
 const PEER: (u32, u64) = (5, 10_000);
 /// Failures of all peers together.
 const ALL: (u32, u64) = (20, 1_000);
+/// Of these, what each failure of its own takes from a peer, up to [`MOST_TAKEN`]: the last of them are for who has none or few.
+const TAKEN: u32 = 3;
+const MOST_TAKEN: u32 = 14;
 /// Peers whose failures are remembered.
-const PEERS: usize = 32;
+const PEERS: usize = 64;
 /// Tokens that are remembered as good: each of the configuration's may be shown by many.
 const VERIFIED: usize = 32;
 
@@ -47,8 +50,18 @@ pub struct Access {
     grant: Option<Grant>,
     /// Grants so far.
     grants: u64,
-    peers: Vec<(IpAddr, Failures)>,
+    peers: Vec<Peer>,
     all: Failures,
+}
+
+/// Who failed.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    /// See [`network`].
+    network: IpAddr,
+    recent: Failures,
+    /// Since it is remembered: time does not make it new.
+    ever: u32,
 }
 
 /// The console's token.
@@ -113,7 +126,7 @@ pub struct Check {
     digest: Digest32,
     tokens: Arc<[Token]>,
     generation: u64,
-    peer: IpAddr,
+    network: IpAddr,
 }
 
 impl Check {
@@ -209,7 +222,7 @@ impl Access {
         if let Some(bearer) = bearer {
             return Entry::Allowed(bearer);
         }
-        if let Err(seconds) = self.count(peer, now_ms) {
+        if let Err(seconds) = self.count(network(peer), now_ms) {
             return Entry::Refused(too_many(seconds), Some(seconds));
         }
         Entry::Check(Check {
@@ -217,7 +230,7 @@ impl Access {
             digest,
             tokens: self.tokens.clone(),
             generation: self.generation,
-            peer,
+            network: network(peer),
         })
     }
 
@@ -230,7 +243,7 @@ impl Access {
         let Some(token) = token.filter(|_| check.generation == self.generation) else {
             return Err(wrong_token());
         };
-        self.forgive(check.peer);
+        self.forgive(check.network);
         let name: Arc<str> = token.name.as_str().into();
         if self.verified.len() >= VERIFIED {
             self.verified.remove(0);
@@ -240,39 +253,50 @@ impl Access {
     }
 
     /// Counts an attempt before it is made, so that many at once count as many.
-    fn count(&mut self, peer: IpAddr, now_ms: u64) -> Result<(), u64> {
-        let place = match self.peers.iter().position(|(known, _)| *known == peer) {
+    fn count(&mut self, network: IpAddr, now_ms: u64) -> Result<(), u64> {
+        let place = match self.peers.iter().position(|known| known.network == network) {
             Some(place) => place,
             None => {
                 if self.peers.len() >= PEERS {
-                    let oldest = self.peers.iter().enumerate().min_by_key(|(_, (_, own))| own.at_ms);
+                    let oldest = self.peers.iter().enumerate().min_by_key(|(_, own)| own.recent.at_ms);
                     if let Some((place, _)) = oldest {
                         self.peers.swap_remove(place);
                     }
                 }
-                self.peers.push((peer, Failures { used: 0, at_ms: now_ms }));
+                self.peers.push(Peer { network, recent: Failures { used: 0, at_ms: now_ms }, ever: 0 });
                 self.peers.len() - 1
             }
         };
-        let Some((_, own)) = self.peers.get_mut(place) else { return Ok(()) };
-        own.settle(PEER, now_ms)?;
-        self.all.settle(ALL, now_ms)?;
-        own.used += 1;
+        let Some(own) = self.peers.get_mut(place) else { return Ok(()) };
+        own.recent.settle(PEER, now_ms)?;
+        let taken = own.ever.saturating_mul(TAKEN).min(MOST_TAKEN);
+        self.all.settle((ALL.0 - taken, ALL.1), now_ms)?;
+        own.recent.used += 1;
+        own.ever = own.ever.saturating_add(1);
         self.all.used += 1;
         Ok(())
     }
 
     /// The attempt was none.
-    fn forgive(&mut self, peer: IpAddr) {
+    fn forgive(&mut self, network: IpAddr) {
         self.all.used = self.all.used.saturating_sub(1);
-        if let Some((_, own)) = self.peers.iter_mut().find(|(known, _)| *known == peer) {
-            own.used = own.used.saturating_sub(1);
+        if let Some(own) = self.peers.iter_mut().find(|known| known.network == network) {
+            own.recent.used = own.recent.used.saturating_sub(1);
+            own.ever = own.ever.saturating_sub(1);
         }
     }
 
     /// BLAKE2b with the secret before the token: nothing that is stored tells anything of the token.
     fn digest(&self, token: &[u8]) -> Digest32 {
         Blake2b::<U32>::new().chain_update(self.secret).chain_update(token).finalize().into()
+    }
+}
+
+/// Whose failures count as one's: an IPv6 host has as many addresses as it likes in its network of 64 bits.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 => v4,
     }
 }
 
@@ -324,4 +348,57 @@ pub fn no_memory() -> Refused {
         "the token's hash takes more memory than is free",
         "try again, give the machine more memory, or use a hash with a smaller m=",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const TOKEN: &str = "correct-horse-battery";
+
+    fn access() -> Access {
+        let mut access = Access::new([7; 32]);
+        access.configure(&[Token { name: "ann".into(), hash: Hash::of(TOKEN, [1; 16]).unwrap() }]);
+        access
+    }
+
+    /// Whether a wrong token is looked at.
+    fn tries(access: &mut Access, peer: impl Into<IpAddr>, now_ms: u64) -> bool {
+        matches!(access.enter(Some("wrong"), peer.into(), now_ms), Entry::Check(_))
+    }
+
+    #[test]
+    fn wrong_tokens_of_some_lock_nobody_else_out() {
+        let mut access = access();
+        let mut looked_at = vec![0; 12];
+        for second in 0..3600_u64 {
+            for (peer, count) in (0..).zip(&mut looked_at) {
+                while tries(&mut access, [192, 0, 2, peer], second * 1000) {
+                    *count += 1;
+                }
+            }
+            if second % 60 == 30 {
+                // Somebody new, who mistypes it at first.
+                let new = [198, 51, 100, (second / 60) as u8];
+                assert!(tries(&mut access, new, second * 1000) && tries(&mut access, new, second * 1000));
+                let Entry::Check(check) = access.enter(Some(TOKEN), new.into(), second * 1000) else {
+                    panic!("{second} s: refused with the right token");
+                };
+                assert_eq!(&*access.checked(&check, Some(0)).unwrap().name, "ann");
+                access.verified.clear();
+            }
+        }
+        let all: u64 = looked_at.iter().sum();
+        assert!((3000..=3630).contains(&all), "one a second of all: {looked_at:?}");
+    }
+
+    #[test]
+    fn addresses_of_a_network_of_64_bits_are_one_peer() {
+        let mut access = access();
+        let from = |host: u16| Ipv6Addr::new(0x2001, 0xdb8, 0, 1, host, 0, 0, host);
+        let looked_at = (0..100).filter(|&host| tries(&mut access, from(host), 0)).count();
+        assert_eq!(looked_at, 5);
+        assert!(tries(&mut access, Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 1), 0));
+    }
 }
