@@ -3,7 +3,7 @@
 import { Refused, pieces } from "./api.js";
 import { h, head, keyed, say, setText } from "./dom.js";
 import { link } from "./explain.js";
-import { binary, count, many, stamp } from "./format.js";
+import { binary, count, many, moment, stamp } from "./format.js";
 import { live } from "./live.js";
 import { decode } from "./packet.js";
 import { reader } from "./pcapng.js";
@@ -141,7 +141,7 @@ function choose(number) {
   line.scrollIntoView({ block: "nearest" });
   const kept = one.bytes.length < one.length ? `, of which ${count(one.bytes.length)} are kept` : "";
   packet.append(h("h2", {}, `Packet ${number + 1}`), dissect(one.bytes, [
-    ["Time", `${stamp(one.us)} s after boot`],
+    ["Time", moment(one.us)],
     ["Where", `${one.interface}, ${one.reason ? "lost" : one.way === "in" ? "received" : "sent"}`],
     ["CPU", `cpu${one.cpu}`],
     ["Length", `${count(one.length)} bytes${kept}`],

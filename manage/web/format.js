@@ -61,5 +61,14 @@ export function clock(ms) {
 /// Microseconds since the router was entered, as its log counts them: "12.345678".
 export const stamp = (us) => (us / 1e6).toFixed(6);
 
+/// A capture's microseconds: "12.345678 s after boot", or the time of day, as which the router counts them once it knows it.
+/// No router has been up for 31 years.
+export function moment(us) {
+  if (us < 1e15) return `${stamp(us)} s after boot`;
+  const date = new Date(us / 1000).toISOString();
+  const part = String(Math.floor(us) % 1e6).padStart(6, "0");
+  return `${date.slice(0, 10)} ${date.slice(11, 19)}.${part} UTC`;
+}
+
 /// Parts of a whole, 0 to 1, as "12.5 %".
 export const percent = (part) => `${(part * 100).toFixed(part < 0.0995 ? 1 : 0)} %`;

@@ -255,6 +255,11 @@ fn capture(page: &mut Page) -> Result<String> {
     // The browser's own word on the answer.
     let errors = page.browser.errors()?;
     ensure!(errors.iter().all(|error| error.contains("503")), "{errors:?}");
+    // How it would tell a packet's time, before and after the router knows the time of day.
+    let times =
+        "return import('/format.js').then(format => [1.5e6, 1795284000000002].map(format.moment).join())";
+    let times = plain(&page.browser.script(times)?);
+    ensure!(times == "1.500000 s after boot,2026-11-21 18:00:00.000002 UTC", "{times}");
     Ok(plain(&page.browser.script("return document.querySelector('#capture-wrong').innerText")?)
         .replace('\n', " "))
 }
