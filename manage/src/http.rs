@@ -296,6 +296,10 @@ impl<R: Router> Service<'_, R> {
         response: impl Into<Response>,
     ) -> Result<ResponseSent, W::Error> {
         let mut response = response.into();
+        let waiting = self.servers.send(response.body.len());
+        if waiting.is_none() {
+            response = too_many_long().into();
+        }
         let stage = match self.stage.get() {
             Stage::Last => {
                 response.headers.push(("Connection", "close".into()));
@@ -329,6 +333,15 @@ fn cut_short(found: usize, expected: usize) -> Refused {
         "The body is cut short",
         format!("{found} bytes of {expected} came"),
         "send the whole text again",
+    )
+}
+
+fn too_many_long() -> Refused {
+    refuse(
+        503,
+        "Too many long answers wait",
+        "their readers are slow, and each takes memory until it is read",
+        "try again later, or ask for less at once: routes with limit=1000",
     )
 }
 

@@ -597,6 +597,45 @@ fn a_long_answer_takes_as_long_as_it_moves() {
 }
 
 #[test]
+fn long_answers_whose_readers_are_slow_take_a_mebibyte_at_most() {
+    let (router, client) = Client::start(&[TOKEN]);
+    let long = format!("{BOOT}# {}\n", "x".repeat(99_000));
+    assert_eq!(client.call("PUT", "/api/v1/config", &[], &long).status, 200);
+    let servers = Servers::new(1, || 0);
+    let ask = |path: &str, rate| {
+        let head = format!("/api/v1/{path} HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n");
+        Slow::new(&router, &format!("GET {head}Connection: close\r\n\r\n"), rate)
+    };
+    let quick = |path: &str| {
+        let peer = ask(path, 1 << 30);
+        assert!(peer.is_served(&servers, |_| true));
+        peer.heard()
+    };
+    /// Calls `then` while `peers` are being answered.
+    fn beside(peers: &[Slow], servers: &Servers, then: &dyn Fn()) {
+        let Some((first, rest)) = peers.split_first() else { return then() };
+        let mut turns = 0;
+        first.is_served(servers, |_| {
+            turns += 1;
+            if turns == 3 {
+                beside(rest, servers, then);
+            }
+            turns < 3
+        });
+    }
+    let peers: Vec<Slow> = (0..10).map(|_| ask("config/candidate", 0)).collect();
+    beside(&peers, &servers, &|| {
+        let refused = quick("config/candidate");
+        assert!(
+            refused.starts_with("HTTP/1.1 503 ") && refused.contains("Too many long answers"),
+            "{refused}"
+        );
+        assert!(quick("status").starts_with("HTTP/1.1 200 "), "short ones have room");
+    });
+    assert!(quick("config/candidate").ends_with(&long), "all others are over");
+}
+
+#[test]
 fn a_capture_ends_with_its_reader_also_while_there_is_nothing_to_tell() {
     let (router, client) = Client::start(&[TOKEN]);
     assert_eq!(client.get("/api/v1/status").status, 200);

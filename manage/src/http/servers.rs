@@ -8,6 +8,10 @@ use core::cell::{Cell, RefCell};
 
 /// Bytes of an answer that is kept.
 const KEPT: usize = 64 << 10;
+/// Bytes of an answer that counts as long, as one of each server's would be too much.
+const LONG: usize = 64 << 10;
+/// Bytes of long answers that may wait for their readers, if they are several.
+const WAITING: usize = 1 << 20;
 
 /// What those who serve a CPU's connections share.
 pub struct Servers {
@@ -18,6 +22,8 @@ pub struct Servers {
     /// Requests that changed something, as far as they are answered: one connection may ask before and after.
     changes: Cell<u64>,
     last: RefCell<Option<Last>>,
+    /// Bytes of long answers that are being sent.
+    waiting: Cell<usize>,
 }
 
 /// The last answer that tells of a moment.
@@ -44,6 +50,7 @@ impl Servers {
             arrivals: Box::new(arrivals),
             changes: Cell::new(0),
             last: RefCell::new(None),
+            waiting: Cell::new(0),
         }
     }
 
@@ -52,6 +59,16 @@ impl Servers {
         let free = self.streams.get().checked_sub(1)?;
         self.streams.set(free);
         Some(OpenStream(self))
+    }
+
+    /// Counts an answer of so many bytes while it is sent, if there is room for it beside the others.
+    pub(super) fn send(&self, bytes: usize) -> Option<Waiting<'_>> {
+        let (bytes, waiting) = (if bytes > LONG { bytes } else { 0 }, self.waiting.get());
+        if bytes > 0 && waiting > 0 && waiting.saturating_add(bytes) > WAITING {
+            return None;
+        }
+        self.waiting.set(waiting + bytes);
+        Some(Waiting(self, bytes))
     }
 
     /// What `asked` was answered a moment ago, if that is still an answer.
@@ -96,5 +113,14 @@ pub(super) struct OpenStream<'s>(&'s Servers);
 impl Drop for OpenStream<'_> {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() + 1);
+    }
+}
+
+/// Bytes on their way.
+pub(super) struct Waiting<'s>(&'s Servers, usize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - self.1);
     }
 }
