@@ -14,7 +14,7 @@ use crate::gdb::Gdb;
 use crate::host::Switch;
 use crate::line::Burst;
 use crate::qemu::Clock;
-use crate::rig::FrameRig;
+use crate::rig::{FrameRig, PATIENCE};
 use crate::router::{Config, Image};
 use crate::symbolize;
 
@@ -103,7 +103,7 @@ impl Still {
     pub(crate) fn count(&mut self, load: Load, size: usize) -> Result<Count> {
         let frames = load.frames(&self.rig.hosts[0], &self.rig.hosts[1]);
         let bursts: Vec<Burst> = frames.chunks(size).map(|frames| Burst::new(frames.to_vec())).collect();
-        let (interrupts, notifications) = self.signals()?;
+        let (interrupts, notifications) = self.signals(0)?;
         self.gdb.run_to(self.halt)?;
         let mut endless = bursts.iter().cycle();
         for _ in 0..WARM / size {
@@ -114,12 +114,8 @@ impl Still {
         for _ in 0..COUNTED / size {
             counts.push(self.forward(endless.next().context("no frames")?)?);
         }
-        let (interrupts_now, notifications_now) = self.signals()?;
+        let (interrupts_now, notifications_now) = self.signals(received + COUNTED)?;
         let sent = (WARM + COUNTED) as f64;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while self.rig.hosts[1].received() - received < COUNTED && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
         let arrived = self.rig.hosts[1].received() - received;
         // The router says something of its own now and then.
         ensure!(arrived >= COUNTED, "{arrived} of {COUNTED} packets arrived");
@@ -134,10 +130,15 @@ impl Still {
         })
     }
 
-    /// Lets the guest run freely until its counters are up to date, and reads them: interrupts and notifications.
-    fn signals(&mut self) -> Result<(u64, u64)> {
-        let router = &mut self.rig.router;
+    /// Lets the guest run freely until the far host has received so many packets, which QEMU holds back from a busy one, and its
+    /// own counters are up to date. Reads these: interrupts and notifications.
+    fn signals(&mut self, received: usize) -> Result<(u64, u64)> {
+        let (router, far) = (&mut self.rig.router, &self.rig.hosts[1]);
         self.gdb.run_while(|| {
+            let deadline = Instant::now() + PATIENCE;
+            while far.received() < received && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(2));
+            }
             std::thread::sleep(Duration::from_millis(100));
             match router.image {
                 Image::Weir => crate::table::read(router).map(|table| table.signals()),
