@@ -3,7 +3,7 @@
 
 use crate::connection::Connection;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -59,8 +59,8 @@ pub(super) struct Slots {
     free: Vec<usize>,
     /// Those that are due some time, the earliest first.
     due: BTreeSet<(u64, usize)>,
-    /// How many each peer has.
-    peers: BTreeMap<Peer, usize>,
+    /// How many each peer has, by peer.
+    peers: Vec<(Peer, usize)>,
     /// Of all connections' buffers.
     bytes: usize,
     most: usize,
@@ -69,14 +69,7 @@ pub(super) struct Slots {
 impl Slots {
     /// Room for `most` connections.
     pub(super) const fn new(most: usize) -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            due: BTreeSet::new(),
-            peers: BTreeMap::new(),
-            bytes: 0,
-            most,
-        }
+        Self { slots: Vec::new(), free: Vec::new(), due: BTreeSet::new(), peers: Vec::new(), bytes: 0, most }
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -99,7 +92,11 @@ impl Slots {
 
     /// Whether a peer has its share.
     pub(super) fn has_share(&self, peer: Peer) -> bool {
-        self.peers.get(&peer).is_some_and(|&has| has >= self.share())
+        self.place(peer).ok().and_then(|at| self.peers.get(at)).is_some_and(|&(_, has)| has >= self.share())
+    }
+
+    fn place(&self, peer: Peer) -> Result<usize, usize> {
+        self.peers.binary_search_by_key(&peer, |&(peer, _)| peer)
     }
 
     fn share(&self) -> usize {
@@ -108,7 +105,7 @@ impl Slots {
 
     /// The peer that has the most, if that is more than its share.
     pub(super) fn greediest(&self) -> Option<Peer> {
-        let (&peer, &has) = self.peers.iter().max_by_key(|&(_, has)| has)?;
+        let &(peer, has) = self.peers.iter().max_by_key(|(_, has)| has)?;
         (has > self.share()).then_some(peer)
     }
 
@@ -149,11 +146,15 @@ impl Slots {
         });
         let slot = self.slots.get_mut(number)?;
         self.bytes += connection.buffers();
-        slot.peer = Peer::from(&connection.flow.remote);
-        *self.peers.entry(slot.peer).or_default() += 1;
+        let peer = Peer::from(&connection.flow.remote);
+        slot.peer = peer;
         slot.connection = Some(Box::new(connection));
         slot.generation = slot.generation.wrapping_add(1);
         (slot.until_ns, slot.owned, slot.parked) = (u64::MAX, true, None);
+        match self.place(peer) {
+            Ok(at) => self.peers.get_mut(at).into_iter().for_each(|(_, has)| *has += 1),
+            Err(at) => self.peers.insert(at, (peer, 1)),
+        }
         self.set_due(number, now_ns);
         self.id(number)
     }
@@ -166,11 +167,11 @@ impl Slots {
         slot.until_ns = u64::MAX;
         self.bytes -= old.buffers();
         self.free.push(number);
-        if let Some(has) = self.peers.get_mut(&slot.peer) {
-            *has -= 1;
-            if *has == 0 {
-                self.peers.remove(&slot.peer);
-            }
+        let peer = slot.peer;
+        let Ok(at) = self.place(peer) else { return };
+        match self.peers.get_mut(at) {
+            Some((_, has)) if *has > 1 => *has -= 1,
+            _ => drop(self.peers.remove(at)),
         }
     }
 
