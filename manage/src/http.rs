@@ -171,7 +171,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             return writer.write_response(connection, unseen).await;
         }
         self.stage.set(Stage::Asked);
-        self.head_only.set(false);
+        self.head_only.set(request.parts.method() == "HEAD");
         let expected = request.body_connection.content_length();
         let known = match known(request.parts.headers()) {
             Ok(known) => known,
@@ -193,7 +193,6 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             if_none_match,
             peer: self.peer,
         };
-        self.head_only.set(asked.wants_head());
         let admitted = match web::answer(&asked) {
             Some(file) => Err(file),
             None => api::admit(self.router, &asked).await,
@@ -284,6 +283,12 @@ impl<R: Router> PathRouterService for Service<'_, R> {
                 }
             },
         };
+        let waiting = self.servers.send(response.body.len());
+        // What changed something says so.
+        let response = match admitted.route.method {
+            Method::Get if waiting.is_none() => Response::from(too_many_long()),
+            _ => response,
+        };
         self.send(request.body_connection.finalize().await?, writer, response).await
     }
 }
@@ -296,10 +301,6 @@ impl<R: Router> Service<'_, R> {
         response: impl Into<Response>,
     ) -> Result<ResponseSent, W::Error> {
         let mut response = response.into();
-        let waiting = self.servers.send(response.body.len());
-        if waiting.is_none() {
-            response = too_many_long().into();
-        }
         let stage = match self.stage.get() {
             Stage::Last => {
                 response.headers.push(("Connection", "close".into()));

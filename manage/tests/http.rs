@@ -480,7 +480,7 @@ fn answers_to(client: &Client, said: &[u8]) -> String {
     stream.write_all(said).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{error}: {}", said.escape_ascii()));
-    String::from_utf8(answer).unwrap()
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[test]
@@ -679,7 +679,9 @@ fn head_is_answered_as_get_without_the_body() {
     ] {
         let (head, after) = ask("HEAD", path, more);
         assert!(after.starts_with("HTTP/1.1 ") && after.ends_with("\r\n\r\n"), "{path}: {after}");
-        let same = |line: &&str| path != "/metrics" || !line.starts_with("Content-Length");
+        // One tells of now, one of the method.
+        let differs = matches!(path, "/metrics" | "/api/v1/config/commit");
+        let same = |line: &&str| !differs || !line.starts_with("Content-Length");
         let (get, _) = ask("GET", path, more);
         let get = get.replace("GET", "HEAD");
         assert!(head.lines().filter(same).eq(get.lines().filter(same)), "{path}:\n{head}\n{get}");
