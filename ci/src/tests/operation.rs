@@ -153,7 +153,7 @@ fn link_flap(cx: &Context) -> Result<()> {
         for said in ["lan: link down", "lan: link up"].iter().filter(|_| cx.image == Image::Weir) {
             rig.router.machine.console.wait_after(position, said, PATIENCE)?;
         }
-        std::thread::sleep(SILENCE);
+        seen(&mut rig.router)?;
         everything_works(rig).context("after the link was away for a moment")
     })
 }
