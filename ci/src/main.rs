@@ -153,7 +153,7 @@ took to the ready line. --only boots the targets whose name has TEXT. Exits with
         summary: "boot the image many times and check what it does",
         help: "lab boot-tests [--filter TEXT] [--list] [--router weir|linux] [--jobs N]
 
-Runs every test whose name contains TEXT, a line each, two machines at a time (--jobs), and ends with
+Runs every test whose name contains TEXT, a line each, three machines at a time (--jobs), and ends with
 \"N passed, N failed\" and, if some could not run, \", N skipped\". Tests with real Linux hosts need root.
 --router linux runs the same tests against a Linux router: they must pass there too. Captures and consoles of
 failed tests are in target/lab.",
@@ -586,7 +586,7 @@ fn check_graph(arguments: Arguments) -> Result<bool> {
 fn boot_tests(mut arguments: Arguments) -> Result<bool> {
     let image = image(&mut arguments)?;
     let filter = arguments.option("--filter")?.unwrap_or_default();
-    let jobs = arguments.number("--jobs", 2)?;
+    let jobs = arguments.number("--jobs", 3)?;
     let list = arguments.flag("--list");
     arguments.end("boot-tests")?;
     if list {
