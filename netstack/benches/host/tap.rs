@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant as Clock;
 use weir_bpf::expression::{self, Options};
 use weir_bpf::{Filter, Program};
+use weir_machine::code::Code;
 use weir_netif::IfIndex;
 use weir_netstack::capture::{Attached, Capture, Direction, Taps, Wish};
 use weir_sync::Cpu;
@@ -37,11 +38,13 @@ pub(crate) fn takes_all(mode: &str) -> bool {
     MODES.iter().any(|(name, filter, _)| *name == mode && filter.is_empty())
 }
 
-/// The program of an expression, interpreted; `None`: of an empty one.
+/// The program of an expression, compiled as in the router; `None`: of an empty one.
 fn filter(text: &str) -> Option<Box<dyn Filter>> {
     let options = Options { snap_length: SNAPLEN, ..Options::default() };
     let instructions = expression::compile(text, options).expect("an expression");
-    (!text.is_empty()).then(|| Box::new(Program::new(&instructions).expect("a program")) as Box<dyn Filter>)
+    let program = Program::new(&instructions).expect("a program");
+    (!text.is_empty())
+        .then(|| Box::new(Code::load(weir_bpf::compile(program)).expect("pages for code")) as Box<dyn Filter>)
 }
 
 /// A capture of all that leaves by the second interface.
