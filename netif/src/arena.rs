@@ -176,10 +176,10 @@ impl Buffer {
         prefetch(self.0.as_ptr().cast());
     }
 
-    /// Asks the cache for the first line of the bytes in use. Reads the bookkeeping line.
+    /// Asks the cache for the line of byte `at` of those in use. Reads the bookkeeping line.
     #[inline]
-    pub(crate) fn prefetch_bytes(&self) {
-        prefetch(self.header().first.as_ptr());
+    pub(crate) fn prefetch_bytes(&self, at: usize) {
+        prefetch(self.header().first.as_ptr().wrapping_add(at));
     }
 }
 

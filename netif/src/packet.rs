@@ -186,7 +186,13 @@ impl Packet {
     /// Asks the cache for the packet's first bytes; its bookkeeping should have arrived.
     #[inline]
     pub fn prefetch_data(&self) {
-        self.0.prefetch_bytes();
+        self.0.prefetch_bytes(0);
+    }
+
+    /// Asks the cache for the line of byte `at`; a hint, whatever `at` is.
+    #[inline]
+    pub fn prefetch_at(&self, at: usize) {
+        self.0.prefetch_bytes(at);
     }
 
     fn last_mut(&mut self) -> &mut Buffer {

@@ -334,6 +334,10 @@ impl Work for KeepFew<'_> {
     fn run(self) -> usize {
         let Self { mut room, when: (ticks, place), packets, limit } = self;
         let (mut count, limit) = (0, limit.min(FEW));
+        // Forwarding has read the first line of each, and no more.
+        if limit > LINE && packets.first().is_some_and(|packet| packet.data().len() > LINE) {
+            packets.iter().for_each(|packet| packet.prefetch_at(LINE));
+        }
         for packet in packets {
             let len = packet.data().len();
             let kept = len.min(limit);
