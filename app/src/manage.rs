@@ -257,6 +257,7 @@ impl Router for &'static Plane {
         model::Cpus {
             cpus: observe::cpus(self.shared, self.cpus, counters(&view)),
             queues: observe::queues(&view.interfaces),
+            sockets: observe::sockets(self.shared, self.cpus),
             tasks: observe::tasks(),
             locks: observe::locks(),
         }

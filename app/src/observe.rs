@@ -195,6 +195,29 @@ pub fn queues(interfaces: &[InterfaceStatus]) -> Vec<model::Queue> {
     interfaces.iter().flat_map(rows).collect()
 }
 
+/// The router's own sockets, by CPU.
+pub fn sockets(shared: &Shared, cpus: usize) -> Vec<model::Sockets> {
+    let row = |cpu: CpuId| {
+        let own = shared.sockets.of(cpu);
+        model::Sockets {
+            cpu: cpu.to_string(),
+            connections: own.connections.get(),
+            half_open: own.half_open.get(),
+            accepted: own.accepted.get(),
+            by_cookie: own.by_cookie.get(),
+            syn_flood: own.syn_flood.get(),
+            no_room: own.no_room.get(),
+            over_share: own.over_share.get(),
+            evicted: own.evicted.get(),
+            resets: own.resets.get(),
+            checksum_errors: own.checksum_errors.get(),
+            unmatched: own.unmatched.get(),
+            datagrams_lost: own.datagrams_lost.get(),
+        }
+    };
+    (0..cpus).filter_map(CpuId::new).map(row).collect()
+}
+
 /// The CPUs that forward; `counters` are those of all interfaces in service.
 pub fn cpus<'a>(
     shared: &Shared,

@@ -16,7 +16,7 @@ use weir_netif::{Arena, Fault, IfIndex};
 use weir_netstack::Snapshot;
 use weir_netstack::capture::Taps;
 use weir_sync::{Counter, CpuId, PerCpu, Published};
-use weir_transport::Ports;
+use weir_transport::{Ports, Transport};
 
 /// What packet work tells management.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +175,44 @@ pub struct CpuCounters {
     pub turns: Counter,
 }
 
+/// What a CPU's sockets counted, as far as its task has said. `[A]` Written by that task, read by management.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "as in `weir_transport::Counters`")]
+pub struct SocketCounters {
+    pub connections: Counter,
+    pub half_open: Counter,
+    pub accepted: Counter,
+    pub by_cookie: Counter,
+    pub syn_flood: Counter,
+    pub no_room: Counter,
+    pub over_share: Counter,
+    pub evicted: Counter,
+    pub resets: Counter,
+    pub checksum_errors: Counter,
+    pub unmatched: Counter,
+    pub datagrams_lost: Counter,
+}
+
+impl SocketCounters {
+    /// Says what `transport` counts now.
+    pub fn tell(&self, transport: &Transport) {
+        let (half_open, connections) = transport.load();
+        let now = transport.counters();
+        self.connections.set(connections as u64);
+        self.half_open.set(half_open as u64);
+        self.accepted.set(now.accepted);
+        self.by_cookie.set(now.by_cookie);
+        self.syn_flood.set(now.syn_flood);
+        self.no_room.set(now.no_room);
+        self.over_share.set(now.over_share);
+        self.evicted.set(now.evicted_parked + now.evicted_closing + now.evicted_queued);
+        self.resets.set(now.resets);
+        self.checksum_errors.set(now.checksum);
+        self.unmatched.set(now.unmatched);
+        self.datagrams_lost.set(now.datagrams_lost);
+    }
+}
+
 /// A task's question after a CPU's neighbours. `[A]` Room for one of each.
 pub struct Census {
     /// Pushed by the task, popped by the CPU's packet work: an empty list with room for what it is to hold.
@@ -191,6 +229,8 @@ pub struct Shared {
     pub arena: &'static Arena,
     /// `[A]` Each CPU's counts.
     pub counters: PerCpu<CpuCounters>,
+    /// `[A]` Each CPU's sockets.
+    pub sockets: PerCpu<SocketCounters>,
     /// `[A]` Ports on their way to the CPU that will own them: pushed by management before the configuration that needs
     /// them is published, popped by that CPU when it sees that one, not before ([`Running::sent`]).
     pub inbox: PerCpu<ArrayQueue<Port>>,
@@ -236,6 +276,7 @@ impl Shared {
             running: Published::new(Box::new(running)),
             arena,
             counters: PerCpu::new(|_| CpuCounters::default()),
+            sockets: PerCpu::new(|_| SocketCounters::default()),
             inbox: PerCpu::new(|_| ArrayQueue::new(INBOX)),
             returned: ArrayQueue::new(INBOX * cpus.max(1)),
             census: PerCpu::new(|_| Census { question: ArrayQueue::new(1), answer: ArrayQueue::new(1) }),

@@ -185,6 +185,7 @@ pub async fn run(mut line: Line, shared: &'static Shared, memory: u64, services:
     dispatch::raise(line.cpu, MESSAGE);
     loop {
         line.turn(&transport, &mut linear);
+        shared.sockets.of(line.cpu).tell(&transport);
         if line.arrivals.waiting(1) > 0 {
             task::yield_now().await;
         } else {

@@ -1,6 +1,6 @@
 //! All counters as text for Prometheus. Names are stable; labels are names, never numbers of the router's own.
 
-use crate::model::{Cpus, Interface, InterfaceState, Queue, Status, Task};
+use crate::model::{Cpus, Interface, InterfaceState, Queue, Sockets, Status, Task};
 use crate::router::Router;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -149,7 +149,7 @@ fn drop_metrics<R: Router>(page: &mut Page, router: &R) {
 }
 
 fn cpu_metrics(page: &mut Page, all: &Cpus) {
-    let Cpus { cpus, queues, tasks, locks } = all;
+    let Cpus { cpus, queues, sockets, tasks, locks } = all;
     type Count = fn(&Queue) -> u64;
     let counters: [(&str, &str, Count); 6] = [
         ("queue_receive_packets", "Frames that the queue pair received.", |q| q.rx_packets),
@@ -165,6 +165,7 @@ fn cpu_metrics(page: &mut Page, all: &Cpus) {
             (labels.join(","), format!("{}", count(queue)))
         });
     }
+    socket_metrics(page, sockets);
     page.counters("cpu_received_packets", "Packets that the CPU's stack received.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.received))
     });
@@ -208,6 +209,32 @@ fn cpu_metrics(page: &mut Page, all: &Cpus) {
     page.counters("lock_spins", "Turns of the waiting loop.", locks, &|lock| {
         (label("lock", &lock.name), format!("{}", lock.spins))
     });
+}
+
+fn socket_metrics(page: &mut Page, sockets: &[Sockets]) {
+    type Count = fn(&Sockets) -> u64;
+    let gauges: [(&str, &str, Count); 2] = [
+        ("sockets_connections", "TCP connections of the router.", |s| s.connections),
+        ("sockets_half_open", "TCP handshakes with it that have begun.", |s| s.half_open),
+    ];
+    let counters: [(&str, &str, Count); 10] = [
+        ("sockets_accepted", "TCP connections accepted.", |s| s.accepted),
+        ("sockets_accepted_by_cookie", "Those by a SYN cookie.", |s| s.by_cookie),
+        ("sockets_syn_flood", "Handshakes pushed out by later ones.", |s| s.syn_flood),
+        ("sockets_no_room", "Handshakes not finished for want of room.", |s| s.no_room),
+        ("sockets_over_share", "Those of a peer with its share of the connections.", |s| s.over_share),
+        ("sockets_evicted", "Connections that made room for others.", |s| s.evicted),
+        ("sockets_resets", "Resets sent to segments of no connection.", |s| s.resets),
+        ("sockets_checksum_errors", "Packets whose checksum was wrong.", |s| s.checksum_errors),
+        ("sockets_unmatched", "Packets malformed or for no socket.", |s| s.unmatched),
+        ("sockets_lost_datagrams", "Datagrams that found a full queue.", |s| s.datagrams_lost),
+    ];
+    for (name, help, count) in gauges {
+        page.gauges(name, help, sockets, &|own| (label("cpu", &own.cpu), format!("{}", count(own))));
+    }
+    for (name, help, count) in counters {
+        page.counters(name, help, sockets, &|own| (label("cpu", &own.cpu), format!("{}", count(own))));
+    }
 }
 
 async fn table_metrics<R: Router>(page: &mut Page, router: &R) {

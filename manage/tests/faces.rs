@@ -108,7 +108,28 @@ fn text_and_json_carry_the_same_fields_and_values() {
         interrupts: 45,
         notifications: 46,
     };
-    agree(&Cpus { cpus: vec![cpu.clone(), cpu], queues: vec![queue], tasks: vec![task], locks: vec![lock] });
+    let sockets = Sockets {
+        cpu: "cpu0".into(),
+        connections: 51,
+        half_open: 52,
+        accepted: 53,
+        by_cookie: 54,
+        syn_flood: 55,
+        no_room: 56,
+        over_share: 57,
+        evicted: 58,
+        resets: 59,
+        checksum_errors: 60,
+        unmatched: 61,
+        datagrams_lost: 62,
+    };
+    agree(&Cpus {
+        cpus: vec![cpu.clone(), cpu],
+        queues: vec![queue],
+        sockets: vec![sockets],
+        tasks: vec![task],
+        locks: vec![lock],
+    });
     agree(&vec![LogLine {
         number: 3,
         at_us: 4,

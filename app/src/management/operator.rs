@@ -77,6 +77,7 @@ impl Router for Operator<'_> {
         Cpus {
             cpus: observe::cpus(self.management.shared, interfaces.cpus(), interfaces.counters()),
             queues: observe::queues(&interfaces.status()),
+            sockets: observe::sockets(self.management.shared, interfaces.cpus()),
             tasks: observe::tasks(),
             locks: observe::locks(),
         }

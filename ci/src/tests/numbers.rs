@@ -105,6 +105,18 @@ fn same_numbers(cx: &Context, cpus: usize) -> Result<()> {
             };
             ensure!(shown.iter().any(row), "{reason} {packets}: {}", shown.join("\n"));
         }
+        // Each question is a connection of its own.
+        let accepted = |rig: &mut Mixed| {
+            let rows = ask(rig, "/api/v1/cpus")?["sockets"].take();
+            let of_cpu = |row: &Value| row["accepted"].as_u64();
+            let all: Option<Vec<u64>> = rows.as_array().context("no sockets")?.iter().map(of_cpu).collect();
+            all.filter(|all| all.len() == cpus).with_context(|| format!("sockets: {rows}"))
+        };
+        let (one, next) = (accepted(rig)?, accepted(rig)?);
+        ensure!(
+            next.iter().sum::<u64>() == 1 + one.iter().sum::<u64>(),
+            "accepted {one:?}, and then {next:?}"
+        );
         // The managing host's own kernel counts the same frames on its wire, as soon as all of them have arrived.
         same_as_the_kernel(rig, before)?;
         by_prometheus(rig, &hosts, &drops)

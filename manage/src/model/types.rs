@@ -408,12 +408,44 @@ model! {
         notifications: u64,
     }
 
+    /// The router's own sockets on a CPU.
+    pub struct Sockets {
+        /// The CPU.
+        cpu: String,
+        /// TCP connections there are.
+        connections: u64,
+        /// TCP handshakes that have begun.
+        half_open: u64,
+        /// TCP connections that were accepted.
+        accepted: u64,
+        /// Of these, those whose handshake was no more than a cookie.
+        by_cookie: u64,
+        /// Handshakes pushed out by later ones: they live in their cookies. Many are a SYN flood.
+        syn_flood: u64,
+        /// Handshakes not finished: no connection or no memory was free, or too many waited to be accepted. Peers try again.
+        no_room: u64,
+        /// Of these, those whose peer had its share of the connections.
+        over_share: u64,
+        /// Connections that made room for others: they waited without a request, for their peer's end, or to be accepted.
+        evicted: u64,
+        /// Resets sent to segments of no connection.
+        resets: u64,
+        /// Packets whose checksum was wrong.
+        checksum_errors: u64,
+        /// Packets that were malformed, or for no socket.
+        unmatched: u64,
+        /// Datagrams that found their socket's queue full.
+        datagrams_lost: u64,
+    }
+
     /// What the CPUs do.
     pub struct Cpus {
         /// Each CPU.
         cpus: Vec<Cpu>,
         /// Each queue pair.
         queues: Vec<Queue>,
+        /// The router's own sockets on each CPU.
+        sockets: Vec<Sockets>,
         /// The tasks of all CPUs, those that took longest first.
         tasks: Vec<Task>,
         /// The locks that tasks take.

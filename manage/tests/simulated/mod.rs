@@ -225,7 +225,8 @@ impl Router for Simulated {
         let tasks = vec![task("api", 16, 3_000_000), task("management", 1, 1_500_000)];
         let lock = Lock { name: "Heap".into(), acquired: 3, ..Lock::default() };
         let queue = Queue { interface: "wan".into(), cpu: "cpu0".into(), rx_packets: 5, ..Queue::default() };
-        Cpus { cpus: vec![cpu], queues: vec![queue], tasks, locks: vec![lock] }
+        let sockets = Sockets { cpu: "cpu0".into(), connections: 2, accepted: 7, ..Sockets::default() };
+        Cpus { cpus: vec![cpu], queues: vec![queue], sockets: vec![sockets], tasks, locks: vec![lock] }
     }
 
     fn log(&self, from: u64) -> Vec<LogLine> {
