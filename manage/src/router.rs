@@ -99,7 +99,7 @@ pub trait Router {
     /// The filter is wrong, there is no such interface, too many captures go on, or there is no memory for it.
     fn capture(&self, wish: &capture::Wish) -> Result<Self::Capture, Refused>;
 
-    /// CPUs, tasks and locks.
+    /// CPUs, queue pairs, sockets, tasks and locks.
     fn cpus(&self) -> Cpus;
 
     /// The last lines of the log from number `from` on.

@@ -49,7 +49,7 @@ pub enum Operation {
     Capture,
     /// What becomes of a packet.
     Explain,
-    /// Its CPUs, tasks and locks.
+    /// Its CPUs, queue pairs, sockets, tasks and locks.
     Cpus,
     /// The end of its log.
     Log,
@@ -247,7 +247,12 @@ pub const ROUTES: &[Route] = &[
             "What becomes of a packet, and why; none is sent.",
         )
     },
-    get("/api/v1/cpus", Operation::Cpus, Answer::Model(Cpus::SCHEMA), "The CPUs, tasks and locks."),
+    get(
+        "/api/v1/cpus",
+        Operation::Cpus,
+        Answer::Model(Cpus::SCHEMA),
+        "The CPUs, queue pairs, sockets, tasks and locks.",
+    ),
     Route {
         query: &[from("Lines with a lower number are left out.")],
         ..get("/api/v1/log", Operation::Log, Answer::Model(<Vec<LogLine>>::SCHEMA), "The end of the log.")

@@ -33,7 +33,7 @@ pub trait Router {
     fn status(&self) -> Status;
     /// In the configuration's order.
     fn interfaces(&self) -> Vec<Interface>;
-    /// CPUs, tasks, locks.
+    /// CPUs, queue pairs, sockets, tasks, locks.
     fn cpus(&self) -> Cpus;
     /// The first `most` routes; with `wanted` those to this prefix, or those that packets to this address take.
     fn routes(&self, wanted: Option<&str>, most: usize) -> Routes;

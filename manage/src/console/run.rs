@@ -169,6 +169,8 @@ impl Console {
                 Some(most) => self.shown(&router.recorded(most.unwrap_or(usize::MAX)), parsed),
             },
             View::Cpus => self.shown(&router.cpus().cpus, parsed),
+            View::Queues => self.shown(&router.cpus().queues, parsed),
+            View::Sockets => self.shown(&router.cpus().sockets, parsed),
             View::Tasks => self.shown(&router.cpus().tasks, parsed),
             View::Locks => self.shown(&router.cpus().locks, parsed),
             View::Log => {

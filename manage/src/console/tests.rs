@@ -8,7 +8,8 @@ use crate::configurations::{Configurations, Effect, Engine};
 use crate::explain::Question;
 use crate::model::{
     Committed, ConfigError, ConfigVersion, Cpu, Cpus, ExplainedStep, Explanation, InterfaceLoss,
-    InterfaceState, Lock, LogLine, Loss, Neighbor, Plan, Problem, Recorded, Route, Routes, Status, Task,
+    InterfaceState, Lock, LogLine, Loss, Neighbor, Plan, Problem, Queue, Recorded, Route, Routes, Sockets,
+    Status, Task,
 };
 use proptest::prelude::*;
 use std::vec;
@@ -101,8 +102,9 @@ impl Router for Simulated {
                 polls: 12,
                 ..Task::default()
             }],
+            queues: vec![Queue { interface: "wan".into(), cpu: "cpu0".into(), ..Queue::default() }],
+            sockets: vec![Sockets { cpu: "cpu0".into(), accepted: 16, ..Sockets::default() }],
             locks: vec![Lock { name: "Heap".into(), acquired: 13, contended: 14, spins: 15 }],
-            ..Cpus::default()
         }
     }
 
@@ -413,6 +415,9 @@ fn what_is_begun_and_left_does_not_hold_the_log_up() {
     assert!(seat.console.is_quiet() && seat.sent.ends_with("show sta\n"));
     seat.type_("locks\n");
     assert!(seat.sent.contains("edge1> locks\nname  acquired"));
+    seat.type_("show queues\nshow sockets\n");
+    assert!(seat.sent.contains("edge1> show queues\ninterface  cpu   rx_packets"), "{}", seat.sent);
+    assert!(seat.sent.contains("edge1> show sockets\ncpu              cpu0\nconnections"), "{}", seat.sent);
 }
 
 #[test]
