@@ -31,7 +31,7 @@ pub(crate) const SCRATCH_OUT: usize = 9216;
 /// A silent peer is asked after this long, and given up after three questions.
 const KEEP_ALIVE_NS: u64 = 25_000_000_000;
 const SILENT: Duration = Duration::from_secs(80);
-/// Between two answers to SYNs (RFC 5961 §7: ten in five seconds).
+/// Between two answers to SYNs and resets that may be forged (RFC 5961 §7: ten in five seconds).
 const CHALLENGE_NS: u64 = 500_000_000;
 /// Packets one connection may send before others get their turn.
 const BURST: usize = 64;
@@ -55,7 +55,7 @@ pub(crate) struct Connection {
     numbers: Numbers,
     /// When the peer was last heard, or asked whether it is there.
     awake_ns: u64,
-    /// When a SYN is answered again.
+    /// When a SYN or a reset is answered again.
     challenge_ns: u64,
     /// How it ended, if not by both sides' wish.
     pub(crate) error: Option<Error>,
@@ -80,6 +80,8 @@ struct Numbers {
     nxt: u32,
     /// The one that was last acknowledged to the peer.
     rcv: u32,
+    /// The one that it sends next: all before it have come.
+    next: u32,
     /// The window that it was last offered.
     offered: u16,
     /// Whether the peer takes anything.
@@ -200,7 +202,8 @@ impl Connection {
         new.feed(bytes, scratch, now_ns, &mut answer);
         new.send(scratch, now_ns, &mut answer);
         let shift = entry.iss.wrapping_sub(answer.0?);
-        new.numbers = Numbers { shift, una: entry.iss, nxt: entry.iss.wrapping_add(1), ..new.numbers };
+        let (nxt, next) = (entry.iss.wrapping_add(1), entry.irs.wrapping_add(1));
+        new.numbers = Numbers { shift, una: entry.iss, nxt, next, ..new.numbers };
         Some(new)
     }
 
@@ -258,15 +261,23 @@ impl Connection {
         now_ns: u64,
         sink: &mut dyn Sink,
     ) {
-        let before = self.state();
+        let (before, queued) = (self.state(), self.socket().recv_queue());
         if self.numbers.heard(segment) {
             self.awake_ns = now_ns;
+        }
+        if before == State::SynSent {
+            // If it is taken for the answer.
+            self.numbers.next = segment.seq.wrapping_add(1);
+            self.numbers.rcv = self.numbers.next;
         }
         if segment.payload.len() <= PIECE {
             self.feed(bytes, scratch, now_ns, sink);
         } else {
             self.in_pieces(bytes, segment, scratch, now_ns, sink);
         }
+        let came =
+            self.socket().recv_queue().saturating_sub(queued) + usize::from(ends(before, self.state()));
+        self.numbers.next = self.numbers.next.wrapping_add(came as u32);
         // A peer that has taken everything and forgotten the connection refuses a FIN that comes again: no error
         // (RFC 9293 §3.10.7.4).
         let is_done = |socket: &Socket<'_>| {
@@ -325,8 +336,9 @@ impl Connection {
 
     /// Sends what is due. Whether there may be more.
     pub(crate) fn poll(&mut self, scratch: &mut Scratch, now_ns: u64, sink: &mut dyn Sink) -> bool {
-        let before = self.state();
+        let (before, told) = (self.state(), self.numbers.rcv);
         let more = self.send(scratch, now_ns, sink);
+        debug_assert!([told, self.numbers.next].contains(&self.numbers.rcv), "what came is acknowledged");
         if self.state() == State::Closed && !matches!(before, State::Closed | State::TimeWait) {
             // Only silence ends a connection from here.
             self.fail(self.soft.unwrap_or(Error::TimedOut));
@@ -367,10 +379,20 @@ impl Connection {
         })
     }
 
-    /// The answer to a SYN of the flow, if one is due: what this side waits for. A peer that has forgotten the connection, as
-    /// it was started again, resets it then (RFC 5961 §4.2).
-    pub(crate) fn challenge(&mut self, now_ns: u64) -> Option<TcpRepr<'static>> {
-        if now_ns < self.challenge_ns {
+    /// Whether whoever knows the flow alone may have sent this: a SYN, or a reset without the number that is waited for
+    /// (RFC 5961 §3.2, §4.2).
+    pub(crate) fn doubts(&self, segment: &Segment<'_>) -> bool {
+        let is_next = segment.seq == self.numbers.next;
+        self.is_synchronized() && if segment.is_rst() { !is_next } else { segment.is_syn() }
+    }
+
+    /// The answer to such a segment, if one is due: what this side waits for. A peer that has forgotten the connection, as it
+    /// was started again, resets it then. A reset outside the window is nobody's.
+    pub(crate) fn challenge(&mut self, segment: &Segment<'_>, now_ns: u64) -> Option<TcpRepr<'static>> {
+        let Numbers { rcv, offered, next, .. } = self.numbers;
+        let window = rcv.wrapping_add(offered.into()).wrapping_sub(next);
+        let is_nobodys = segment.is_rst() && segment.seq.wrapping_sub(next) >= window;
+        if is_nobodys || now_ns < self.challenge_ns {
             return None;
         }
         self.challenge_ns = now_ns.saturating_add(CHALLENGE_NS);
@@ -469,6 +491,13 @@ fn interface(mtu: u16, seed: u64, now_ns: u64) -> Interface {
     // Whether a packet is for the router has been decided, and it has more addresses than fit here.
     interface.set_any_ip(true);
     interface
+}
+
+/// Whether a segment that led from one state to another brought the peer's last number, its FIN.
+fn ends(before: State, after: State) -> bool {
+    use State::{CloseWait, Closing, Established, FinWait1, FinWait2, SynReceived, SynSent, TimeWait};
+    matches!(before, SynSent | SynReceived | Established | FinWait1 | FinWait2)
+        && matches!(after, CloseWait | Closing | TimeWait)
 }
 
 fn least_mtu(address: IpAddr) -> u16 {

@@ -326,9 +326,9 @@ impl Inner {
         let Self { slots, scratch, .. } = self;
         let slot = slots.get_mut(number);
         let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return };
-        if segment.is_syn() && !segment.is_rst() && connection.is_synchronized() {
-            // `smoltcp` answers none, and some that are in its window count as data.
-            if let Some(repr) = connection.challenge(now_ns) {
+        if connection.doubts(segment) {
+            // `smoltcp` answers no SYN, takes some for data, and believes each reset in its window.
+            if let Some(repr) = connection.challenge(segment, now_ns) {
                 let (flow, link) = (connection.flow, connection.link());
                 self.send_tcp(&flow, &repr, link, sink);
             }

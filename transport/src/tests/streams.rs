@@ -318,6 +318,50 @@ fn a_syn_of_a_connection_tells_its_state_twice_a_second_and_changes_nothing() {
     link.run(Vec::from([task as Task]), 5);
 }
 
+#[test]
+fn a_reset_ends_a_connection_by_the_number_that_is_waited_for_alone() {
+    // What the peer says before: nothing, data that is not read yet, its end.
+    for (data, closes) in [(&b""[..], false), (b"unread", false), (b"", true), (b"unread", true)] {
+        let mut link = Link::new(Settings::default(), 21);
+        let (mut first, mut second) = pair(&mut link);
+        let flow = Flow { local: second.local(), remote: second.peer() };
+        let (nxt, rcv) = second_numbers(&link, &second);
+        let next = rcv.wrapping_add(data.len() as u32 + u32::from(closes));
+        let says = Box::pin(async move {
+            first.write_all(data).await.unwrap();
+            if closes {
+                first.close().await.unwrap();
+            }
+            core::mem::forget(first);
+        });
+        link.run(Vec::from([says as Task]), 2);
+        link.idle(10);
+        let mut out = Out { packets: Vec::new(), most: usize::MAX };
+        let mut reset = |link: &mut Link, seq: u32| {
+            let packet = segment(&flow, seq, nxt, 4, b"");
+            let arrival = Arrival { packet: &packet, interface: LINK, mtu: MTU, sum: Sum::Trusted };
+            link.ends[1].input(&arrival, &mut out);
+            link.idle(1);
+            out.packets.drain(..).collect::<Vec<_>>()
+        };
+        for n in 0..2000_u32 {
+            // In the window, behind it, before it.
+            let seq = next.wrapping_add([1 + n, 70_000 + n, 0_u32.wrapping_sub(1 + n)][n as usize % 3]);
+            let answers = reset(&mut link, seq);
+            assert_eq!(answers.len(), usize::from(n % 501 == 0), "number {n}");
+            for answer in answers {
+                let answer = Segment::parse(Ip::parse(&answer).unwrap().upper).unwrap();
+                assert!(answer.is_ack() && !answer.is_rst());
+            }
+        }
+        assert_eq!(reset(&mut link, next), Vec::<Vec<u8>>::new());
+        let ends = Box::pin(async move {
+            assert_eq!(second.write_all(b"anybody?").await, Err(Error::Reset));
+        });
+        link.run(Vec::from([ends as Task]), 2);
+    }
+}
+
 /// The next number of end 1's, and the one it waits for.
 fn second_numbers(link: &Link, second: &TcpStream) -> (u32, u32) {
     link.ends[1].0.borrow_mut().connection(second.id()).unwrap().numbers()
