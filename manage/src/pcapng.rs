@@ -131,7 +131,7 @@ pub fn interface(out: &mut Vec<u8>, interface: &Interface<'_>) {
     });
 }
 
-/// Adds a packet. A lost one carries its reason in a comment.
+/// Adds a packet. A comment has its CPU, and the reason before if it was lost.
 pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
     block(out, PACKET, |out| {
         out.extend(packet.interface.to_le_bytes());
@@ -139,19 +139,18 @@ pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
         out.extend((packet.bytes.len() as u32).to_le_bytes());
         out.extend(packet.len.to_le_bytes());
         padded(out, packet.bytes);
-        let direction = match packet.direction {
-            Direction::Inbound => 1,
-            Direction::Outbound => 2,
-            Direction::Lost(reason) => {
-                option(out, COMMENT, format!("dropped: {reason}").as_bytes());
-                0
-            }
+        let cpu = packet.cpu;
+        let (direction, comment) = match packet.direction {
+            Direction::Inbound => (1, format!("cpu{cpu}")),
+            Direction::Outbound => (2, format!("cpu{cpu}")),
+            Direction::Lost(reason) => (0, format!("dropped: {reason}, cpu{cpu}")),
         };
+        option(out, COMMENT, comment.as_bytes());
         // §4.3.1: bit 9 not ready, bit 10 valid, bit 11 segmentation offload.
         let beside =
             u32::from(packet.owed) << 9 | u32::from(packet.verified) << 10 | u32::from(packet.segments) << 11;
         option(out, EPB_FLAGS, &(direction | beside).to_le_bytes());
-        option(out, EPB_QUEUE, &packet.cpu.to_le_bytes());
+        option(out, EPB_QUEUE, &cpu.to_le_bytes());
         option(out, END, &[]);
     });
 }
@@ -236,10 +235,10 @@ mod tests {
         };
         packet(&mut out, &own);
         let like = [
-            &[6, 0, 0, 0, 84, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 60, 0, 0, 0][..],
-            &[1, 2, 3, 4, 5, 0, 0, 0, 1, 0, 17, 0],
-            b"dropped: no-route\0\0\0",
-            &[2, 0, 4, 0, 0, 10, 0, 0, 6, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0, 84, 0, 0, 0],
+            &[6, 0, 0, 0, 88, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 60, 0, 0, 0][..],
+            &[1, 2, 3, 4, 5, 0, 0, 0, 1, 0, 23, 0],
+            b"dropped: no-route, cpu1\0",
+            &[2, 0, 4, 0, 0, 10, 0, 0, 6, 0, 4, 0, 1, 0, 0, 0, 0, 0, 0, 0, 88, 0, 0, 0],
         ];
         assert_eq!(out, like.concat());
         out.clear();

@@ -56,7 +56,7 @@ export function reader() {
           bytes: bytes.subarray(body + 20, body + 20 + kept),
           way: flags ? WAYS[u32(flags) & 3] : "",
           cpu: queue ? u32(queue) : null,
-          reason: more.has(COMMENT) ? text(more.get(COMMENT)).replace("dropped: ", "") : null,
+          reason: more.has(COMMENT) ? (text(more.get(COMMENT)).match(/^dropped: ([^,]*)/)?.[1] ?? null) : null,
         });
       } else if (kind === STATISTICS) {
         const dropped = options(body + 12, end).get(ISB_DROPPED);

@@ -236,7 +236,7 @@ fn same(row: &[String], own: &[String]) -> Result<()> {
         other => &other.to_lowercase(),
     };
     ensure!(own[10].split(':').any(|word| word == known), "the protocol");
-    let reason = own[11].strip_prefix("dropped: ");
+    let reason = own[11].strip_prefix("dropped: ").and_then(|rest| rest.split(", cpu").next());
     ensure!(reason.is_some() == place.ends_with("lost"), "whether it was lost");
     ensure!(reason.is_none_or(|reason| info.starts_with(&format!("{reason}: "))), "why it was lost");
     ensure!(known != "udp" || info.contains(&format!("{} → ", own[12])), "the port");
