@@ -209,6 +209,7 @@ pub fn sockets(shared: &Shared, cpus: usize) -> Vec<model::Sockets> {
             no_room: own.no_room.get(),
             over_share: own.over_share.get(),
             evicted: own.evicted.get(),
+            doubted: own.doubted.get(),
             resets: own.resets.get(),
             checksum_errors: own.checksum_errors.get(),
             unmatched: own.unmatched.get(),

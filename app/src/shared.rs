@@ -187,6 +187,7 @@ pub struct SocketCounters {
     pub no_room: Counter,
     pub over_share: Counter,
     pub evicted: Counter,
+    pub doubted: Counter,
     pub resets: Counter,
     pub checksum_errors: Counter,
     pub unmatched: Counter,
@@ -206,6 +207,7 @@ impl SocketCounters {
         self.no_room.set(now.no_room);
         self.over_share.set(now.over_share);
         self.evicted.set(now.evicted_parked + now.evicted_closing + now.evicted_queued);
+        self.doubted.set(now.doubted);
         self.resets.set(now.resets);
         self.checksum_errors.set(now.checksum);
         self.unmatched.set(now.unmatched);

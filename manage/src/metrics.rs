@@ -217,17 +217,22 @@ fn socket_metrics(page: &mut Page, sockets: &[Sockets]) {
         ("sockets_connections", "TCP connections of the router.", |s| s.connections),
         ("sockets_half_open", "TCP handshakes with it that have begun.", |s| s.half_open),
     ];
-    let counters: [(&str, &str, Count); 10] = [
+    let counters: [(&str, &str, Count); 11] = [
         ("sockets_accepted", "TCP connections accepted.", |s| s.accepted),
-        ("sockets_accepted_by_cookie", "Those by a SYN cookie.", |s| s.by_cookie),
+        ("sockets_accepted_by_cookie", "TCP connections accepted by a SYN cookie.", |s| s.by_cookie),
         ("sockets_syn_flood", "Handshakes pushed out by later ones.", |s| s.syn_flood),
         ("sockets_no_room", "Handshakes not finished for want of room.", |s| s.no_room),
-        ("sockets_over_share", "Those of a peer with its share of the connections.", |s| s.over_share),
+        (
+            "sockets_over_share",
+            "Handshakes not finished as their peer had its share of the connections.",
+            |s| s.over_share,
+        ),
         ("sockets_evicted", "Connections that made room for others.", |s| s.evicted),
-        ("sockets_resets", "Resets sent to segments of no connection.", |s| s.resets),
+        ("sockets_doubted", "SYNs and resets of connections that were not believed.", |s| s.doubted),
+        ("sockets_sent_resets", "Resets sent to segments of no connection.", |s| s.resets),
         ("sockets_checksum_errors", "Packets whose checksum was wrong.", |s| s.checksum_errors),
         ("sockets_unmatched", "Packets malformed or for no socket.", |s| s.unmatched),
-        ("sockets_lost_datagrams", "Datagrams that found a full queue.", |s| s.datagrams_lost),
+        ("sockets_datagrams_lost", "Datagrams that found a full queue.", |s| s.datagrams_lost),
     ];
     for (name, help, count) in gauges {
         page.gauges(name, help, sockets, &|own| (label("cpu", &own.cpu), format!("{}", count(own))));

@@ -1,7 +1,7 @@
 //! The file format pcapng (draft-ietf-opsawg-pcapng), little-endian: blocks are appended to a vector.
 
-use alloc::format;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// What wrote a capture, for its section header.
 #[derive(Clone, Copy, Debug)]
@@ -140,12 +140,15 @@ pub fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
         out.extend(packet.len.to_le_bytes());
         padded(out, packet.bytes);
         let cpu = packet.cpu;
-        let (direction, comment) = match packet.direction {
-            Direction::Inbound => (1, format!("cpu{cpu}")),
-            Direction::Outbound => (2, format!("cpu{cpu}")),
-            Direction::Lost(reason) => (0, format!("dropped: {reason}, cpu{cpu}")),
+        let direction = match packet.direction {
+            Direction::Inbound => 1,
+            Direction::Outbound => 2,
+            Direction::Lost(_) => 0,
         };
-        option(out, COMMENT, comment.as_bytes());
+        match packet.direction {
+            Direction::Lost(reason) => text(out, COMMENT, format_args!("dropped: {reason}, cpu{cpu}")),
+            _ => text(out, COMMENT, format_args!("cpu{cpu}")),
+        }
         // §4.3.1: bit 9 not ready, bit 10 valid, bit 11 segmentation offload.
         let beside =
             u32::from(packet.owed) << 9 | u32::from(packet.verified) << 10 | u32::from(packet.segments) << 11;
@@ -193,6 +196,27 @@ fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
     out.extend(code.to_le_bytes());
     out.extend((value.len() as u16).to_le_bytes());
     padded(out, value);
+}
+
+/// An option of what is formatted, without memory of its own.
+fn text(out: &mut Vec<u8>, code: u16, value: fmt::Arguments<'_>) {
+    struct Text<'v>(&'v mut Vec<u8>);
+    impl fmt::Write for Text<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+    }
+    out.extend(code.to_le_bytes());
+    out.extend([0; 2]);
+    let begin = out.len();
+    // It fails only if what is formatted does.
+    let _ = fmt::Write::write_fmt(&mut Text(out), value);
+    let len = out.len() - begin;
+    if let Some(place) = out.get_mut(begin - 2..begin) {
+        place.copy_from_slice(&(len as u16).to_le_bytes());
+    }
+    out.resize(begin + len.next_multiple_of(4), 0);
 }
 
 fn padded(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -118,6 +118,7 @@ fn text_and_json_carry_the_same_fields_and_values() {
         no_room: 56,
         over_share: 57,
         evicted: 58,
+        doubted: 63,
         resets: 59,
         checksum_errors: 60,
         unmatched: 61,

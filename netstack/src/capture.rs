@@ -276,6 +276,14 @@ fn keep(
         }
         let (limit, run) = limits.run(n, ones);
         let end = packets.len().min(n + run);
+        // Forwarding has read the first line of each, and no more. Batches are mostly of one length: the first tells.
+        if framing == Framing::Whole
+            && (LINE + 1..=FEW).contains(&limit)
+            && let Some(run @ [first, ..]) = packets.get(n..end)
+            && first.data().len() > LINE
+        {
+            run.iter().for_each(|packet| packet.prefetch_at(LINE));
+        }
         // As many as are easy to keep, and then one that is not.
         while let Some(rest @ [packet, ..]) = packets.get(n..end) {
             let kept = match framing {
@@ -334,10 +342,6 @@ impl Work for KeepFew<'_> {
     fn run(self) -> usize {
         let Self { mut room, when: (ticks, place), packets, limit } = self;
         let (mut count, limit) = (0, limit.min(FEW));
-        // Forwarding has read the first line of each, and no more.
-        if limit > LINE && packets.first().is_some_and(|packet| packet.data().len() > LINE) {
-            packets.iter().for_each(|packet| packet.prefetch_at(LINE));
-        }
         for packet in packets {
             let len = packet.data().len();
             let kept = len.min(limit);

@@ -89,6 +89,12 @@ struct Numbers {
 }
 
 impl Numbers {
+    /// What is left of the window that the peer was offered.
+    fn window_left(&self) -> u16 {
+        let taken = self.next.wrapping_sub(self.rcv);
+        u32::from(self.offered).saturating_sub(taken) as u16
+    }
+
     /// Takes note of a segment from the peer. Whether it begins where the window does or behind, so that `smoltcp` counts it
     /// as a sign of life; of keep-alives it does not.
     fn heard(&mut self, segment: &Segment<'_>) -> bool {
@@ -265,15 +271,14 @@ impl Connection {
         if self.numbers.heard(segment) {
             self.awake_ns = now_ns;
         }
-        if before == State::SynSent {
-            // If it is taken for the answer.
-            self.numbers.next = segment.seq.wrapping_add(1);
-            self.numbers.rcv = self.numbers.next;
-        }
         if segment.payload.len() <= PIECE {
             self.feed(bytes, scratch, now_ns, sink);
         } else {
             self.in_pieces(bytes, segment, scratch, now_ns, sink);
+        }
+        if before == State::SynSent && matches!(self.state(), State::Established | State::SynReceived) {
+            self.numbers.next = segment.seq.wrapping_add(1);
+            self.numbers.rcv = self.numbers.next;
         }
         let came =
             self.socket().recv_queue().saturating_sub(queued) + usize::from(ends(before, self.state()));
@@ -380,18 +385,23 @@ impl Connection {
     }
 
     /// Whether whoever knows the flow alone may have sent this: a SYN, or a reset without the number that is waited for
-    /// (RFC 5961 §3.2, §4.2).
+    /// (RFC 5961 §3.2, §4.2), or one in TIME-WAIT (RFC 1337).
     pub(crate) fn doubts(&self, segment: &Segment<'_>) -> bool {
-        let is_next = segment.seq == self.numbers.next;
-        self.is_synchronized() && if segment.is_rst() { !is_next } else { segment.is_syn() }
+        if !segment.is_rst() {
+            return segment.is_syn() && self.is_synchronized();
+        }
+        match self.state() {
+            State::Closed | State::Listen | State::SynSent => false,
+            State::TimeWait => true,
+            _ => segment.seq != self.numbers.next,
+        }
     }
 
     /// The answer to such a segment, if one is due: what this side waits for. A peer that has forgotten the connection, as it
     /// was started again, resets it then. A reset outside the window is nobody's.
     pub(crate) fn challenge(&mut self, segment: &Segment<'_>, now_ns: u64) -> Option<TcpRepr<'static>> {
-        let Numbers { rcv, offered, next, .. } = self.numbers;
-        let window = rcv.wrapping_add(offered.into()).wrapping_sub(next);
-        let is_nobodys = segment.is_rst() && segment.seq.wrapping_sub(next) >= window;
+        let (next, window) = (self.numbers.next, self.numbers.window_left());
+        let is_nobodys = segment.is_rst() && segment.seq.wrapping_sub(next) >= window.into();
         if is_nobodys || now_ns < self.challenge_ns {
             return None;
         }
@@ -402,8 +412,8 @@ impl Connection {
     /// A segment that says what this side waits for.
     fn acknowledgement(&self) -> TcpRepr<'static> {
         TcpRepr {
-            ack_number: Some(TcpSeqNumber(self.numbers.rcv as i32)),
-            window_len: self.numbers.offered,
+            ack_number: Some(TcpSeqNumber(self.numbers.next as i32)),
+            window_len: self.numbers.window_left(),
             ..wire::bare(&self.flow)
         }
     }
@@ -495,8 +505,8 @@ fn interface(mtu: u16, seed: u64, now_ns: u64) -> Interface {
 
 /// Whether a segment that led from one state to another brought the peer's last number, its FIN.
 fn ends(before: State, after: State) -> bool {
-    use State::{CloseWait, Closing, Established, FinWait1, FinWait2, SynReceived, SynSent, TimeWait};
-    matches!(before, SynSent | SynReceived | Established | FinWait1 | FinWait2)
+    use State::{CloseWait, Closing, Established, FinWait1, FinWait2, SynReceived, TimeWait};
+    matches!(before, SynReceived | Established | FinWait1 | FinWait2)
         && matches!(after, CloseWait | Closing | TimeWait)
 }
 

@@ -140,6 +140,8 @@ pub struct Counters {
     pub evicted_closing: u64,
     /// and those of a peer over its share that no task had accepted yet.
     pub evicted_queued: u64,
+    /// SYNs and resets of connections that were not believed.
+    pub doubted: u64,
     /// Resets sent to segments of no connection.
     pub resets: u64,
     /// Packets whose checksum was wrong.
@@ -323,11 +325,12 @@ impl Inner {
     /// Shows a connection a segment of its flow. What it says to that is sent when all have come that wait: [`poll`](Self::poll).
     fn segment(&mut self, number: usize, bytes: &[u8], segment: &Segment<'_>, sink: &mut dyn Sink) {
         let now_ns = self.router.now_ns();
-        let Self { slots, scratch, .. } = self;
+        let Self { slots, scratch, counters, .. } = self;
         let slot = slots.get_mut(number);
         let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else { return };
         if connection.doubts(segment) {
-            // `smoltcp` answers no SYN, takes some for data, and believes each reset in its window.
+            // `smoltcp` answers no SYN in its window, takes some for data, and believes each reset there.
+            counters.doubted += 1;
             if let Some(repr) = connection.challenge(segment, now_ns) {
                 let (flow, link) = (connection.flow, connection.link());
                 self.send_tcp(&flow, &repr, link, sink);

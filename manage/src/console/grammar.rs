@@ -195,7 +195,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     show("show cpus", "what the CPUs do", View::Cpus),
     show("show queues", "each device's queue pairs, and the CPUs they belong to", View::Queues),
-    show("show sockets", "the router's own connections on each CPU, and what was refused", View::Sockets),
+    show("show sockets", "the router's own sockets on each CPU, and what they refused", View::Sockets),
     show("show tasks", "what tasks cost, by name and CPU, the dearest first", View::Tasks),
     show("show locks", "how often each lock was taken, and waited for", View::Locks),
     show("show log [--last COUNT]", "the log; 100 lines of it unless COUNT says more", View::Log),

@@ -428,6 +428,8 @@ model! {
         over_share: u64,
         /// Connections that made room for others: they waited without a request, for their peer's end, or to be accepted.
         evicted: u64,
+        /// SYNs and resets of connections that were not believed: whoever knows the ports can send them.
+        doubted: u64,
         /// Resets sent to segments of no connection.
         resets: u64,
         /// Packets whose checksum was wrong.

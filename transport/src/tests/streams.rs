@@ -362,6 +362,61 @@ fn a_reset_ends_a_connection_by_the_number_that_is_waited_for_alone() {
     }
 }
 
+#[test]
+fn the_answer_to_a_reset_acknowledges_all_that_came() {
+    let mut link = Link::new(Settings::default(), 22);
+    let (first, mut second) = pair(&mut link);
+    core::mem::forget(first);
+    let flow = Flow { local: second.local(), remote: second.peer() };
+    let (nxt, rcv) = second_numbers(&link, &second);
+    let mut out = Out { packets: Vec::new(), most: usize::MAX };
+    let mut say = |link: &Link, seq: u32, flags: u8, payload: &[u8]| {
+        let packet = segment(&flow, seq, nxt, flags, payload);
+        let arrival = Arrival { packet: &packet, interface: LINK, mtu: MTU, sum: Sum::Trusted };
+        link.ends[1].input(&arrival, &mut out);
+        out.packets.pop()
+    };
+    assert_eq!(say(&link, rcv, 16, b"unread"), None, "its acknowledgement is held back");
+    // Something between was lost.
+    let answer = say(&link, rcv.wrapping_add(100), 4, b"").unwrap();
+    let answer = Segment::parse(Ip::parse(&answer).unwrap().upper).unwrap();
+    assert_eq!((answer.seq, answer.ack), (nxt, rcv.wrapping_add(6)));
+    assert_eq!(say(&link, answer.ack, 4, b""), None);
+    assert_eq!(link.ends[1].counters().doubted, 1);
+    let ends = Box::pin(async move {
+        assert_eq!(second.write_all(b"anybody?").await, Err(Error::Reset));
+    });
+    link.run(Vec::from([ends as Task]), 2);
+}
+
+#[test]
+fn who_is_called_and_says_something_else_changes_no_number() {
+    let link = Link::new(Settings::default(), 23);
+    let end = link.ends[0].clone();
+    let mut out = Out { packets: Vec::new(), most: usize::MAX };
+    {
+        let mut connect = core::pin::pin!(end.connect(SocketAddr::new(address(1, false), 80), None));
+        assert!(connect.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        end.poll(&mut out);
+        let packet = out.packets.pop().unwrap();
+        let ip = Ip::parse(&packet).unwrap();
+        let syn = Segment::parse(ip.upper).unwrap();
+        let flow = Flow {
+            local: SocketAddr::new(ip.source, syn.from),
+            remote: SocketAddr::new(ip.destination, syn.to),
+        };
+        // Not of this handshake: an acknowledgement, a reset, data.
+        for (flags, payload) in [(16, &b""[..]), (20, b""), (24, b"data")] {
+            let packet = segment(&flow, 5000, syn.seq.wrapping_add(77), flags, payload);
+            let arrival = Arrival { packet: &packet, interface: LINK, mtu: MTU, sum: Sum::Trusted };
+            end.input(&arrival, &mut out);
+        }
+    }
+    out.packets.clear();
+    end.poll(&mut out);
+    assert_eq!(end.load().1, 0, "given up");
+}
+
 /// The next number of end 1's, and the one it waits for.
 fn second_numbers(link: &Link, second: &TcpStream) -> (u32, u32) {
     link.ends[1].0.borrow_mut().connection(second.id()).unwrap().numbers()
