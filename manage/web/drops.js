@@ -30,7 +30,11 @@ const key = (loss) => `${loss.reason} ${loss.interface ?? ""}`;
 
 async function ask() {
   losses = await get("/drops");
-  if (!hold.checked) recorded = await get(`/drops?last=${most}`);
+  if (!hold.checked) {
+    const newest = await get(`/drops?last=${most}`);
+    // A packet may have been opened meanwhile.
+    if (!hold.checked) recorded = newest;
+  }
   const ms = live.status.uptime_ms - at;
   rates.clear();
   // A reason that is new has lost all its packets since the last look.
@@ -78,14 +82,15 @@ function makeEntry({ at_us, cpu, interface: face, what, bytes, head: digits }) {
 function showRecorded() {
   nothing.hidden = recorded.length > 0;
   latest.hidden = !recorded.length;
-  // Packets of a batch have one time: they are told apart by their place among those of their CPU and time.
+  // Packets of a batch have one time: they are told apart by their place among those of their CPU and time, from the newest on,
+  // as the oldest leave the list one by one.
   const seen = new Map();
-  const entries = recorded.toReversed().map((entry) => {
+  const entries = recorded.map((entry) => {
     const name = `${entry.at_us} ${entry.cpu}`;
     seen.set(name, (seen.get(name) ?? 0) + 1);
     return { ...entry, name: `${name} ${seen.get(name)}` };
   });
-  keyed(latest, [null, ...entries.reverse()], (entry) => entry?.name ?? "", (entry) => entry ? makeEntry(entry) : latest.tHead);
+  keyed(latest, [null, ...entries], (entry) => entry?.name ?? "", (entry) => entry ? makeEntry(entry) : latest.tHead);
 }
 
 live.addEventListener("restarted", () => {

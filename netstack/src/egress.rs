@@ -103,14 +103,6 @@ struct Ports<'t> {
     egress: &'t mut dyn Egress,
 }
 
-/// What is known of the Ethernet types of a batch.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kinds {
-    /// All are of one.
-    One,
-    Any,
-}
-
 /// Interfaces that frames can be gathered for at once: as many as a word has bits.
 const LANES: usize = 64;
 
@@ -148,8 +140,9 @@ pub(crate) struct Lanes {
     interfaces: usize,
     /// Frames that one packet became more than one of.
     split: u64,
-    /// Something captures, or did a moment ago: see [`Stack::listen`](crate::Stack::listen).
-    pub(crate) tapped: bool,
+    /// Interfaces whose batches go to the application as they are: all there can be, or none while something captures. What
+    /// is behind them is looked at once more, so that a look at captures costs nothing without any.
+    unseen: usize,
 }
 
 impl Lanes {
@@ -157,7 +150,18 @@ impl Lanes {
         // One by one: all of them, which is 36 KiB, would be built on the stack first.
         let lanes: Box<[Lane]> = (0..LANES).map(|_| Lane::default()).collect();
         let lanes = lanes.try_into().unwrap_or_else(|_| on_stack());
-        Self { lanes, taken: 0, interfaces, split: 0, tapped: false }
+        Self { lanes, taken: 0, interfaces, split: 0, unseen: interfaces }
+    }
+
+    /// Whether something captures, or did a moment ago: see [`Stack::listen`](crate::Stack::listen).
+    #[inline]
+    pub(crate) fn is_tapped(&self) -> bool {
+        self.unseen == 0
+    }
+
+    /// From now on something captures, or nothing does.
+    pub(crate) fn listen(&mut self, tapped: bool) {
+        self.unseen = if tapped { 0 } else { self.interfaces };
     }
 
     /// Takes a frame for `out`: whole, with its addresses.
@@ -194,8 +198,21 @@ impl Lanes {
         // What came before goes before.
         self.flush(turn);
         let (mut ports, pool) = split(turn);
+        if to.index() < self.unseen {
+            ports.flush(pool, to, batch, bytes);
+        } else {
+            self.all_seen(&mut ports, pool, to, batch, bytes);
+        }
+    }
+
+    /// The same while something captures.
+    #[cold]
+    #[inline(never)]
+    fn all_seen(&self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex, batch: &mut Batch, bytes: u64) {
         if to.index() < self.interfaces {
-            ports.flush(pool, to, batch, bytes, self.tapped.then_some(Kinds::One));
+            let kind = batch.first().and_then(|packet| ethernet::kind(packet.data()));
+            ports.tap((to, kind), batch);
+            ports.flush(pool, to, batch, bytes);
         } else {
             batch.drain(..).for_each(|packet| ports.discard(pool, packet, Drop::InterfaceUnconfigured));
         }
@@ -218,7 +235,7 @@ impl Lanes {
             let number = self.taken.trailing_zeros() as usize;
             self.taken &= self.taken - 1;
             if let Some(lane) = self.lanes.get_mut(number) {
-                lane.flush(&mut ports, pool, self.tapped);
+                lane.flush(&mut ports, pool, self.unseen);
             }
         }
     }
@@ -255,7 +272,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(number).filter(|_| to.index() < self.interfaces);
         let Some(lane) = lane else { return ports.discard(pool, packet, Drop::InterfaceUnconfigured) };
         if lane.interface != to {
-            lane.flush(ports, pool, self.tapped);
+            lane.flush(ports, pool, self.unseen);
             lane.interface = to;
         }
         lane.bytes += len as u64;
@@ -265,7 +282,7 @@ impl Lanes {
         }
         self.taken |= 1 << number;
         if lane.batch.is_full() {
-            lane.flush(ports, pool, self.tapped);
+            lane.flush(ports, pool, self.unseen);
         }
     }
 
@@ -352,30 +369,23 @@ impl Lanes {
 }
 
 impl Lane {
-    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, tapped: bool) {
+    fn flush(&mut self, ports: &mut Ports<'_>, pool: &mut Pool, unseen: usize) {
         let bytes = core::mem::take(&mut self.bytes);
-        ports.flush(pool, self.interface, &mut self.batch, bytes, tapped.then_some(Kinds::Any));
+        if unseen == 0 && !self.batch.is_empty() {
+            ports.tap((self.interface, None), &self.batch);
+        }
+        ports.flush(pool, self.interface, &mut self.batch, bytes);
     }
 }
 
 impl Ports<'_> {
     /// Hands a batch of `bytes` bytes over, and leaves it empty.
     #[inline]
-    fn flush(
-        &mut self,
-        pool: &mut Pool,
-        interface: IfIndex,
-        batch: &mut Batch,
-        mut bytes: u64,
-        tapped: Option<Kinds>,
-    ) {
+    fn flush(&mut self, pool: &mut Pool, interface: IfIndex, batch: &mut Batch, mut bytes: u64) {
         if batch.is_empty() {
             return;
         }
         let packets = batch.len();
-        if let Some(kinds) = tapped {
-            self.tap(interface, batch, kinds);
-        }
         let carrier = self.egress.flush(interface, batch, pool);
         let left = batch.len();
         if left != 0 {
@@ -387,15 +397,13 @@ impl Ports<'_> {
         }
     }
 
-    /// Shows captures what is about to be sent.
+    /// Shows captures what is about to be sent by an interface, all of one Ethernet type if that is known.
     #[cold]
     #[inline(never)]
-    fn tap(&self, interface: IfIndex, batch: &Batch, kinds: Kinds) {
+    fn tap(&self, by: (IfIndex, Option<u16>), batch: &Batch) {
         // What goes to another CPU is shown there.
-        if self.egress.transmits(interface) {
-            let first = batch.first().filter(|_| kinds == Kinds::One);
-            let kind = first.and_then(|packet| ethernet::kind(packet.data()));
-            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, (interface, kind), batch);
+        if self.egress.transmits(by.0) {
+            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, by, batch);
         }
     }
 

@@ -129,15 +129,7 @@ impl<A: Address, R> Fib<A, R> {
     #[inline(always)]
     pub fn lookup_batch(&self, addresses: &[A], hops: &mut [u32]) {
         if self.form == Form::Flat {
-            // All of it is in the nearest cache: nothing to wait for.
-            for (address, hop) in addresses.iter().zip(hops) {
-                let bits = address.bits();
-                *hop = match self.direct(bits) {
-                    Some(entry) => self.walk(bits, self.decided(), entry, Form::Flat),
-                    None => self.beyond(bits),
-                };
-            }
-            return;
+            return self.flat(addresses, hops);
         }
         for (addresses, hops) in addresses.chunks(LANES).zip(hops.chunks_mut(LANES)) {
             wide::run(Lanes(self, addresses, hops));
@@ -186,20 +178,29 @@ impl<A: Address, R> Fib<A, R> {
 
     /// The hop's number below an entry at `depth` bits.
     #[inline(always)]
-    fn walk(&self, bits: A::Bits, depth: u8, mut entry: u32, form: Form) -> u32 {
-        let (nodes, mut rest) = (self.nodes(), bits.skip(depth));
-        // The nodes come to an end before the bits do.
-        while entry & NODE != 0 {
-            entry = step(nodes, entry, rest.six(0), form);
-            rest = rest.skip(STEP);
-        }
-        entry
+    fn walk(&self, bits: A::Bits, depth: u8, entry: u32, form: Form) -> u32 {
+        walk(self.nodes(), bits.skip(depth), entry, form)
     }
 
     /// From the first node on: what their numbers count.
     #[inline(always)]
     fn nodes(&self) -> &[AtomicU32] {
         self.words.get(self.first..).unwrap_or_default()
+    }
+
+    /// One after the other: all of it is in the nearest cache, so there is nothing to wait for.
+    #[inline(never)]
+    fn flat(&self, addresses: &[A], hops: &mut [u32]) {
+        // An entry that is loaded may change all others, as far as the compiler knows: what does not change is read before.
+        let (nodes, direct, bits, decided) = (self.nodes(), &*self.direct, self.direct_bits, self.decided());
+        for (address, hop) in addresses.iter().zip(hops) {
+            *hop = match direct.get(slot(address.bits(), bits)) {
+                Some(entry) => {
+                    walk(nodes, address.bits().skip(decided), entry.load(Ordering::Acquire), Form::Flat)
+                }
+                None => self.beyond(address.bits()),
+            };
+        }
     }
 
     /// Step by step for all addresses at once. Which of them go on is not predictable, so it is not branched on.
@@ -237,6 +238,17 @@ impl<A: Address, R> Fib<A, R> {
             }
         }
     }
+}
+
+/// The hop's number below an entry, by the bits that are left.
+#[inline(always)]
+fn walk<B: Bits>(nodes: &[AtomicU32], mut rest: B, mut entry: u32, form: Form) -> u32 {
+    // The nodes come to an end before the bits do.
+    while entry & NODE != 0 {
+        entry = step(nodes, entry, rest.six(0), form);
+        rest = rest.skip(STEP);
+    }
+    entry
 }
 
 /// A node's entry for `value`. Without a branch on what is found.

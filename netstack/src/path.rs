@@ -46,15 +46,15 @@ impl Stack {
 
     /// Looks whether anything captures. To be called on every CPU when something begins to; what ends is noticed.
     pub fn listen(&mut self, snapshot: &Snapshot) {
-        self.lanes.tapped = snapshot.taps().is_tapped();
+        self.lanes.listen(snapshot.taps().is_tapped());
     }
 
     /// Shows captures what a device received.
     #[cold]
     #[inline(never)]
     fn tap(&mut self, turn: &Turn<'_>, received: IfIndex, batch: &Batch) {
-        self.lanes.tapped =
-            turn.snapshot.taps().pass(turn.cx, turn.snapshot, Direction::In, (received, None), batch);
+        let taps = turn.snapshot.taps();
+        self.lanes.listen(taps.pass(turn.cx, turn.snapshot, Direction::In, (received, None), batch));
     }
 
     /// Does what is due by time: solicitations, advertisements, giving up. Returns when it wants to be called again.

@@ -458,9 +458,9 @@ fn places_are_few_and_come_back() {
         cpu.control(|cx| rig.snapshot.taps().detach(cx, attached));
     }
     assert_eq!(rig.snapshot.taps().attached(), 0);
-    assert!(rig.stack.lanes.tapped);
+    assert!(rig.stack.lanes.is_tapped());
     rig.receive(0, &[v4("10.0.1.10", "10.0.1.1").frame(0, &[])]);
-    assert!(!rig.stack.lanes.tapped, "the first batch after it finds that nobody listens");
+    assert!(!rig.stack.lanes.is_tapped(), "the first batch after it finds that nobody listens");
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl Stack {
     /// before, [`reconfigured`](Self::reconfigured) comes first.
     #[inline(never)]
     pub fn input(&mut self, turn: &mut Turn<'_>, received: IfIndex, batch: &mut Batch) {
-        if self.lanes.tapped {
+        if self.lanes.is_tapped() {
             self.tap(turn, received, batch);
         }
         let snapshot = turn.snapshot;
