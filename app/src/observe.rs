@@ -241,6 +241,7 @@ pub fn cpus<'a>(
             busy_ticks,
             busy_us: (u128::from(busy_ticks) * 1_000_000 / u128::from(clock::tsc_hz().max(1))) as u64,
             buffers_idle: own.pool_idle.get(),
+            stack_free_bytes: dispatch::stack_free(cpu),
         }
     };
     (0..cpus).filter_map(CpuId::new).map(row).collect()

@@ -10,6 +10,7 @@ mod cleanup;
 mod command;
 mod console;
 mod cpio;
+mod depth;
 mod disk;
 mod doctor;
 mod echo;

@@ -137,6 +137,19 @@ impl Block {
         self.run_top.store(stacks::range(stack_block, Stack::Run).end, Ordering::Release);
     }
 
+    /// Bytes of its run stack that nothing was written to yet.
+    pub(crate) fn stack_free(&self) -> u64 {
+        let base = self.stacks.load(Ordering::Acquire);
+        if base == 0 {
+            return 0;
+        }
+        stacks::unused(&stacks::range(base, Stack::Run), |at| {
+            // SAFETY: within a CPU's run stack, which is mapped for good and was zeroed before its CPU was on it. That may write
+            // to it now: a volatile read of an aligned word is one load, of what was there before or after.
+            unsafe { (at as *const u64).read_volatile() }
+        })
+    }
+
     pub(crate) fn number(&self) -> CpuId {
         CpuId::new(self.number.load(Ordering::Relaxed).into()).unwrap_or(CpuId::BOOT)
     }

@@ -111,6 +111,11 @@ pub fn preemptions(cpu: CpuId) -> u64 {
     body::preemptions(cpu)
 }
 
+/// Bytes of `cpu`'s stack that were never used, by its boot, softints or tasks; 0 on the host.
+pub fn stack_free(cpu: CpuId) -> u64 {
+    body::stack_free(cpu)
+}
+
 /// Wakes `cpu` if it sleeps: there is work beside its pending word.
 #[inline]
 pub(crate) fn rouse(cpu: CpuId) {
@@ -381,6 +386,10 @@ mod image {
 
     pub(super) fn preemptions(cpu: CpuId) -> u64 {
         cpu::block(cpu).preemptions.get()
+    }
+
+    pub(super) fn stack_free(cpu: CpuId) -> u64 {
+        cpu::block(cpu).stack_free()
     }
 
     pub(super) fn wake(cpu: CpuId) {

@@ -121,6 +121,9 @@ fn new_stacks() -> Option<u64> {
     for stack in Stack::ALL {
         paging::guard(stacks::guard(base, stack).start);
     }
+    let run = stacks::range(base, Stack::Run);
+    // SAFETY: it is in a block that was just allocated, and no CPU is on it yet.
+    unsafe { core::ptr::write_bytes(run.start as *mut u8, 0, (run.end - run.start) as usize) };
     Some(base)
 }
 

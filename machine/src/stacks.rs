@@ -111,6 +111,12 @@ pub(crate) fn holding(base: u64, address: u64) -> Option<Stack> {
     Stack::ALL.into_iter().find(|&stack| range(base, stack).contains(&address))
 }
 
+/// How many bytes from the end of a stack on are zero, as all of them were at first: what nothing has reached yet.
+pub(crate) fn unused(stack: &Range<u64>, word: impl Fn(u64) -> u64) -> u64 {
+    let mut words = (stack.start..stack.end).step_by(8);
+    words.find(|&at| word(at) != 0).unwrap_or(stack.end) - stack.start
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +132,14 @@ mod tests {
             at = usable.end;
         }
         assert_eq!(at, base + BLOCK);
+    }
+
+    #[test]
+    fn what_is_unused_ends_where_anything_was_written() {
+        let stack = 0x1000..0x2000;
+        assert_eq!(unused(&stack, |_| 0), 0x1000);
+        assert_eq!(unused(&stack, |at| u64::from(at == 0x1000)), 0);
+        assert_eq!(unused(&stack, |at| u64::from(at == 0x1ff8 || at == 0x1a08)), 0xa08);
     }
 
     #[test]

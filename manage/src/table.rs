@@ -184,6 +184,7 @@ mod tests {
             busy_ticks: 7,
             busy_us: 0,
             buffers_idle: 0,
+            stack_free_bytes: 0,
         };
         let management = Task {
             name: "management".into(),

@@ -3,6 +3,7 @@
 //! `[C]` Called by the path with whole frames, in softint context. What a device does itself (checksums,
 //! segmentation) is left to it; what it does not, is done here.
 
+use crate::boxed;
 use crate::capture::{Direction, Framing};
 use crate::checksum;
 use crate::ethernet;
@@ -114,13 +115,6 @@ struct Lane {
     bytes: u64,
 }
 
-/// In place of as many that lie in the heap already; there are as many, so it is not called.
-#[cold]
-#[inline(never)]
-fn on_stack() -> Box<[Lane; LANES]> {
-    Box::new(core::array::from_fn(|_| Lane::default()))
-}
-
 /// Where frames for an interface are gathered. Interfaces on VLANs have the indices behind those of devices: the first of
 /// them is to meet none of the first devices.
 #[inline]
@@ -147,10 +141,7 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn new(interfaces: usize) -> Self {
-        // One by one: all of them, which is 36 KiB, would be built on the stack first.
-        let lanes: Box<[Lane]> = (0..LANES).map(|_| Lane::default()).collect();
-        let lanes = lanes.try_into().unwrap_or_else(|_| on_stack());
-        Self { lanes, taken: 0, interfaces, split: 0, unseen: interfaces }
+        Self { lanes: boxed::array(Lane::default), taken: 0, interfaces, split: 0, unseen: interfaces }
     }
 
     /// Whether something captures, or did a moment ago: see [`Stack::listen`](crate::Stack::listen).

@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod address;
 pub mod arp;
+mod boxed;
 pub mod capture;
 pub mod checksum;
 mod datagram;

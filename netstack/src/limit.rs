@@ -4,7 +4,9 @@
 //! allowance of the others.
 
 use crate::address::Bits;
+use crate::boxed;
 use crate::time::Instant;
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 /// One token, in the unit a bucket counts in: nanoseconds times tokens a second.
@@ -84,14 +86,14 @@ pub struct Limiter {
     total: Bucket,
     each: Rate,
     seed: u64,
-    slots: [Slot; PREFIXES],
+    slots: Box<[Slot; PREFIXES]>,
 }
 
 impl Limiter {
     /// `seed` should be unpredictable: it keeps anyone from choosing prefixes that share a slot.
-    pub const fn new(total: Rate, each: Rate, seed: u64) -> Self {
-        let slot = Slot { key: 0, bucket: Bucket::new(each.per_s, each.burst) };
-        Self { total: Bucket::new(total.per_s, total.burst), each, seed, slots: [slot; PREFIXES] }
+    pub fn new(total: Rate, each: Rate, seed: u64) -> Self {
+        let slots = boxed::array(|| Slot { key: 0, bucket: Bucket::new(each.per_s, each.burst) });
+        Self { total: Bucket::new(total.per_s, total.burst), each, seed, slots }
     }
 
     /// Whether one more message to `destination` may go out now; if so it is counted.

@@ -86,7 +86,7 @@ pub struct Stack {
     pub(crate) timers: Timers,
     pub(crate) neighbors4: neighbor::Table<Ipv4Addr>,
     pub(crate) neighbors6: neighbor::Table<Ipv6Addr>,
-    pub(crate) errors: Box<Limiter>,
+    pub(crate) errors: Limiter,
     /// When an address of ours may be defended again.
     pub(crate) next_defence: Instant,
     pub(crate) advertiser: Advertiser,
@@ -124,7 +124,7 @@ impl Stack {
             timers,
             neighbors4,
             neighbors6,
-            errors: Box::new(Limiter::new(ERRORS, ERRORS_EACH, seed.rotate_left(31))),
+            errors: Limiter::new(ERRORS, ERRORS_EACH, seed.rotate_left(31)),
             next_defence: Instant::ZERO,
             advertiser: Advertiser::new(interfaces, seed.rotate_left(47)),
             announced: Announced::new(if duty == Duty::Speaker { interfaces } else { 0 }),

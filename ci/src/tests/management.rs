@@ -30,6 +30,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("management-commit-confirm", NETWORK, confirm),
         Test::new("management-tokens", NETWORK, tokens),
         Test::new("management-log-beside-typing", NETWORK, log_beside_typing),
+        Test::new("management-stacks-have-room", NETWORK, stacks),
     ]
 }
 
@@ -196,6 +197,68 @@ fn log_beside_typing(cx: &Context) -> Result<()> {
             ensure!(logged.is_some_and(|line| line.trim_start().starts_with('[')), "a line is cut:\n{all}");
             let typed = |line: &String| line.contains("edge1> show status | match hostname");
             ensure!(lines.iter().any(typed), "what was typed is not shown again:\n{all}");
+        }
+        Ok(())
+    })
+}
+
+/// At least so much of a stack's 128 KiB is never used.
+const STACK_LEFT: u64 = 32 << 10;
+
+/// Tasks do what takes most of a stack while packets interrupt them: much of it was never used.
+fn stacks(cx: &Context) -> Result<()> {
+    start(cx, 2, SECTION)?.check(&cx.name, |rig| {
+        let (near, far) = (identity(0)?, identity(1)?);
+        let far_v4 = far.v4.to_string();
+        let flood = rig.host(0).start("ping", &["-q", "-f", &far_v4])?;
+        let (_, text) = call(rig, 0, TOKEN, "/api/v1/config", &[], "")?;
+        for round in 0..4 {
+            let routes = (0..200)
+                .map(|n| format!("\n[[route]]\nto = \"10.2{round}.{n}.0/24\"\nvia = \"{}\"\n", near.v4));
+            let with = text.clone() + &routes.collect::<String>();
+            let (status, said) = call(rig, 0, TOKEN, "/api/v1/config", &["--request", "PUT"], &with)?;
+            ensure!(status == 200, "{status}: {said}");
+            for candidate in ["", "&candidate=true"] {
+                for _ in 0..10 {
+                    let packet = format!("wan+from+{}+to+{}+protocol+udp+port+53", near.v4, far.v4);
+                    get(rig, &format!("/api/v1/explain?packet={packet}{candidate}"))?;
+                }
+            }
+            post(rig, "/api/v1/config/commit")?;
+            for path in ["cpus", "drops?last=100", "log", "routes", "config/history", "openapi.json"] {
+                get(rig, &format!("/api/v1/{path}"))?;
+            }
+            for path in ["/metrics", "/api/v1/capture?limit=20&filter=icmp%20and%20not%20host%20192.0.2.77"] {
+                let (status, said) = call(rig, 0, TOKEN, path, &["--output", "/dev/null"], "")?;
+                ensure!(status == 200, "{path}: {status}: {said}");
+            }
+            for line in
+                ["show interfaces | json\n", "show routes\n", "explain wan from 192.0.2.7 to 192.0.2.1\n"]
+            {
+                rig.router.machine.type_keys(line.as_bytes())?;
+            }
+        }
+        // As deep as each language goes, and deeper.
+        for depth in [70, 2000] {
+            let deep = format!("deep = {}{}\n", "[".repeat(depth), "]".repeat(depth));
+            let (status, said) = call(rig, 0, TOKEN, "/api/v1/config", &["--request", "PUT"], &deep)?;
+            ensure!(status == 422, "{depth} arrays, one in the other: {status}: {said}");
+        }
+        for (depth, answer) in [(16, 200), (17, 400), (200, 400)] {
+            let around = |what: &str, depth: usize| "(".repeat(depth) + what + &")".repeat(depth);
+            let (group, accessor) = (around("icmp or udp", depth), around("2", depth - 1));
+            for filter in [format!("{group} and not tcp"), format!("ip[{accessor}:2] > 0")] {
+                let coded = filter.replace(' ', "%20").replace('>', "%3E");
+                let path = format!("/api/v1/capture?limit=1&filter={coded}");
+                let (status, said) = call(rig, 0, TOKEN, &path, &["--globoff", "--output", "/dev/null"], "")?;
+                ensure!(status == answer, "{filter}: {status}: {said}");
+            }
+        }
+        flood.interrupt(LIMIT).context("the packets that interrupt")?;
+        let cpus = get(rig, "/api/v1/cpus")?;
+        for cpu in cpus["cpus"].as_array().into_iter().flatten() {
+            let left = cpu["stack_free_bytes"].as_u64().context("no stack_free_bytes")?;
+            ensure!(left >= STACK_LEFT, "{left} bytes of the stack of {} were never used", cpu["name"]);
         }
         Ok(())
     })

@@ -33,6 +33,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("config-wrong-on-the-console-changes-nothing", WEIR, wrong_on_the_console),
         Test::new("console-helps", WEIR, helps),
         Test::new("image-forwards-without-locked-instructions", LISTING, |_| without_locks()),
+        Test::new("image-takes-little-of-a-stack-at-once", LISTING, |_| shallow()),
     ]
 }
 
@@ -284,6 +285,14 @@ fn without_locks() -> Result<()> {
     let report = crate::locks::check(&image)?;
     ensure!(report.functions > 50, "only {} functions were looked through", report.functions);
     ensure!(!report.allowed.is_empty(), "not even the fences were found");
+    Ok(())
+}
+
+fn shallow() -> Result<()> {
+    let image = crate::router::weir_elf()?.with_extension("debug");
+    ensure!(image.is_file(), "there is no {}: make image", image.display());
+    let (bytes, name) = crate::depth::check(&image)?;
+    ensure!(bytes > 4096, "the most is {bytes} bytes in {name}: none was found");
     Ok(())
 }
 

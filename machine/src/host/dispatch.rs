@@ -73,6 +73,11 @@ pub(crate) fn preemptions(_cpu: CpuId) -> u64 {
     0
 }
 
+/// The host has its own stacks.
+pub(crate) fn stack_free(_cpu: CpuId) -> u64 {
+    0
+}
+
 /// A program's pages are its kernel's.
 pub(crate) fn catch_up() {}
 

@@ -356,6 +356,8 @@ model! {
         busy_us: u64,
         /// Free packet buffers in its pool.
         buffers_idle: u64,
+        /// Bytes of its stack that were never used.
+        stack_free_bytes: u64,
     }
 
     /// The tasks of one name on a CPU. Time that packet work took from them is not in it.

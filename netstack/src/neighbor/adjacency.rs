@@ -1,6 +1,7 @@
 //! What a forwarded frame gets, ready made: found by the number of the route's next hop, in one cache line.
 
 use crate::address::{Address, Bits};
+use crate::boxed;
 use crate::ethernet::HEADER;
 use crate::snapshot::Interface;
 use alloc::boxed::Box;
@@ -81,7 +82,7 @@ impl<A: Address> Adjacencies<A> {
             mtu: 0,
             longest: 0,
         };
-        Self { routers: Box::new([vacant; ROUTERS]), hosts: Box::new([vacant; HOSTS]), seed }
+        Self { routers: boxed::array(|| vacant), hosts: boxed::array(|| vacant), seed }
     }
 
     /// To look for some.
