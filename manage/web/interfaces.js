@@ -23,6 +23,13 @@ const DETAILS = [
   ["Notifications", (face) => count(face.notifications)],
 ];
 
+/// What each CPU's queue pair of a device with several has carried.
+function pairs(face) {
+  const own = live.cpus.queues.filter((pair) => pair.interface === face.name);
+  return own.length < 2 ? [] : own.map((pair) =>
+    [`Pair of ${pair.cpu}`, `${count(pair.rx_packets)} frames received, ${count(pair.tx_packets)} sent`]);
+}
+
 function makeRow(face) {
   const cell = (label, number) => h("td", { "data-label": label, class: number ? "number" : null }, number && [1, 2].map(() => h("span", { class: "hop" })));
   const both = (cell, texts) => texts.forEach((text, index) => setText(cell.children[index], text));
@@ -49,7 +56,7 @@ function makeRow(face) {
     both(cells.drops, [count(now.dropped), rates?.drops == null ? "–" : si(rates.drops, "/s")]);
     group.classList.toggle("off", now.state === "absent" || now.state === "disabled");
     const known = DETAILS.map(([name, value]) => [name, value(now)]).filter(([, value]) => value != null);
-    keyed(facts, known, ([name]) => name, ([name]) => {
+    keyed(facts, [...known, ...pairs(now)], ([name]) => name, ([name]) => {
       const value = h("dd", {});
       const entry = h("div", {}, h("dt", {}, name), value);
       entry.update = ([, text]) => setText(value, text);

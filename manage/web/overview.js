@@ -1,7 +1,7 @@
 // The router at a glance: means, rates, CPUs, what happened.
 
 import { h, keyed, segments, setText } from "./dom.js";
-import { binary, count, duration, percent, si } from "./format.js";
+import { binary, count, duration, many, percent, si } from "./format.js";
 import { live, newest, rate } from "./live.js";
 import { plot } from "./plot.js";
 
@@ -37,6 +37,7 @@ const facts = {
 const list = h("dl", { class: "facts" }, Object.values(facts).filter((one) => one !== facts.grants));
 const plots = h("div", { class: "grid-cards" });
 const cpus = h("ul", { class: "bars" });
+const connections = h("p", { class: "note" });
 const happened = h("ol", { class: "events" });
 const nothing = h("p", { class: "hint" }, "Nothing since this page was opened. Changes of interfaces and of the configuration are listed here as they happen.");
 
@@ -112,6 +113,14 @@ function makeCpu(cpu) {
   return element;
 }
 
+/// The router's own connections, of all CPUs.
+function showConnections() {
+  const sum = (field) => live.cpus.sockets.reduce((total, one) => total + one[field], 0);
+  const told = [["half_open", "begun"], ["no_room", "refused"], ["evicted", "evicted"]]
+    .filter(([field]) => sum(field)).map(([field, word]) => `, ${count(sum(field))} ${word}`);
+  setText(connections, `The router itself: ${many(sum("connections"), "connection")}${told.join("")}.`);
+}
+
 function showEvents() {
   nothing.hidden = live.events.length > 0;
   keyed(happened, live.events, (event) => event.number, (event) =>
@@ -134,7 +143,7 @@ export default {
         segments("Span", WINDOWS.map(([name]) => name), "2 min", choose(WINDOWS, (entry) => (windowMs = entry[1])))),
       plots,
       h("div", { class: "two" },
-        h("section", {}, h("h2", {}, "CPUs"), h("div", { class: "card" }, cpus)),
+        h("section", {}, h("h2", {}, "CPUs"), h("div", { class: "card" }, cpus, connections)),
         h("section", {}, h("h2", {}, "Events"), h("div", { class: "card" }, nothing, happened))),
     ];
   },
@@ -143,6 +152,7 @@ export default {
     showFacts();
     keyed(plots, live.interfaces, (face) => face.name, makePlot);
     keyed(cpus, live.cpus.cpus, (cpu) => cpu.name, makeCpu);
+    showConnections();
     showEvents();
   },
 };

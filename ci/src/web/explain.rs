@@ -208,6 +208,20 @@ pub(super) fn outdated(page: &mut Page) -> Result<String> {
     Ok(format!("{shown}: found, and told when it is another"))
 }
 
+/// Opens the last packet that was lost for this reason, and asks what became of it: in one go, as a newer one may come at any
+/// time and be the last then.
+fn ask_of_lost<B: Behind>(page: &Page<B>, reason: &str) -> Result<()> {
+    go(page, "drops")?;
+    let row = format!(
+        "[...document.querySelectorAll('#drops-last tbody')].find(row => row.innerText.includes('{reason}'))"
+    );
+    page.browser.wait(&row)?;
+    let script = format!(
+        "const row = {row}; if (row.rows[1].hidden) row.querySelector('button').click(); row.querySelector('.ask').click()"
+    );
+    page.browser.script(&script).map(drop)
+}
+
 /// Packets that were lost: a whole one by its bytes, one that was cut by what it says, one on a VLAN with its tag.
 pub(super) fn from_drops(page: &mut Page) -> Result<String> {
     let mut said = Vec::new();
@@ -219,16 +233,8 @@ pub(super) fn from_drops(page: &mut Page) -> Result<String> {
         ),
         ("no-route", json!({ "interface": "guest", "to": "198.51.100.9", "vlan": "", "port": "53" })),
     ] {
-        go(page, "drops")?;
-        let row = format!(
-            "[...document.querySelectorAll('#drops-last tbody')].find(row => row.innerText.includes('{reason}'))"
-        );
-        page.browser.wait(&row)?;
-        page.browser.script(&format!(
-            "const row = {row}; if (row.rows[1].hidden) row.querySelector('button').click()"
-        ))?;
         forget(page)?;
-        page.browser.script(&format!("{row}.querySelector('.ask').click()"))?;
+        ask_of_lost(page, reason)?;
         page.browser.wait("!document.querySelector('#page-explain').hidden && document.querySelector('.answer:not([hidden])')")?;
         for (word, value) in fields.as_object().into_iter().flatten() {
             let now =
@@ -250,12 +256,7 @@ pub(super) fn from_drops(page: &mut Page) -> Result<String> {
 
 /// From a lost packet to what the console says of it; then as it would have to be, and as a host then sees it.
 pub(super) fn as_the_router_does(page: &mut Page<Machine>) -> Result<String> {
-    go(page, "drops")?;
-    let row = "[...document.querySelectorAll('#drops-last tbody')].find(row => row.innerText.includes('ttl-expired'))";
-    page.browser.wait(row)?;
-    page.browser
-        .script(&format!("const row = {row}; if (row.rows[1].hidden) row.querySelector('button').click()"))?;
-    page.browser.script(&format!("{row}.querySelector('.ask').click()"))?;
+    ask_of_lost(page, "ttl-expired")?;
     answered(page, "Dropped ttl-expired")?;
     same_as_console(page)?;
     shows(page, "explain", &["TTL 1".into(), "The packet had passed too many routers.".into()])?;

@@ -112,6 +112,24 @@ impl Simulated {
         let other = number as f64;
         (mean * (seconds + wave(67.0 + 9.0 * other, 0.35) + wave(11.0 + other, 0.12))) as u64
     }
+
+    /// Two pairs of each device; flows are few, so one has more of them.
+    fn queues(&self) -> Vec<Queue> {
+        let ports = self.interfaces().into_iter().filter(|face| face.queues > 0 && face.vlan.is_none());
+        let pairs = ports.flat_map(|face| {
+            [5, 3].into_iter().enumerate().map(move |(number, eighths)| Queue {
+                interface: face.name.clone(),
+                cpu: format!("cpu{number}"),
+                rx_packets: face.rx_packets * eighths / 8,
+                rx_bytes: face.rx_bytes * eighths / 8,
+                tx_packets: face.tx_packets * eighths / 8,
+                tx_bytes: face.tx_bytes * eighths / 8,
+                interrupts: face.interrupts / 2,
+                notifications: face.notifications / 2,
+            })
+        });
+        pairs.collect()
+    }
 }
 
 fn note(events: &mut Vec<Event>, log: &mut Vec<LogLine>, at_ms: u64, text: &str) {
@@ -337,7 +355,19 @@ impl Router for Simulated {
         };
         let task =
             Task { name: "management".into(), cpu: "cpu0".into(), tasks: 1, polls: 812, ..Task::default() };
-        Cpus { cpus: vec![cpu(0, 0.38), cpu(1, 0.17)], tasks: vec![task], ..Cpus::default() }
+        let sockets = |number: usize| Sockets {
+            cpu: format!("cpu{number}"),
+            connections: 2 - number as u64,
+            accepted: self.sum(0.4, number),
+            ..Sockets::default()
+        };
+        Cpus {
+            cpus: vec![cpu(0, 0.38), cpu(1, 0.17)],
+            queues: self.queues(),
+            sockets: vec![sockets(0), sockets(1)],
+            tasks: vec![task],
+            ..Cpus::default()
+        }
     }
 
     fn log(&self, from: u64) -> Vec<LogLine> {
