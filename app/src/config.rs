@@ -26,6 +26,7 @@ use core::str;
 use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
+use weir_manage::nesting;
 
 pub use errors::{Error, Errors, InFile, Note};
 pub use types::{
@@ -136,6 +137,11 @@ fn decode<'t>(bytes: &'t [u8], report: &mut Report) -> Result<&'t str, &'t str> 
 }
 
 fn syntax<'t>(text: &'t str, report: &mut Report) -> Option<toml::Spanned<DeTable<'t>>> {
+    if let Some(at) = nesting::too_deep(text) {
+        let message = format!("more than {} tables and arrays within each other", nesting::MOST);
+        report.add(Finding::at(at, "", message));
+        return None;
+    }
     let root = match DeTable::parse(text) {
         Ok(root) => root,
         Err(first) => {

@@ -62,7 +62,7 @@ unsafe extern "Rust" {
 #[repr(C, align(4096))]
 struct Stacks(core::cell::UnsafeCell<[u8; stacks::BLOCK as usize]>);
 
-// SAFETY: only ever used as stack memory, by the boot CPU.
+// SAFETY: only ever used as stack memory, by the boot CPU; others load words of it without a reference (`Block::stack_free`).
 unsafe impl Sync for Stacks {}
 
 static STACKS: Stacks = Stacks(core::cell::UnsafeCell::new([0; stacks::BLOCK as usize]));

@@ -137,16 +137,21 @@ impl Block {
         self.run_top.store(stacks::range(stack_block, Stack::Run).end, Ordering::Release);
     }
 
-    /// Bytes of its run stack that nothing was written to yet.
+    /// Bytes at the far end of its run stack that are zero still, as all were at first.
     pub(crate) fn stack_free(&self) -> u64 {
-        let base = self.stacks.load(Ordering::Acquire);
+        let base = self.stacks.load(Ordering::Relaxed);
         if base == 0 {
             return 0;
         }
         stacks::unused(&stacks::range(base, Stack::Run), |at| {
-            // SAFETY: within a CPU's run stack, which is mapped for good and was zeroed before its CPU was on it. That may write
-            // to it now: a volatile read of an aligned word is one load, of what was there before or after.
-            unsafe { (at as *const u64).read_volatile() }
+            let word: u64;
+            // SAFETY: the load is of an aligned word of a CPU's run stack, which is mapped for good. That CPU may store to it at the same
+            // time: to the processor one load is then of what was there before or after, and the compiler knows of no access here
+            // that could race with those it made itself.
+            unsafe {
+                core::arch::asm!("mov {}, [{}]", out(reg) word, in(reg) at, options(nostack, preserves_flags, readonly));
+            }
+            word
         })
     }
 

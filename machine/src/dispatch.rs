@@ -111,7 +111,7 @@ pub fn preemptions(cpu: CpuId) -> u64 {
     body::preemptions(cpu)
 }
 
-/// Bytes of `cpu`'s stack that were never used, by its boot, softints or tasks; 0 on the host.
+/// Bytes of `cpu`'s stack that its boot, softints and tasks have never written to; 0 on the host.
 pub fn stack_free(cpu: CpuId) -> u64 {
     body::stack_free(cpu)
 }

@@ -111,7 +111,8 @@ pub(crate) fn holding(base: u64, address: u64) -> Option<Stack> {
     Stack::ALL.into_iter().find(|&stack| range(base, stack).contains(&address))
 }
 
-/// How many bytes from the end of a stack on are zero, as all of them were at first: what nothing has reached yet.
+/// How many bytes from a stack's lowest on are zero, as all of them were at first: what nothing has reached yet, or what a
+/// function took there and did not write to.
 pub(crate) fn unused(stack: &Range<u64>, word: impl Fn(u64) -> u64) -> u64 {
     let mut words = (stack.start..stack.end).step_by(8);
     words.find(|&at| word(at) != 0).unwrap_or(stack.end) - stack.start

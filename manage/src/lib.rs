@@ -21,6 +21,7 @@ pub mod fingerprint;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod nesting;
 pub mod openapi;
 pub mod pcapng;
 pub mod probe;

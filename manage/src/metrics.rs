@@ -187,9 +187,12 @@ fn cpu_metrics(page: &mut Page, all: &Cpus) {
     page.gauges("cpu_pool_buffers", "Free packet buffers in the CPU's pool.", cpus, &|cpu| {
         (label("cpu", &cpu.name), format!("{}", cpu.buffers_idle))
     });
-    page.gauges("cpu_stack_free_bytes", "Bytes of the CPU's stack that were never used.", cpus, &|cpu| {
-        (label("cpu", &cpu.name), format!("{}", cpu.stack_free_bytes))
-    });
+    page.gauges(
+        "cpu_stack_free_bytes",
+        "Bytes of the CPU's stack that were never written to.",
+        cpus,
+        &|cpu| (label("cpu", &cpu.name), format!("{}", cpu.stack_free_bytes)),
+    );
     let task_labels = |task: &Task| [label("task", &task.name), label("cpu", &task.cpu)].join(",");
     page.gauges("tasks", "Tasks of the name.", tasks, &|task| (task_labels(task), format!("{}", task.tasks)));
     page.family("task_poll_seconds", "summary", "Time that polls of tasks took.");

@@ -82,11 +82,10 @@ function makeEntry({ at_us, cpu, interface: face, what, bytes, head: digits }) {
 function showRecorded() {
   nothing.hidden = recorded.length > 0;
   latest.hidden = !recorded.length;
-  // Packets of a batch have one time: they are told apart by their place among those of their CPU and time, from the newest on,
-  // as the oldest leave the list one by one.
+  // Packets of a batch have one time: they are told apart by their bytes, and those that look the same by their place.
   const seen = new Map();
   const entries = recorded.map((entry) => {
-    const name = `${entry.at_us} ${entry.cpu}`;
+    const name = `${entry.at_us} ${entry.cpu} ${entry.what} ${entry.head}`;
     seen.set(name, (seen.get(name) ?? 0) + 1);
     return { ...entry, name: `${name} ${seen.get(name)}` };
   });

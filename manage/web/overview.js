@@ -113,12 +113,13 @@ function makeCpu(cpu) {
   return element;
 }
 
-/// The router's own connections, of all CPUs.
+/// The router's own connections, of all CPUs: those there are, and what became of others since boot.
 function showConnections() {
   const sum = (field) => live.cpus.sockets.reduce((total, one) => total + one[field], 0);
-  const told = [["half_open", "begun"], ["no_room", "refused"], ["evicted", "evicted"]]
-    .filter(([field]) => sum(field)).map(([field, word]) => `, ${count(sum(field))} ${word}`);
-  setText(connections, `The router itself: ${many(sum("connections"), "connection")}${told.join("")}.`);
+  const [begun, late, evicted] = ["half_open", "no_room", "evicted"].map(sum);
+  const now = [many(sum("connections"), "connection"), begun && many(begun, "handshake")].filter(Boolean).join(", ");
+  const since = [late && `${count(late)} found no room`, evicted && `${count(evicted)} made room for others`].filter(Boolean);
+  setText(connections, `The router itself: ${now}.${since.length ? ` Since boot ${since.join(", ")}.` : ""}`);
 }
 
 function showEvents() {

@@ -196,7 +196,7 @@ impl Lanes {
         }
     }
 
-    /// The same while something captures.
+    /// The same while something captures, or for an interface that cannot be.
     #[cold]
     #[inline(never)]
     fn all_seen(&self, ports: &mut Ports<'_>, pool: &mut Pool, to: IfIndex, batch: &mut Batch, bytes: u64) {
@@ -391,10 +391,10 @@ impl Ports<'_> {
     /// Shows captures what is about to be sent by an interface, all of one Ethernet type if that is known.
     #[cold]
     #[inline(never)]
-    fn tap(&self, by: (IfIndex, Option<u16>), batch: &Batch) {
+    fn tap(&self, (interface, kind): (IfIndex, Option<u16>), batch: &Batch) {
         // What goes to another CPU is shown there.
-        if self.egress.transmits(by.0) {
-            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, by, batch);
+        if self.egress.transmits(interface) {
+            self.snapshot.taps().pass(self.cx, self.snapshot, Direction::Out, (interface, kind), batch);
         }
     }
 

@@ -191,7 +191,7 @@ impl<A: Address, R> Fib<A, R> {
     /// One after the other: all of it is in the nearest cache, so there is nothing to wait for.
     #[inline(never)]
     fn flat(&self, addresses: &[A], hops: &mut [u32]) {
-        // An entry that is loaded may change all others, as far as the compiler knows: what does not change is read before.
+        // Behind an acquire load all memory may be another, as far as the compiler knows: what stays is read before.
         let (nodes, direct, bits, decided) = (self.nodes(), &*self.direct, self.direct_bits, self.decided());
         for (address, hop) in addresses.iter().zip(hops) {
             *hop = match direct.get(slot(address.bits(), bits)) {

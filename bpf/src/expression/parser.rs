@@ -85,7 +85,7 @@ impl Parser<'_> {
         }
     }
 
-    /// One level of parentheses or accessors deeper.
+    /// One level deeper: parentheses, an accessor, or what stands behind an operator.
     fn enter(&mut self) -> Result<(), Wrong> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -205,7 +205,9 @@ impl Parser<'_> {
                 break;
             }
             self.at += 1;
+            self.enter()?;
             let right = self.number(strength + 1)?;
+            self.depth -= 1;
             if weak && self.operator().is_some() {
                 return Err(self.unclear());
             }

@@ -107,6 +107,8 @@ fn hostile_texts_are_refused_or_compiled_within_bounds() {
         times("1:", 4000),
         times("a.", 4000),
         times("tcp[", 2000),
+        format!("{}1{} > 0", times("1|1&1<<1+1*(", 16), times(")", 16)),
+        format!("{}1{} > 0", times("1|1&1<<1+1*(", 3), times(")", 3)),
         times("x", 9000),
     ];
     for text in cases {

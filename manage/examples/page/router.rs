@@ -359,6 +359,7 @@ impl Router for Simulated {
             cpu: format!("cpu{number}"),
             connections: 2 - number as u64,
             accepted: self.sum(0.4, number),
+            no_room: 7 * number as u64,
             ..Sockets::default()
         };
         Cpus {

@@ -1,6 +1,7 @@
 //! A TOML text by its lexical structure, so that a value is changed where it stands and everything else, comments and
 //! order included, stays as the operator wrote it.
 
+use crate::nesting;
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -72,13 +73,9 @@ impl<'t> Document<'t> {
     /// # Errors
     /// What makes it no TOML.
     pub(super) fn read(text: &'t str) -> Result<Self, String> {
-        DeTable::parse(text).map_err(|error| {
-            let line = 1 + text
-                .get(..error.span().map_or(0, |span| span.start))
-                .unwrap_or(text)
-                .matches('\n')
-                .count();
-            format!("the candidate is not valid TOML, line {line}: {}; `load` replaces it", error.message())
+        readable(text).map_err(|(at, message)| {
+            let line = 1 + text.get(..at).unwrap_or(text).matches('\n').count();
+            format!("the candidate is not valid TOML, line {line}: {message}; `load` replaces it")
         })?;
         let source = Source::new(text);
         let tokens = source.lex().into_vec();
@@ -416,10 +413,20 @@ fn splice(text: &str, range: Range<usize>, by: &str) -> String {
 
 /// What was edited is TOML still, or it is not done.
 fn checked(text: String) -> Result<String, String> {
-    match DeTable::parse(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(format!("that would not be valid TOML: {}; nothing is changed", error.message())),
+    match readable(&text) {
+        Ok(()) => Ok(text),
+        Err((_, message)) => Err(format!("that would not be valid TOML: {message}; nothing is changed")),
     }
+}
+
+/// Whether a text is TOML, and not too deep; else where it is not, and why.
+fn readable(text: &str) -> Result<(), (usize, String)> {
+    if let Some(at) = nesting::too_deep(text) {
+        let message = format!("more than {} tables and arrays within each other", nesting::MOST);
+        return Err((at.start, message));
+    }
+    let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    DeTable::parse(text).map(drop).map_err(|error| (at(&error), error.message().to_string()))
 }
 
 /// A key as TOML.

@@ -356,7 +356,7 @@ model! {
         busy_us: u64,
         /// Free packet buffers in its pool.
         buffers_idle: u64,
-        /// Bytes of its stack that were never used.
+        /// Bytes of its stack that were never written to.
         stack_free_bytes: u64,
     }
 
