@@ -285,6 +285,7 @@ impl OnInterface {
             address: format!("{}", address.net),
             origin: address.origin,
             until_ms: address.until_ms,
+            deprecated: address.deprecated,
         };
         self.addresses.iter().map(row).collect()
     }

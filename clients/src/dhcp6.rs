@@ -57,6 +57,8 @@ pub enum Event {
     Gained,
     /// They go on.
     Renewed,
+    /// One is not to be preferred any more.
+    Deprecated,
     /// They ended; why.
     Lost(&'static str),
     /// Name servers are known, or other ones.
@@ -64,14 +66,43 @@ pub enum Event {
 }
 
 /// Addresses in force.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lease {
-    /// Each, with the time when it ends.
-    pub addresses: Vec<(Ipv6Addr, u64)>,
+struct Lease {
+    /// At least one.
+    addresses: Vec<Leased>,
     /// Who granted them.
     server: Vec<u8>,
     renew_ms: u64,
     rebind_ms: u64,
+}
+
+/// An address in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leased {
+    /// The address.
+    pub address: Ipv6Addr,
+    /// When it ends.
+    pub valid_until_ms: u64,
+    /// When it is deprecated.
+    pub preferred_until_ms: u64,
+    /// It is: no connection begins from it while there is another one (RFC 4862 §5.5.4).
+    pub deprecated: bool,
+}
+
+impl Leased {
+    fn new(given: &Given, now_ms: u64) -> Self {
+        let preferred_until_ms = after(now_ms, given.preferred_s);
+        Self {
+            address: given.address,
+            valid_until_ms: after(now_ms, given.valid_s),
+            preferred_until_ms,
+            deprecated: preferred_until_ms <= now_ms,
+        }
+    }
+
+    /// When time alone changes it.
+    fn changes_ms(&self) -> u64 {
+        if self.deprecated { self.valid_until_ms } else { self.preferred_until_ms }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,8 +183,8 @@ impl Client {
     }
 
     /// Addresses in force.
-    pub fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref()
+    pub fn addresses(&self) -> &[Leased] {
+        self.lease.as_ref().map_or(&[], |lease| &lease.addresses)
     }
 
     /// Name servers, the best first (RFC 3646).
@@ -164,13 +195,12 @@ impl Client {
     /// When to [`poll`](Self::poll) at the latest.
     pub fn deadline_ms(&self) -> u64 {
         let partings = self.partings.iter().map(|parting| parting.due_ms);
-        partings.fold(self.due_ms.min(self.ends_ms()), u64::min)
+        partings.fold(self.due_ms.min(self.runs_out_ms()), u64::min)
     }
 
-    /// When the next address ends.
-    pub fn ends_ms(&self) -> u64 {
-        let ends = self.lease.iter().flat_map(|lease| &lease.addresses).map(|&(_, until_ms)| until_ms);
-        ends.min().unwrap_or(NEVER)
+    /// When the next address is deprecated or ends, whether or not anything can be sent.
+    pub fn runs_out_ms(&self) -> u64 {
+        self.addresses().iter().map(Leased::changes_ms).min().unwrap_or(NEVER)
     }
 
     /// Routers say what is to be had. Addresses in force stay until they end.
@@ -195,15 +225,8 @@ impl Client {
 
     /// What is to be done now: a message, and what is learnt from time passing. To be called until it has neither.
     pub fn poll(&mut self, now_ms: u64) -> (Option<Vec<u8>>, Option<Event>) {
-        if let Some(lease) =
-            self.lease.as_mut().filter(|lease| lease.addresses.iter().any(|&(_, until)| until <= now_ms))
-        {
-            lease.addresses.retain(|&(_, until)| until > now_ms);
-            if lease.addresses.is_empty() {
-                self.lease = None;
-                self.begin(now_ms);
-            }
-            return (None, Some(Event::Lost("it ran out")));
+        if let Some(event) = self.run_out(now_ms) {
+            return (None, Some(event));
         }
         if let Some(message) = self.tell(now_ms) {
             return (Some(message), None);
@@ -240,6 +263,27 @@ impl Client {
             self.due_ms = self.due_ms.min(rebind_ms.max(now_ms + 1));
         }
         (Some(message), None)
+    }
+
+    /// What time alone does to the addresses.
+    fn run_out(&mut self, now_ms: u64) -> Option<Event> {
+        let addresses = &mut self.lease.as_mut()?.addresses;
+        let before = addresses.len();
+        addresses.retain(|own| own.valid_until_ms > now_ms);
+        let (has_none, is_less) = (addresses.is_empty(), addresses.len() < before);
+        let fresh = |own: &&mut Leased| !own.deprecated && own.preferred_until_ms <= now_ms;
+        let mut aged = false;
+        for own in addresses.iter_mut().filter(fresh) {
+            (own.deprecated, aged) = (true, true);
+        }
+        if has_none {
+            self.lease = None;
+            self.begin(now_ms);
+        }
+        match is_less {
+            true => Some(Event::Lost("it ran out")),
+            false => aged.then_some(Event::Deprecated),
+        }
     }
 
     /// Takes a message that came to [`CLIENT_PORT`].
@@ -299,7 +343,7 @@ impl Client {
     /// nothing is due any more.
     pub fn release(&mut self, now_ms: u64) {
         if let Some(lease) = self.lease.take() {
-            let addresses = lease.addresses.into_iter().map(|(address, _)| address).collect();
+            let addresses = lease.addresses.into_iter().map(|own| own.address).collect();
             self.part(Kind::Release, lease.server, addresses, now_ms);
         }
         self.wanted = Wanted::Nothing;
@@ -310,7 +354,7 @@ impl Client {
     /// another one after a while.
     pub fn decline(&mut self, address: Ipv6Addr, now_ms: u64) {
         let Some(lease) = &mut self.lease else { return };
-        let Some(at) = lease.addresses.iter().position(|&(own, _)| own == address) else { return };
+        let Some(at) = lease.addresses.iter().position(|own| own.address == address) else { return };
         lease.addresses.remove(at);
         let (server, is_last) = (lease.server.clone(), lease.addresses.is_empty());
         self.part(Kind::Decline, server, Vec::from([address]), now_ms);
@@ -365,7 +409,7 @@ impl Client {
             }
             // It forgot us, and is asked for the same again.
             self.offer = self.lease.as_ref().map(|lease| {
-                let given = |&(address, _): &(Ipv6Addr, u64)| Given { address, preferred_s: 0, valid_s: 0 };
+                let given = |own: &Leased| Given { address: own.address, preferred_s: 0, valid_s: 0 };
                 let given = lease.addresses.iter().map(given).collect();
                 let offered = Association { iaid: self.iaid, t1_s: 0, t2_s: 0, status: SUCCESS, given };
                 (reply.server.clone(), 0, offered)
@@ -382,9 +426,9 @@ impl Client {
         };
         // Of those that it does not name nothing is known anew: they stay until they end (RFC 9915 §18.2.10.1).
         let named = |address| own.given.iter().find(|given| given.address == address);
-        let before = self.lease.as_ref().map_or(Vec::new(), |lease| lease.addresses.clone());
+        let before = self.addresses().to_vec();
         let mut addresses = before.clone();
-        addresses.retain(|&(address, _)| named(address).is_none_or(|given| given.valid_s > 0));
+        addresses.retain(|known| named(known.address).is_none_or(|given| given.valid_s > 0));
         if !own.is_usable() {
             if addresses.is_empty() {
                 return self.lose("the server took it back", now_ms + AGAIN_MS);
@@ -397,17 +441,17 @@ impl Client {
         }
         let live = || own.given.iter().filter(|given| given.valid_s > 0);
         for given in live() {
-            let until_ms = after(now_ms, given.valid_s);
-            if let Some(known) = addresses.iter_mut().find(|(address, _)| *address == given.address) {
-                known.1 = until_ms;
+            let leased = Leased::new(given, now_ms);
+            if let Some(known) = addresses.iter_mut().find(|known| known.address == given.address) {
+                *known = leased;
                 continue;
             }
             if addresses.len() >= MOST
-                && let Some(oldest) = addresses.iter().position(|&(address, _)| named(address).is_none())
+                && let Some(oldest) = addresses.iter().position(|known| named(known.address).is_none())
             {
                 addresses.remove(oldest);
             }
-            addresses.push((given.address, until_ms));
+            addresses.push(leased);
         }
         // RFC 9915 §21.4: half and four fifths of the shortest preferred lifetime, where the server leaves it to us.
         let least = least_t1_s(live().map(|given| given.valid_s).min().unwrap_or_default());
@@ -419,7 +463,8 @@ impl Client {
         };
         let renew_ms = part(own.t1_s, 5);
         let rebind_ms = part(own.t2_s, 8).max(renew_ms);
-        let same = before.iter().map(|own| own.0).eq(addresses.iter().map(|own| own.0));
+        let shown = |own: &Leased| (own.address, own.deprecated);
+        let same = before.iter().map(shown).eq(addresses.iter().map(shown));
         self.lease = Some(Lease { addresses, server: reply.server.clone(), renew_ms, rebind_ms });
         self.rest();
         let informed = self.inform(reply.dns.clone());
@@ -494,7 +539,7 @@ impl Client {
     }
 
     fn message(&self, kind: Kind, now_ms: u64) -> Vec<u8> {
-        let leased = self.lease.iter().flat_map(|lease| &lease.addresses).map(|&(address, _)| address);
+        let leased = self.addresses().iter().map(|own| own.address);
         let (server, addresses): (Option<&[u8]>, Vec<Ipv6Addr>) = match (kind, &self.offer) {
             (Kind::Solicit | Kind::Information, _) => (None, Vec::new()),
             (Kind::Request, Some((server, _, offered))) => {

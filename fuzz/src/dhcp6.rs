@@ -48,12 +48,13 @@ pub fn run(data: &[u8]) {
             client.link_is_back(now_ms);
         }
         if mode & 4 != 0 && turn == 30 {
-            let first = client.lease().and_then(|lease| lease.addresses.first().copied());
-            client.decline(first.map_or(Ipv6Addr::UNSPECIFIED, |(address, _)| address), now_ms);
+            let first = client.addresses().first().map(|own| own.address);
+            client.decline(first.unwrap_or(Ipv6Addr::UNSPECIFIED), now_ms);
         }
-        assert!(client.lease().is_none_or(|lease| (1..=8).contains(&lease.addresses.len())));
-        for (address, until_ms) in client.lease().iter().flat_map(|lease| &lease.addresses) {
-            assert!(!address.is_multicast() && *until_ms > now_ms);
+        assert!(client.addresses().len() <= 8);
+        for own in client.addresses() {
+            assert!(!own.address.is_multicast() && own.valid_until_ms > now_ms);
+            assert!(own.preferred_until_ms <= own.valid_until_ms);
         }
     }
     client.release(now_ms);

@@ -16,6 +16,7 @@ fn interface(name: &str) -> Interface {
             address: "2001:db8::1/64".into(),
             origin: AddressOrigin::Auto,
             until_ms: Some(109),
+            deprecated: true,
         }],
         dad: vec![Detection {
             address: "fe80::1".into(),

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::{IpNet, Ipv6Net};
 use weir_clients::NEVER;
-use weir_clients::dhcp6::{CLIENT_PORT, Client, Event, SERVER_PORT, SERVERS, Wanted};
+use weir_clients::dhcp6::{CLIENT_PORT, Client, Event, Leased, SERVER_PORT, SERVERS, Wanted};
 use weir_machine::{error, random};
 use weir_manage::model::AddressOrigin;
 use weir_netif::IfIndex;
@@ -57,8 +57,8 @@ impl Dhcp6 {
                 continue;
             }
             let mut one = self.clients.swap_remove(at);
-            for (address, _) in one.client.lease().into_iter().flat_map(|lease| &lease.addresses) {
-                tales.push(Tale::of_interface(&one.name, format!("dhcpv6: {address} is given back")));
+            for own in one.client.addresses() {
+                tales.push(Tale::of_interface(&one.name, format!("dhcpv6: {} is given back", own.address)));
             }
             one.client.release(now_ms);
             // Whether its link is up nobody says any more.
@@ -131,14 +131,14 @@ impl Dhcp6 {
     pub(super) fn learnt(&self, into: &mut Vec<OnInterface>) {
         for one in &self.clients {
             let mut on = OnInterface::new(&one.name);
-            for &(address, until_ms) in one.client.lease().into_iter().flat_map(|lease| &lease.addresses) {
+            for own in one.client.addresses() {
                 on.addresses.push(Address {
                     // What else is on the link, routers say.
-                    net: IpNet::V6(Ipv6Net::from(address)),
+                    net: IpNet::V6(Ipv6Net::from(own.address)),
                     origin: AddressOrigin::Dhcpv6,
-                    until_ms: Some(until_ms).filter(|&until| until != NEVER),
+                    until_ms: Some(own.valid_until_ms).filter(|&until| until != NEVER),
                     tentative: true,
-                    deprecated: false,
+                    deprecated: own.deprecated,
                 });
             }
             on.dns.extend(one.client.dns().iter().copied().map(IpAddr::V6));
@@ -150,16 +150,17 @@ impl Dhcp6 {
 }
 
 impl One {
-    /// Addresses end all the same where nothing can be sent.
+    /// Addresses age and end all the same where nothing can be sent.
     fn due_ms(&self) -> u64 {
-        if self.ready { self.client.deadline_ms() } else { self.client.ends_ms() }
+        if self.ready { self.client.deadline_ms() } else { self.client.runs_out_ms() }
     }
 
     fn tell(&self, event: Option<Event>, tales: &mut Vec<Tale>) {
         let text = match event {
-            Some(Event::Gained) => {
-                let all = self.client.lease().into_iter().flat_map(|lease| &lease.addresses);
-                let all: Vec<String> = all.map(|(address, _)| format!("{address}")).collect();
+            Some(Event::Gained | Event::Deprecated) => {
+                let deprecated = |own: &Leased| if own.deprecated { " (deprecated)" } else { "" };
+                let all = self.client.addresses().iter();
+                let all: Vec<String> = all.map(|own| format!("{}{}", own.address, deprecated(own))).collect();
                 format!("dhcpv6: {}", all.join(", "))
             }
             Some(Event::Informed) => {

@@ -26,10 +26,12 @@ fn server(rig: &LinuxRig, range: &str) -> Result<crate::netns::Daemon> {
     let range = format!("--dhcp-range={range}");
     let dns = "--dhcp-option=option6:dns-server,[2001:db8:1::2]";
     let names = ["--address=/ntp.test/192.0.2.2", "--local=/test/", "--ra-param=eth0,10,60"];
-    dnsmasq(rig, &[&["--enable-ra", &range, dns][..], &names].concat())
+    // The next one on this link is the same server, and knows whom it gave an address to.
+    let same = ["--dhcp-duid=1,01:02:03", "--dhcp-authoritative"];
+    dnsmasq(rig, &[&["--enable-ra", &range, dns][..], &names, &same].concat())
 }
 
-/// An address of a pool: used, renewed, given back.
+/// An address of a pool: used, renewed by a server that phases it out, given back.
 fn stateful(cx: &Context) -> Result<()> {
     let own = "2001:db8:1::50";
     start(cx, 4, "[\"auto\"]", NAMES)?.check(&cx.name, |rig| {
@@ -41,8 +43,14 @@ fn stateful(cx: &Context) -> Result<()> {
         passes(rig, "2001:db8:1::2")?;
         let said = rig.host(0).check("ping", &["-n", "-c", "1", "-W", "5", own], Duration::from_secs(10))?;
         ensure!(said.contains("1 received"), "{said}");
+        drop(server);
+        let server = self::server(rig, &format!("{own},{own},64,deprecated"))?;
         server.errors.wait("DHCPRENEW(eth0)", HALF)?;
+        // There is no other: it goes on being used.
+        says(rig, &format!("wan: dhcpv6: {own} (deprecated)"))?;
         passes(rig, "2001:db8:1::2")?;
+        rig.router.machine.type_keys(b"show interfaces wan | json\n")?;
+        says(rig, "\"deprecated\": true")?;
         let text = config("[\"2001:db8:1::1/64\"]", "");
         rig.router.machine.type_keys(format!("config\n{text}\n.\n").as_bytes())?;
         says(rig, &format!("wan: dhcpv6: {own} is given back"))?;

@@ -60,6 +60,11 @@ fn has(message: &[u8], option: &[u8]) -> bool {
     message.windows(option.len()).any(|window| window == option)
 }
 
+/// Its addresses, and when they end.
+fn ends(client: &Client) -> Vec<(Ipv6Addr, u64)> {
+    client.addresses().iter().map(|own| (own.address, own.valid_until_ms)).collect()
+}
+
 fn bound() -> (Client, u64) {
     let mut client = client();
     let (_, solicit) = sent(&mut client);
@@ -76,7 +81,7 @@ fn bound() -> (Client, u64) {
 #[test]
 fn an_address_is_gained_and_says_when_it_ends() {
     let (client, at) = bound();
-    assert_eq!(client.lease().unwrap().addresses, [(ADDRESS, at + 2_000_000)]);
+    assert_eq!(ends(&client), [(ADDRESS, at + 2_000_000)]);
     assert_eq!(client.dns(), [Ipv6Addr::from(DNS)]);
     assert_eq!(client.deadline_ms(), at + 500_000);
 }
@@ -124,6 +129,7 @@ fn it_is_renewed_at_the_server_then_at_any_then_lost() {
                 assert_eq!(message[0] == 6, now >= renewed + 800_000);
                 kinds.push(message[0]);
             }
+            (None, Some(Event::Deprecated)) => assert_eq!(now, renewed + 1_000_000),
             (None, Some(event)) => {
                 assert_eq!((event, now), (Event::Lost("it ran out"), end));
                 break;
@@ -189,7 +195,8 @@ fn renewal_times_that_cannot_be_count_as_absent() {
         let (at, solicit) = sent(&mut client);
         let own = association(&[(ADDRESS, preferred, valid)], t1, t2, &[]);
         client.input(&answer(7, &solicit, &[own.clone(), option(14, &[])].concat()), at);
-        let times = client.lease().map(|lease| ((lease.renew_ms - at) / 1000, (lease.rebind_ms - at) / 1000));
+        let times =
+            client.lease.as_ref().map(|lease| ((lease.renew_ms - at) / 1000, (lease.rebind_ms - at) / 1000));
         assert_eq!(times, wanted, "{preferred} {valid} {t1} {t2}");
         let most = 2 + 600 / wanted.map_or(4, |(t1, _)| t1) as usize;
         let sent = messages(&mut client, at + 1, &own);
@@ -231,7 +238,7 @@ fn another_link_takes_the_address_away() {
         let now = client.deadline_ms();
         assert_eq!(client.poll(now).1, None);
     }
-    assert!(client.lease().is_some() && client.deadline_ms() == at + 500_000);
+    assert!(client.lease.is_some() && client.deadline_ms() == at + 500_000);
 }
 
 #[test]
@@ -257,7 +264,7 @@ fn questions_are_repeated_ever_more_seldom_as_servers_wish() {
 fn addresses_are_given_back_and_taken_ones_declined() {
     let (mut client, at) = bound();
     client.release(at);
-    assert_eq!((client.lease(), client.deadline_ms()), (None, at));
+    assert_eq!((client.addresses(), client.deadline_ms()), (&[][..], at));
     let (_, release) = sent(&mut client);
     assert!(release[0] == 8 && has(&release, &option(2, SERVER)) && has(&release, &ADDRESS.octets()));
     assert_eq!(client.input(&answer(7, &release, &[]), at + 5), None);
@@ -265,7 +272,7 @@ fn addresses_are_given_back_and_taken_ones_declined() {
     let (mut client, at) = bound();
     client.decline(ADDRESS, at);
     let (_, decline) = sent(&mut client);
-    assert!(decline[0] == 9 && has(&decline, &ADDRESS.octets()) && client.lease().is_none());
+    assert!(decline[0] == 9 && has(&decline, &ADDRESS.octets()) && client.lease.is_none());
     assert_eq!(client.input(&answer(7, &decline, &option(13, &[0, 3])), at + 5), None);
     assert!(client.deadline_ms() >= at + 10_000, "a wrong server is no storm");
     assert_eq!(sent(&mut client).1[0], 1);
@@ -342,7 +349,7 @@ fn of_several_addresses_only_the_taken_one_is_declined() {
     assert!(has(&decline, &option(2, SERVER)));
     assert_eq!(client.input(&answer(7, &decline, &[]), declined), None);
     // The other goes on as if nothing had been: it is renewed when it was to be, and given back at the end.
-    assert_eq!(client.lease().unwrap().addresses, [(other, at + 3_000_000)]);
+    assert_eq!(ends(&client), [(other, at + 3_000_000)]);
     let (renewed, renew) = sent(&mut client);
     assert_eq!((renewed, renew[0]), (at + 500_000, 5));
     assert!(has(&renew, &other.octets()) && !has(&renew, &ADDRESS.octets()));
@@ -374,39 +381,69 @@ fn of_several_addresses_only_the_taken_one_is_declined() {
 #[test]
 fn addresses_that_a_reply_does_not_name_stay_until_they_end() {
     let other = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x51);
-    let both = association(&[(ADDRESS, 1000, 2000), (other, 1000, 3000)], 500, 800, &[]);
+    let both = association(&[(ADDRESS, 1200, 2000), (other, 1000, 3000)], 500, 800, &[]);
     let bound = || {
         let mut client = client();
         let (at, solicit) = sent(&mut client);
         client.input(&answer(7, &solicit, &[both.clone(), option(14, &[])].concat()), at);
         let (renewed, renew) = sent(&mut client);
-        assert_eq!(client.lease().unwrap().addresses, [(ADDRESS, at + 2_000_000), (other, at + 3_000_000)]);
+        assert_eq!(ends(&client), [(ADDRESS, at + 2_000_000), (other, at + 3_000_000)]);
         (client, at, renewed, renew)
     };
     let (mut client, at, now, renew) = bound();
     let one = association(&[(other, 1000, 3000)], 500, 800, &[]);
     assert_eq!(client.input(&answer(7, &renew, &one), now), Some(Event::Renewed));
-    assert_eq!(client.lease().unwrap().addresses, [(ADDRESS, at + 2_000_000), (other, now + 3_000_000)]);
+    assert_eq!(ends(&client), [(ADDRESS, at + 2_000_000), (other, now + 3_000_000)]);
     let (_, renew) = sent(&mut client);
     assert!(has(&renew, &ADDRESS.octets()) && has(&renew, &other.octets()), "both are asked for");
-    assert_eq!(client.ends_ms(), at + 2_000_000);
+    assert_eq!(client.runs_out_ms(), at + 1_200_000);
+    let mut deprecated = Vec::new();
     while client.deadline_ms() < at + 2_000_000 {
         let due = client.deadline_ms();
-        assert_eq!(client.poll(due).1, None);
+        deprecated.extend(client.poll(due).1.map(|event| (event, due)));
     }
+    let [early, late] = [at + 1_200_000, now + 1_000_000].map(|due| (Event::Deprecated, due));
+    assert_eq!(deprecated, [early, late]);
     assert_eq!(client.poll(at + 2_000_000), (None, Some(Event::Lost("it ran out"))));
-    assert_eq!(client.lease().unwrap().addresses, [(other, now + 3_000_000)]);
+    assert_eq!(ends(&client), [(other, now + 3_000_000)]);
     // What it takes back goes at once, alone or beside others.
     for given in [&[(ADDRESS, 0, 0)][..], &[(ADDRESS, 0, 0), (other, 1000, 3000)]] {
         let (mut client, _, now, renew) = bound();
         let less = association(given, 500, 800, &[]);
         assert_eq!(client.input(&answer(7, &renew, &less), now), Some(Event::Gained));
-        let left: Vec<_> = client.lease().unwrap().addresses.iter().map(|(address, _)| *address).collect();
-        assert_eq!(left, [other]);
+        assert!(matches!(client.addresses(), [left] if left.address == other));
     }
     let (mut client, _, now, renew) = bound();
     let none = association(&[(ADDRESS, 0, 0), (other, 0, 0)], 500, 800, &[]);
     assert_eq!(client.input(&answer(7, &renew, &none), now), Some(Event::Lost("the server took it back")));
+}
+
+#[test]
+fn an_address_is_deprecated_before_it_ends() {
+    let (mut client, at) = bound();
+    let state = |client: &Client| client.addresses().iter().map(|own| own.deprecated).collect::<Vec<_>>();
+    // Nobody answers, and then it is no longer asked: time goes on all the same.
+    assert_eq!((state(&client), client.runs_out_ms()), ([false].into(), at + 1_000_000));
+    while client.deadline_ms() < at + 1_000_000 {
+        assert_eq!(client.poll(client.deadline_ms()).1, None);
+    }
+    assert_eq!(client.poll(at + 1_000_000), (None, Some(Event::Deprecated)));
+    assert_eq!((state(&client), client.runs_out_ms()), ([true].into(), at + 2_000_000));
+    // A server that renews it makes it preferred again, and one that says so deprecates it at once.
+    for (preferred_s, event, deprecated) in
+        [(1000, Event::Gained, false), (1000, Event::Renewed, false), (0, Event::Gained, true)]
+    {
+        client.ask(Kind::Rebind, client.deadline_ms());
+        let (now, asked) = sent(&mut client);
+        let own = association(&[(ADDRESS, preferred_s, 2000)], 500, 800, &[]);
+        assert_eq!(client.input(&answer(7, &asked, &own), now), Some(event));
+        assert_eq!(state(&client), [deprecated]);
+        assert_eq!(ends(&client), [(ADDRESS, now + 2_000_000)]);
+    }
+    // Past both at once it is lost, and nothing else is said of it.
+    let (mut client, at) = bound();
+    assert_eq!(client.poll(at + 2_000_000), (None, Some(Event::Lost("it ran out"))));
+    assert_eq!((state(&client), client.runs_out_ms()), (Vec::new(), NEVER));
 }
 
 #[test]
@@ -417,8 +454,8 @@ fn a_server_with_ever_other_addresses_gets_no_more_than_eight_in() {
         let address = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, n);
         let own = association(&[(address, 1000, u32::MAX)], 60, 80, &[]);
         assert_eq!(client.input(&answer(7, &renew, &own), at), Some(Event::Gained));
-        let addresses = &client.lease().unwrap().addresses;
-        assert!(addresses.len() <= 8 && addresses.last() == Some(&(address, NEVER)), "{addresses:?}");
+        let addresses = ends(&client);
+        assert!(addresses.len() <= 8 && addresses.ends_with(&[(address, NEVER)]), "{addresses:?}");
     }
 }
 
@@ -468,7 +505,7 @@ fn without_times_of_the_servers_half_and_four_fifths_count() {
     let (at, solicit) = sent(&mut client);
     let own = [association(&[(ADDRESS, 1000, 2000)], 0, 0, &[]), option(14, &[])].concat();
     client.input(&answer(7, &solicit, &own), at);
-    let lease = client.lease().unwrap();
+    let lease = client.lease.as_ref().unwrap();
     assert_eq!((lease.renew_ms, lease.rebind_ms), (at + 500_000, at + 800_000));
 }
 

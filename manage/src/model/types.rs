@@ -236,6 +236,8 @@ model! {
         origin: AddressOrigin,
         /// Milliseconds since entry, when it ends unless it is renewed; none if it stays.
         until_ms: Option<u64>,
+        /// Whether its preferred lifetime is over: no connection begins from it while there is another one (RFC 4862).
+        deprecated: bool,
     }
 
     /// An address that may be somebody else's too.
