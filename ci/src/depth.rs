@@ -2,11 +2,10 @@
 //! whatever task they interrupt, and what does not fit ends the router.
 
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::command;
+use crate::disassembly;
 
 /// Bytes that one function may take. A run stack has 128 KiB.
 const MOST: u64 = 16 << 10;
@@ -16,9 +15,7 @@ const MOST: u64 = 16 << 10;
 /// # Errors
 /// Names each function that takes more than [`MOST`], and what takes an unknown number of bytes.
 pub(crate) fn check(image: &Path) -> Result<(u64, String)> {
-    let arguments = ["-d", "--no-show-raw-insn", "-C", &image.display().to_string()];
-    let text = command::capture("objdump", &arguments, Duration::from_secs(120))
-        .context("disassembling the image")?;
+    let text = disassembly::text(image)?;
     let frames = read(&text)?;
     let too_large: Vec<String> = frames
         .iter()
@@ -30,42 +27,43 @@ pub(crate) fn check(image: &Path) -> Result<(u64, String)> {
     Ok((largest.0, largest.1.to_owned()))
 }
 
-/// The frames in `objdump -d`, in bytes. A large one is taken page by page, so that none can leap over a guard page: in so many
-/// steps, or in a loop down to an address that was worked out before, in R11.
+/// The frames in `objdump -d`, in bytes.
 fn read(text: &str) -> Result<Vec<(u64, &str)>> {
-    let mut frames: Vec<(u64, &str)> = Vec::new();
+    disassembly::functions(text)
+        .into_iter()
+        .map(|(name, instructions)| Ok((frame(name, &instructions)?, name)))
+        .collect()
+}
+
+/// The frame of one function. A large one is taken page by page, so that none can leap over a guard page: in so many steps, or in
+/// a loop down to an address that was worked out before, in R11.
+fn frame(name: &str, instructions: &[&str]) -> Result<u64> {
+    let mut bytes = 0;
     // Of the loop: how far it goes, and whether its step was met.
     let (mut bound, mut stepped) = (0, false);
-    for line in text.lines() {
-        if let Some(head) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
-            frames.push((0, head.1));
-            (bound, stepped) = (0, false);
-            continue;
-        }
-        let Some((_, instruction)) = line.split_once(":\t") else { continue };
-        let Some((bytes, name)) = frames.last_mut() else { continue };
-        let (word, operands) = instruction.trim_end().split_once(' ').unwrap_or((instruction, ""));
+    for instruction in instructions {
+        let (word, operands) = instruction.split_once(' ').unwrap_or((instruction, ""));
         let Some((from, to)) = operands.trim().rsplit_once(',') else { continue };
         let down = match (word, to) {
             ("sub" | "lea", "%rsp" | "%r11") => down(word, from),
             ("cmp", "%rsp") if from == "%r11" => {
                 ensure!(bound != 0 && stepped, "a loop without a bound takes stack in {name}: {instruction}");
-                (*bytes, bound) = (*bytes + bound, 0);
+                (bytes, bound) = (bytes + bound, 0);
                 continue;
             }
-            ("add" | "and" | "mov" | "xchg", "%rsp") if *bytes == 0 && word != "mov" => down(word, from),
+            ("add" | "and" | "mov" | "xchg", "%rsp") if bytes == 0 && word != "mov" => down(word, from),
             _ => continue,
         };
         match (down, to) {
             (Some(down), "%rsp") if bound != 0 => stepped = down > 0,
-            (Some(down), "%rsp") => *bytes += down,
-            (Some(down), _) if down >= PAGE && *bytes < PAGE => (bound, stepped) = (down, false),
-            (None, "%rsp") if ASKED.iter().any(|(asked, _)| asked == name) => {}
-            (None, "%rsp") => anyhow::bail!("no telling how much of a stack {name} takes: {instruction}"),
+            (Some(down), "%rsp") => bytes += down,
+            (Some(down), _) if down >= PAGE && bytes < PAGE => (bound, stepped) = (down, false),
+            (None, "%rsp") if ASKED.iter().any(|&(asked, _)| asked == name) => {}
+            (None, "%rsp") => bail!("no telling how much of a stack {name} takes: {instruction}"),
             _ => {}
         }
     }
-    Ok(frames)
+    Ok(bytes)
 }
 
 /// Assembly that takes as much as the CPU says, and why that is little.

@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::command;
+use crate::disassembly;
 
 /// Where a packet's way begins: whatever these call belongs to it. Calls through a table of functions end at the next of
 /// them.
@@ -61,9 +60,7 @@ pub(crate) struct Report {
 /// # Errors
 /// Names each function with locked instructions that is not allowed any.
 pub(crate) fn check(image: &Path) -> Result<Report> {
-    let arguments = ["-d", "--no-show-raw-insn", "-C", &image.display().to_string()];
-    let text = command::capture("objdump", &arguments, Duration::from_secs(120))
-        .context("disassembling the image")?;
+    let text = disassembly::text(image)?;
     let functions = read(&text);
     for root in ROOTS {
         ensure!(functions.keys().any(|name| name.ends_with(root)), "the image has no function …{root}");
@@ -108,26 +105,21 @@ struct Function<'t> {
 /// Reads `objdump -d`.
 fn read(text: &str) -> BTreeMap<&str, Function<'_>> {
     let mut functions = BTreeMap::<&str, Function<'_>>::new();
-    let mut name = "";
-    for line in text.lines() {
-        if let Some(head) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
-            name = head.1;
-            functions.entry(name).or_default();
-            continue;
-        }
-        let Some((_, instruction)) = line.split_once(":\t") else { continue };
+    for (name, instructions) in disassembly::functions(text) {
         let function = functions.entry(name).or_default();
-        let word = instruction.split_whitespace().next().unwrap_or_default();
-        let memory = instruction.contains('(');
-        if word == "lock" || word == "mfence" || word.starts_with("xchg") && memory {
-            function.locked += 1;
-        }
-        let target = instruction.split_once(" <").and_then(|(_, target)| target.strip_suffix('>'));
-        if let Some(target) = target.filter(|_| word.starts_with("call") || word.starts_with('j')) {
-            // A jump into the middle of a function leaves out its beginning.
-            let callee = target.rsplit_once("+0x").map_or(target, |(callee, _)| callee);
-            if callee != name {
-                function.calls.insert(callee);
+        for instruction in instructions {
+            let word = instruction.split_whitespace().next().unwrap_or_default();
+            let memory = instruction.contains('(');
+            if word == "lock" || word == "mfence" || word.starts_with("xchg") && memory {
+                function.locked += 1;
+            }
+            let target = instruction.split_once(" <").and_then(|(_, target)| target.strip_suffix('>'));
+            if let Some(target) = target.filter(|_| word.starts_with("call") || word.starts_with('j')) {
+                // A jump into the middle of a function leaves out its beginning.
+                let callee = target.rsplit_once("+0x").map_or(target, |(callee, _)| callee);
+                if callee != name {
+                    function.calls.insert(callee);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod command;
 mod console;
 mod cpio;
 mod depth;
+mod disassembly;
 mod disk;
 mod doctor;
 mod echo;
