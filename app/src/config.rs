@@ -137,8 +137,7 @@ fn decode<'t>(bytes: &'t [u8], report: &mut Report) -> Result<&'t str, &'t str> 
 }
 
 fn syntax<'t>(text: &'t str, report: &mut Report) -> Option<toml::Spanned<DeTable<'t>>> {
-    if let Some(at) = nesting::too_deep(text) {
-        let message = format!("more than {} tables and arrays within each other", nesting::MOST);
+    if let Err((at, message)) = nesting::check(text) {
         report.add(Finding::at(at, "", message));
         return None;
     }

@@ -1,15 +1,24 @@
 //! How deep a TOML text goes. What reads it, and what lets go of what was read, calls itself once a level, on a stack that has
 //! little room; and TOML's reader limits brackets and dots each, but not what they come to together.
 
+use alloc::format;
+use alloc::string::String;
 use core::ops::Range;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
 /// Tables and arrays within each other, by brackets or by dots in a key. A configuration needs five.
-pub const MOST: usize = 16;
+const MOST: usize = 16;
 
-/// Where a text goes deeper than [`MOST`] levels.
-pub fn too_deep(text: &str) -> Option<Range<usize>> {
+/// Whether a text goes [`MOST`] levels deep at most; else where it goes deeper, and what to say of that.
+pub fn check(text: &str) -> Result<(), (Range<usize>, String)> {
+    match too_deep(text) {
+        None => Ok(()),
+        Some(at) => Err((at, format!("more than {MOST} tables and arrays within each other"))),
+    }
+}
+
+fn too_deep(text: &str) -> Option<Range<usize>> {
     // The levels that each open bracket stands for: its own, and those of the dots in the key before it.
     let (mut open, mut brackets) = ([0; MOST], 0);
     let (mut levels, mut dots) = (0, 0);
@@ -42,8 +51,6 @@ pub fn too_deep(text: &str) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
-    use alloc::string::String;
 
     fn refused(text: &str) -> Option<usize> {
         too_deep(text).map(|at| at.start)

@@ -421,10 +421,7 @@ fn checked(text: String) -> Result<String, String> {
 
 /// Whether a text is TOML, and not too deep; else where it is not, and why.
 fn readable(text: &str) -> Result<(), (usize, String)> {
-    if let Some(at) = nesting::too_deep(text) {
-        let message = format!("more than {} tables and arrays within each other", nesting::MOST);
-        return Err((at.start, message));
-    }
+    nesting::check(text).map_err(|(at, message)| (at.start, message))?;
     let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     DeTable::parse(text).map(drop).map_err(|error| (at(&error), error.message().to_string()))
 }
