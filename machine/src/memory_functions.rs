@@ -5,6 +5,7 @@
 //! where the CPU says they are quick (ERMS, CPUID 7 EBX.9).
 
 use core::arch::asm;
+use core::arch::x86_64::{__m128i, _mm_set1_epi8};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes from which string instructions pay.
@@ -13,8 +14,10 @@ const STRING_MIN: usize = 4096;
 /// `[A]` Bytes from which to use string instructions. Relaxed: either way is right.
 static STRING_FROM: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-type Two = [u128; 2];
-type Four = [u128; 4];
+/// Bytes of a vector. Each has a name of its own below: arrays of them would go by way of the stack.
+const VECTOR: usize = size_of::<__m128i>();
+/// Bytes of the loops' blocks.
+const BLOCK: usize = 4 * VECTOR;
 
 /// Says that `rep movsb` and `rep stosb` are quick on this machine.
 pub(crate) fn use_string_instructions() {
@@ -58,37 +61,129 @@ unsafe fn copy_ends<T: Copy>(to: *mut u8, from: *const u8, len: usize) {
     unsafe { store(to.wrapping_add(last), tail) };
 }
 
+/// Copies `len` bytes as two pairs of vectors that overlap in the middle; all are read before one is written.
+///
+/// # Safety
+/// As [`copy`]; `len` is between two and four vectors.
+#[inline(always)]
+unsafe fn copy_pairs(to: *mut u8, from: *const u8, len: usize) {
+    let last = len - 2 * VECTOR;
+    // SAFETY: the first two vectors lie inside the `len` bytes.
+    let head = unsafe { load_pair(from) };
+    // SAFETY: the last two end with them.
+    let tail = unsafe { load_pair(from.wrapping_add(last)) };
+    // SAFETY: as above, in the target.
+    unsafe { store_pair(to, head) };
+    // SAFETY: as above, in the target.
+    unsafe { store_pair(to.wrapping_add(last), tail) };
+}
+
+/// Two vectors.
+type Pair = (__m128i, __m128i);
+
+/// Reads two vectors, one behind the other.
+///
+/// # Safety
+/// `from` must be readable for both.
+#[inline(always)]
+unsafe fn load_pair(from: *const u8) -> Pair {
+    // SAFETY: the caller's duty.
+    let one = unsafe { load(from) };
+    // SAFETY: the caller's duty.
+    let two = unsafe { load(from.wrapping_add(VECTOR)) };
+    (one, two)
+}
+
+/// Writes two vectors, one behind the other.
+///
+/// # Safety
+/// `to` must be writable for both.
+#[inline(always)]
+unsafe fn store_pair(to: *mut u8, (one, two): Pair) {
+    // SAFETY: the caller's duty.
+    unsafe { store(to, one) };
+    // SAFETY: the caller's duty.
+    unsafe { store(to.wrapping_add(VECTOR), two) };
+}
+
+/// Reads a block.
+///
+/// # Safety
+/// `from` must be readable for its size.
+#[inline(always)]
+unsafe fn load_block(from: *const u8) -> (Pair, Pair) {
+    // SAFETY: the first half of the block.
+    let one = unsafe { load_pair(from) };
+    // SAFETY: the second.
+    let two = unsafe { load_pair(from.wrapping_add(2 * VECTOR)) };
+    (one, two)
+}
+
+/// Writes a block.
+///
+/// # Safety
+/// `to` must be writable for its size.
+#[inline(always)]
+unsafe fn store_block(to: *mut u8, (one, two): (Pair, Pair)) {
+    // SAFETY: the first half of the block.
+    unsafe { store_pair(to, one) };
+    // SAFETY: the second.
+    unsafe { store_pair(to.wrapping_add(2 * VECTOR), two) };
+}
+
+/// Copies `len` bytes as two blocks that overlap in the middle; both are read before one is written.
+///
+/// # Safety
+/// As [`copy`]; `len` is between one and two blocks.
+#[inline(always)]
+unsafe fn copy_blocks(to: *mut u8, from: *const u8, len: usize) {
+    let last = len - BLOCK;
+    // SAFETY: the first block lies inside the `len` bytes.
+    let head = unsafe { load_block(from) };
+    // SAFETY: the last one ends with them.
+    let tail = unsafe { load_block(from.wrapping_add(last)) };
+    // SAFETY: as above, in the target.
+    unsafe { store_block(to, head) };
+    // SAFETY: as above, in the target.
+    unsafe { store_block(to.wrapping_add(last), tail) };
+}
+
 /// Copies `len` bytes; the two may overlap.
 ///
 /// # Safety
 /// `from` must be readable and `to` writable for `len` bytes.
 #[inline(always)]
 unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: every arm passes the caller's duties on, with a `len` between one and two of its type.
-    match len {
-        0 => {}
-        // SAFETY: see above.
-        1 => unsafe { copy_ends::<u8>(to, from, len) },
-        // SAFETY: see above.
-        2..=3 => unsafe { copy_ends::<u16>(to, from, len) },
-        // SAFETY: see above.
-        4..=7 => unsafe { copy_ends::<u32>(to, from, len) },
-        // SAFETY: see above.
-        8..=15 => unsafe { copy_ends::<u64>(to, from, len) },
-        // SAFETY: see above.
-        16..=31 => unsafe { copy_ends::<u128>(to, from, len) },
-        // SAFETY: see above.
-        32..=63 => unsafe { copy_ends::<Two>(to, from, len) },
-        // SAFETY: see above.
-        64..=128 => unsafe { copy_ends::<Four>(to, from, len) },
-        // A target inside the source's bytes, behind their start: from the end, or the source is overwritten
-        // before it is read.
-        _ if (to as usize).wrapping_sub(from as usize) < len => {
-            // SAFETY: the caller's duties, `len` is over 128.
-            unsafe { copy_backward(to, from, len) }
+    // Two questions or three, whatever the size. Each arm passes the caller's duties on, with a `len` between one and two of what
+    // it copies.
+    if len < VECTOR {
+        match len {
+            // SAFETY: see above.
+            8.. => unsafe { copy_ends::<u64>(to, from, len) },
+            // SAFETY: see above.
+            4.. => unsafe { copy_ends::<u32>(to, from, len) },
+            // SAFETY: see above.
+            2.. => unsafe { copy_ends::<u16>(to, from, len) },
+            // SAFETY: see above.
+            1 => unsafe { copy_ends::<u8>(to, from, len) },
+            0 => {}
         }
-        // SAFETY: the caller's duties, `len` is over 128.
-        _ => unsafe { copy_forward(to, from, len) },
+    } else if len <= 2 * VECTOR {
+        // SAFETY: see above.
+        unsafe { copy_ends::<__m128i>(to, from, len) };
+    } else if len <= BLOCK {
+        // SAFETY: see above.
+        unsafe { copy_pairs(to, from, len) };
+    } else if len <= 2 * BLOCK {
+        // SAFETY: see above.
+        unsafe { copy_blocks(to, from, len) };
+    } else if (to as usize).wrapping_sub(from as usize) < len {
+        // A target inside the source's bytes, behind their start: from the end, or the source is overwritten before it is read.
+        // SAFETY: the caller's duties, `len` is over two blocks.
+        unsafe { copy_backward(to, from, len) };
+    } else {
+        // SAFETY: the caller's duties, `len` is over two blocks.
+        unsafe { copy_forward(to, from, len) };
     }
 }
 
@@ -106,9 +201,9 @@ unsafe fn copy_forward(to: *mut u8, from: *const u8, len: usize) {
         return;
     }
     // The last 64 bytes are read now: the loop may overwrite them if the two overlap.
-    let last = len - size_of::<Four>();
+    let last = len - BLOCK;
     // SAFETY: inside the `len` bytes.
-    let tail: Four = unsafe { load(from.wrapping_add(last)) };
+    let tail = unsafe { load_block(from.wrapping_add(last)) };
     // SAFETY: whole blocks of 64 bytes from the start, as many as begin before the last 64 bytes.
     unsafe {
         asm!(
@@ -136,7 +231,7 @@ unsafe fn copy_forward(to: *mut u8, from: *const u8, len: usize) {
         );
     }
     // SAFETY: inside the `len` bytes.
-    unsafe { store(to.wrapping_add(last), tail) };
+    unsafe { store_block(to.wrapping_add(last), tail) };
 }
 
 /// Copies from the end. The target may overlap the source if it lies behind it.
@@ -144,9 +239,9 @@ unsafe fn copy_forward(to: *mut u8, from: *const u8, len: usize) {
 /// # Safety
 /// As [`copy`]; `len` is over 64.
 unsafe fn copy_backward(to: *mut u8, from: *const u8, len: usize) {
-    let last = len - size_of::<Four>();
+    let last = len - BLOCK;
     // SAFETY: the first 64 of the `len` bytes.
-    let head: Four = unsafe { load(from) };
+    let head = unsafe { load_block(from) };
     // SAFETY: whole blocks of 64 bytes from the end, as many as end behind the first 64 bytes.
     unsafe {
         asm!(
@@ -172,7 +267,7 @@ unsafe fn copy_backward(to: *mut u8, from: *const u8, len: usize) {
         );
     }
     // SAFETY: the first 64 of the `len` bytes.
-    unsafe { store(to, head) };
+    unsafe { store_block(to, head) };
 }
 
 /// Fills `len` bytes as two `T`s that overlap in the middle.
@@ -193,48 +288,63 @@ unsafe fn fill_ends<T: Copy>(to: *mut u8, value: T, len: usize) {
 /// `to` must be writable for `len` bytes.
 #[inline(always)]
 unsafe fn fill(to: *mut u8, byte: u8, len: usize) {
-    let word = u64::from(byte) * 0x0101_0101_0101_0101;
-    let wide = u128::from(word) << 64 | u128::from(word);
-    match len {
-        0 => {}
-        // SAFETY: the caller's duties; `len` is between one and two of the type, here and in the next arms.
-        1 => unsafe { fill_ends(to, byte, len) },
-        // SAFETY: see the first arm.
-        2..=3 => unsafe { fill_ends(to, word as u16, len) },
-        // SAFETY: see the first arm.
-        4..=7 => unsafe { fill_ends(to, word as u32, len) },
-        // SAFETY: see the first arm.
-        8..=15 => unsafe { fill_ends(to, word, len) },
-        // SAFETY: see the first arm.
-        16..=31 => unsafe { fill_ends(to, wide, len) },
-        // SAFETY: see the first arm.
-        32..=63 => unsafe { fill_ends(to, [wide; 2], len) },
-        // SAFETY: see the first arm.
-        64..=128 => unsafe { fill_ends(to, [wide; 4], len) },
-        // SAFETY: the caller's duties, `len` is over 128.
-        _ => unsafe { fill_blocks(to, wide, len) },
+    // As in `copy`.
+    if len < VECTOR {
+        let word = u64::from(byte) * 0x0101_0101_0101_0101;
+        match len {
+            // SAFETY: the caller's duties; `len` is between one and two of the type, here and in the next arms.
+            8.. => unsafe { fill_ends(to, word, len) },
+            // SAFETY: see the first arm.
+            4.. => unsafe { fill_ends(to, word as u32, len) },
+            // SAFETY: see the first arm.
+            2.. => unsafe { fill_ends(to, word as u16, len) },
+            // SAFETY: see the first arm.
+            1 => unsafe { fill_ends(to, byte, len) },
+            0 => {}
+        }
+        return;
+    }
+    // SAFETY: SSE2 is part of every x86-64 CPU.
+    let wide = unsafe { _mm_set1_epi8(byte as i8) };
+    let pair = (wide, wide);
+    if len <= 2 * VECTOR {
+        // SAFETY: the caller's duties; between one vector and two.
+        unsafe { fill_ends(to, wide, len) };
+    } else if len <= BLOCK {
+        // SAFETY: the first two vectors of two to four.
+        unsafe { store_pair(to, pair) };
+        // SAFETY: the last two.
+        unsafe { store_pair(to.wrapping_add(len - 2 * VECTOR), pair) };
+    } else if len <= 2 * BLOCK {
+        // SAFETY: the first block of one to two.
+        unsafe { store_block(to, (pair, pair)) };
+        // SAFETY: the last one.
+        unsafe { store_block(to.wrapping_add(len - BLOCK), (pair, pair)) };
+    } else {
+        // SAFETY: the caller's duties, `len` is over two blocks.
+        unsafe { fill_blocks(to, byte, len) };
     }
 }
 
-/// Fills with the 16 equal bytes of `wide`.
+/// Fills `len` bytes with `byte`.
 ///
 /// # Safety
 /// As [`fill`]; `len` is over 64.
-unsafe fn fill_blocks(to: *mut u8, wide: u128, len: usize) {
+unsafe fn fill_blocks(to: *mut u8, byte: u8, len: usize) {
     if len >= STRING_FROM.load(Ordering::Relaxed) {
         // SAFETY: fills exactly `len` bytes upwards; the direction flag is clear by the ABI.
         unsafe {
-            asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") wide as u8,
+            asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") byte,
                 options(nostack, preserves_flags));
         }
         return;
     }
-    let last = len - size_of::<Four>();
+    // SAFETY: SSE2 is part of every x86-64 CPU.
+    let wide = unsafe { _mm_set1_epi8(byte as i8) };
+    let last = len - BLOCK;
     // SAFETY: whole blocks of 64 bytes from the start, as many as begin before the last 64 bytes.
     unsafe {
         asm!(
-            "movq {v}, {word}",
-            "punpcklqdq {v}, {v}",
             "2:",
             "movups [{to}], {v}",
             "movups [{to} + 16], {v}",
@@ -243,15 +353,14 @@ unsafe fn fill_blocks(to: *mut u8, wide: u128, len: usize) {
             "add {to}, 64",
             "sub {left}, 64",
             "ja 2b",
-            word = in(reg) wide as u64,
             to = inout(reg) to => _,
             left = inout(reg) last => _,
-            v = out(xmm_reg) _,
+            v = in(xmm_reg) wide,
             options(nostack),
         );
     }
     // SAFETY: inside the `len` bytes.
-    unsafe { store(to.wrapping_add(last), [wide; 4]) };
+    unsafe { store_block(to.wrapping_add(last), ((wide, wide), (wide, wide))) };
 }
 
 /// Which of two byte strings is the greater, by the first byte in which they differ: negative, 0, positive.

@@ -66,6 +66,20 @@ pub(super) fn kvmclock_hz(mul: u32, shift: i8) -> Option<u64> {
     u64::try_from(hz).ok()
 }
 
+/// The frequency at the end of a brand string: "… @ 2.60GHz". By integers: to read or print floating-point numbers takes 30 KB of
+/// code and tables, and nothing else in the image does.
+#[cfg(any(feature = "image", test))]
+pub(super) fn brand_hz(brand: &str) -> Option<u64> {
+    let ghz = brand.rsplit_once('@')?.1.trim().strip_suffix("GHz")?.trim();
+    let (whole, part) = ghz.split_once('.').unwrap_or((ghz, ""));
+    let (mut hz, mut unit) = (whole.parse::<u64>().ok()?.checked_mul(super::SECOND)?, super::SECOND);
+    for digit in part.chars() {
+        unit /= 10;
+        hz = hz.checked_add(u64::from(digit.to_digit(10)?) * unit)?;
+    }
+    Some(hz)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +125,26 @@ mod tests {
             shift += 1;
         }
         (((SECOND as f64) / shifted * 4_294_967_296.0) as u32, shift)
+    }
+
+    #[test]
+    fn reads_the_frequency_in_a_brand_string() {
+        for (brand, hz) in [
+            ("Intel(R) Xeon(R) CPU E5-2686 v4 @ 2.30GHz", Some(2_300_000_000)),
+            ("Intel(R) Core(TM)2 Duo CPU     T7700  @ 2.4 GHz ", Some(2_400_000_000)),
+            ("a@b @ 3GHz", Some(3_000_000_000)),
+            ("@ 0.1234567891234GHz", Some(123_456_789)),
+            ("AMD EPYC 7763 64-Core Processor", None),
+            ("@ 2.60MHz", None),
+            ("@ GHz", None),
+            ("@ .5GHz", None),
+            ("@ 2.x0GHz", None),
+            ("@ 2.½GHz", None),
+            ("@ 18446744073709551615.9GHz", None),
+            ("@ 18446744073.99GHz", None),
+        ] {
+            assert_eq!(brand_hz(brand), hz, "{brand}");
+        }
     }
 
     #[test]

@@ -78,8 +78,7 @@ fn crystal() -> Option<u64> {
 pub(super) fn brand() -> Option<(u64, &'static str)> {
     let cpuid = CpuId::new();
     let brand = cpuid.get_processor_brand_string()?;
-    let ghz: f64 = brand.as_str().rsplit_once('@')?.1.trim().strip_suffix("GHz")?.trim().parse().ok()?;
-    let hz = (ghz * 1e9) as u64;
+    let hz = scale::brand_hz(brand.as_str())?;
     plausible(hz).then_some((hz, "the CPU's brand string"))
 }
 

@@ -109,7 +109,8 @@ pub fn init(acpi: &acpi::Info) {
     CLOCK.source.call_once(|| source);
     let (mhz, khz) = (hz / 1_000_000, hz / 1_000 % 1_000);
     if found.is_some() {
-        crate::info!("clock: TSC {mhz}.{khz:03} MHz by {source}, standard error {error_ppm:.0} ppm");
+        let ppm = (error_ppm + 0.5) as u64;
+        crate::info!("clock: TSC {mhz}.{khz:03} MHz by {source}, standard error {ppm} ppm");
     } else {
         crate::warn!("clock: TSC {mhz}.{khz:03} MHz by {source}: time may run at a wrong pace");
     }
