@@ -338,7 +338,7 @@ impl Inner {
             return;
         }
         connection.segment(bytes, segment, scratch, now_ns, sink);
-        slots.due_by(number, now_ns);
+        slots.set_ready(number);
         self.want();
     }
 
@@ -574,7 +574,7 @@ impl Inner {
                     Report::TooBig(mtu) => connection.clamp(mtu, now_ns),
                     Report::Failed(error) => connection.icmp(error),
                 }
-                self.slots.due_by(number, now_ns);
+                self.slots.set_ready(number);
                 self.want();
             }
             // Errors about echo requests are no notices.
@@ -643,8 +643,8 @@ impl Inner {
     }
 
     fn install(&mut self, connection: Connection) -> Option<Id> {
-        let (flow, now_ns) = (connection.flow, self.router.now_ns());
-        let id = self.slots.insert(connection, now_ns)?;
+        let flow = connection.flow;
+        let id = self.slots.insert(connection)?;
         self.flows.insert(flow, id.slot);
         Some(id)
     }
@@ -657,8 +657,7 @@ impl Inner {
     /// Has the driver attend to a connection.
     pub(crate) fn touch(&mut self, id: Id) {
         if self.slots.of(id).is_some() {
-            let now_ns = self.router.now_ns();
-            self.slots.due_by(id.slot, now_ns);
+            self.slots.set_ready(id.slot);
             self.want();
         }
     }

@@ -93,11 +93,11 @@ pub(crate) fn scope(address: &SocketAddr) -> Option<IfIndex> {
     }
 }
 
-/// Two ends of a conversation, this side first.
+/// Two ends of a conversation. The one that tells two of them apart comes first, where they are compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Flow {
-    pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
+    pub(crate) local: SocketAddr,
 }
 
 /// Bytes of the IP header of a packet to `address`.

@@ -35,10 +35,11 @@ impl Inner {
         let waits = socket.recv_queue();
         let mut ready = waits > 0 && (state == State::CloseWait || waits >= socket.recv_capacity());
         let listener = self.listeners.iter_mut().find(|listener| listener.port == port);
-        if let Some(filter) = listener.as_ref().and_then(|listener| listener.filter) {
+        let filter = listener.as_ref().filter(|_| waits > 0).and_then(|listener| listener.filter);
+        if let Some(filter) = filter {
             let bytes = &mut self.scratch.input;
             let len = socket.peek_slice(bytes).unwrap_or(0);
-            ready |= len > 0 && bytes.get(..len).is_some_and(filter);
+            ready |= bytes.get(..len).is_some_and(filter);
         }
         match listener {
             Some(listener) if ready => {

@@ -3,7 +3,7 @@
 
 use crate::connection::Connection;
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -42,8 +42,12 @@ pub(super) struct Slot {
     peer: Peer,
     /// Another one for each connection.
     generation: u32,
-    /// When it is to be attended to; `u64::MAX`: not of itself.
+    /// When it is to be attended to at the latest; `u64::MAX`: not of itself.
     due_ns: u64,
+    /// Under which time it stands in [`Slots::due`], not later than it is due; `u64::MAX`: nowhere.
+    noted_ns: u64,
+    /// It is to be attended to now, and stands in [`Slots::ready`].
+    ready: bool,
     /// When a connection that is parked, or that nobody has any more, is cut off; `u64::MAX`: it is in use, or there is none.
     pub(super) until_ns: u64,
     /// A stream has it, or a listener.
@@ -57,7 +61,10 @@ pub(super) struct Slots {
     slots: Vec<Slot>,
     /// Those without a connection.
     free: Vec<usize>,
-    /// Those that are due some time, the earliest first.
+    /// Those that something has happened to, in that order.
+    ready: VecDeque<usize>,
+    /// Those that are due some time, the earliest first. Who is put off stays where it stands until that time comes: an
+    /// acknowledgement that comes in time puts off what would be sent without it, and most do.
     due: BTreeSet<(u64, usize)>,
     /// How many each peer has, by peer.
     peers: Vec<(Peer, usize)>,
@@ -69,7 +76,15 @@ pub(super) struct Slots {
 impl Slots {
     /// Room for `most` connections.
     pub(super) const fn new(most: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), due: BTreeSet::new(), peers: Vec::new(), bytes: 0, most }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
+            due: BTreeSet::new(),
+            peers: Vec::new(),
+            bytes: 0,
+            most,
+        }
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -136,12 +151,17 @@ impl Slots {
     }
 
     /// Takes a connection in, to be attended to at once. `None`: there is no room.
-    pub(super) fn insert(&mut self, connection: Connection, now_ns: u64) -> Option<Id> {
+    pub(super) fn insert(&mut self, connection: Connection) -> Option<Id> {
         if !self.has_room() {
             return None;
         }
         let number = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { due_ns: u64::MAX, until_ns: u64::MAX, ..Slot::default() });
+            self.slots.push(Slot {
+                due_ns: u64::MAX,
+                noted_ns: u64::MAX,
+                until_ns: u64::MAX,
+                ..Slot::default()
+            });
             self.slots.len() - 1
         });
         let slot = self.slots.get_mut(number)?;
@@ -155,16 +175,21 @@ impl Slots {
             Ok(at) => self.peers.get_mut(at).into_iter().for_each(|(_, has)| *has += 1),
             Err(at) => self.peers.insert(at, (peer, 1)),
         }
-        self.set_due(number, now_ns);
+        self.set_ready(number);
         self.id(number)
     }
 
     /// Lets go of a connection.
     pub(super) fn remove(&mut self, number: usize) {
-        self.set_due(number, u64::MAX);
         let Some(slot) = self.slots.get_mut(number) else { return };
         let Some(old) = slot.connection.take() else { return };
-        slot.until_ns = u64::MAX;
+        if slot.noted_ns != u64::MAX {
+            self.due.remove(&(slot.noted_ns, number));
+        }
+        if slot.ready {
+            self.ready.retain(|&other| other != number);
+        }
+        (slot.due_ns, slot.noted_ns, slot.until_ns, slot.ready) = (u64::MAX, u64::MAX, u64::MAX, false);
         self.bytes -= old.buffers();
         self.free.push(number);
         let peer = slot.peer;
@@ -175,19 +200,26 @@ impl Slots {
         }
     }
 
-    /// Says when a slot is to be attended to.
+    /// Has a slot attended to as soon as those that were there before.
+    pub(super) fn set_ready(&mut self, number: usize) {
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        if !core::mem::replace(&mut slot.ready, true) {
+            self.ready.push_back(number);
+        }
+    }
+
+    /// Says when a slot is to be attended to, if nothing happens before.
     pub(super) fn set_due(&mut self, number: usize, due_ns: u64) {
         let Some(slot) = self.slots.get_mut(number) else { return };
-        let before = core::mem::replace(&mut slot.due_ns, due_ns);
-        if before == due_ns {
+        slot.due_ns = due_ns;
+        if slot.noted_ns <= due_ns {
             return;
         }
+        let before = core::mem::replace(&mut slot.noted_ns, due_ns);
         if before != u64::MAX {
             self.due.remove(&(before, number));
         }
-        if due_ns != u64::MAX {
-            self.due.insert((due_ns, number));
-        }
+        self.due.insert((due_ns, number));
     }
 
     /// The same, if it is not sooner anyway.
@@ -197,17 +229,32 @@ impl Slots {
         }
     }
 
-    /// When the first is due.
+    /// A time that is not later than the first is due.
     pub(super) fn first_due(&self) -> Option<u64> {
-        self.due.first().map(|&(due_ns, _)| due_ns)
+        match self.ready.is_empty() {
+            true => self.due.first().map(|&(noted_ns, _)| noted_ns),
+            false => Some(0),
+        }
     }
 
-    /// A slot that is due, and no longer is. Whoever waits for longest comes first.
+    /// A slot that is to be attended to now, and no longer is.
     pub(super) fn take_due(&mut self, now_ns: u64) -> Option<usize> {
-        let (due_ns, number) = self.due.first().copied().filter(|&(due_ns, _)| due_ns <= now_ns)?;
-        self.due.remove(&(due_ns, number));
-        self.slots.get_mut(number)?.due_ns = u64::MAX;
-        Some(number)
+        if let Some(number) = self.ready.pop_front() {
+            self.slots.get_mut(number)?.ready = false;
+            return Some(number);
+        }
+        while let Some((noted_ns, number)) = self.due.first().copied().filter(|&(noted, _)| noted <= now_ns) {
+            self.due.remove(&(noted_ns, number));
+            let slot = self.slots.get_mut(number)?;
+            slot.noted_ns = u64::MAX;
+            let due_ns = core::mem::replace(&mut slot.due_ns, u64::MAX);
+            if due_ns <= now_ns {
+                return Some(number);
+            }
+            // It was put off.
+            self.set_due(number, due_ns);
+        }
+        None
     }
 }
 
@@ -260,7 +307,8 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Op {
-        Insert([usize; 2], u8, u64),
+        Insert([usize; 2], u8),
+        SetReady(usize),
         Until(usize, u64),
         Remove(usize),
         SetDue(usize, u64),
@@ -272,8 +320,8 @@ mod tests {
         // Few times, so that several are due at once.
         let time = || prop_oneof![4 => 0..20_u64, 1 => Just(u64::MAX)];
         let op = prop_oneof![
-            ([4096..9000_usize, 4096..9000_usize], 0..4_u8, 0..20_u64)
-                .prop_map(|(sizes, host, now)| Op::Insert(sizes, host, now)),
+            ([4096..9000_usize, 4096..9000_usize], 0..4_u8).prop_map(|(sizes, host)| Op::Insert(sizes, host)),
+            (0..MOST).prop_map(Op::SetReady),
             (0..MOST, time()).prop_map(|(nth, until)| Op::Until(nth, until)),
             (0..MOST).prop_map(Op::Remove),
             (0..MOST, time()).prop_map(|(nth, due)| Op::SetDue(nth, due)),
@@ -287,19 +335,21 @@ mod tests {
         #[test]
         fn they_do_what_a_list_does_that_is_looked_through(ops in ops()) {
             let (mut slots, mut like, mut gone) = (Slots::new(MOST), Vec::<Like>::new(), Vec::new());
+            let mut ready = VecDeque::<usize>::new();
             for (port, op) in (1..).zip(ops) {
                 match op {
-                    Op::Insert(sizes, host, now_ns) => {
+                    Op::Insert(sizes, host) => {
                         let new = connection(port, host, sizes);
                         let bytes = new.buffers();
-                        let id = slots.insert(new, now_ns);
+                        let id = slots.insert(new);
                         prop_assert_eq!(id.is_some(), like.len() < MOST);
                         let Some(id) = id else { continue };
                         prop_assert!(like.iter().all(|one| one.id.slot != id.slot), "it is taken");
                         let slot = slots.of(id).unwrap();
                         prop_assert_eq!((slot.owned, slot.parked, slot.until_ns), (true, None, u64::MAX));
                         (slot.owned, slot.parked, slot.until_ns) = (false, Some(port), 1);
-                        like.push(Like { id, port, host, bytes, due_ns: now_ns, until_ns: 1 });
+                        like.push(Like { id, port, host, bytes, due_ns: u64::MAX, until_ns: 1 });
+                        ready.push_back(id.slot);
                     }
                     Op::Until(nth, until_ns) if nth < like.len() => {
                         slots.of(like[nth].id).unwrap().until_ns = until_ns;
@@ -311,6 +361,14 @@ mod tests {
                         // Nothing is removed twice.
                         slots.remove(one.id.slot);
                         gone.push(one.id);
+                        ready.retain(|&number| number != one.id.slot);
+                    }
+                    Op::SetReady(nth) if nth < like.len() => {
+                        let number = like[nth].id.slot;
+                        slots.set_ready(number);
+                        if !ready.contains(&number) {
+                            ready.push_back(number);
+                        }
                     }
                     Op::SetDue(nth, due_ns) if nth < like.len() => {
                         slots.set_due(like[nth].id.slot, due_ns);
@@ -321,24 +379,32 @@ mod tests {
                         like[nth].due_ns = like[nth].due_ns.min(due_ns);
                     }
                     Op::TakeDue(now_ns) => {
-                        let due = like.iter_mut().filter(|one| one.due_ns <= now_ns);
-                        let first = due.min_by_key(|one| (one.due_ns, one.id.slot));
-                        let expected = first.map(|one| {
-                            one.due_ns = u64::MAX;
-                            one.id.slot
-                        });
-                        prop_assert_eq!(slots.take_due(now_ns), expected);
+                        let taken = slots.take_due(now_ns);
+                        if let Some(number) = ready.pop_front() {
+                            prop_assert_eq!(taken, Some(number));
+                        } else {
+                            let mut due = like.iter_mut().filter(|one| one.due_ns <= now_ns).peekable();
+                            prop_assert_eq!(taken.is_some(), due.peek().is_some());
+                            let one = due.find(|one| taken == Some(one.id.slot));
+                            prop_assert_eq!(one.is_some(), taken.is_some(), "it is none that is due");
+                            one.into_iter().for_each(|one| one.due_ns = u64::MAX);
+                        }
                     }
                     // There is none there.
                     Op::Remove(_) => slots.remove(usize::MAX),
                     Op::Until(..) => {}
+                    Op::SetReady(_) => slots.set_ready(usize::MAX),
                     Op::SetDue(_, due_ns) => slots.set_due(usize::MAX, due_ns),
                     Op::DueBy(_, due_ns) => slots.due_by(usize::MAX, due_ns),
                 }
                 prop_assert_eq!((slots.connections(), slots.has_room()), (like.len(), like.len() < MOST));
                 prop_assert_eq!(slots.bytes(), like.iter().map(|one| one.bytes).sum::<usize>());
                 let first_due = like.iter().map(|one| one.due_ns).filter(|&due_ns| due_ns != u64::MAX).min();
-                prop_assert_eq!(slots.first_due(), first_due);
+                let first_due = if ready.is_empty() { first_due } else { Some(0) };
+                prop_assert!(first_due.is_none_or(|due| slots.first_due().is_some_and(|told| told <= due)));
+                let noted: BTreeSet<_> = slots.slots.iter().map(|slot| slot.noted_ns).zip(0..).collect();
+                prop_assert!(slots.due.iter().eq(noted.iter().filter(|(noted_ns, _)| *noted_ns != u64::MAX)));
+                prop_assert!(like.is_empty() <= slots.due.is_empty(), "times of connections that are no more");
                 for one in &like {
                     let found = slots.of(one.id).and_then(|slot| slot.connection.as_deref());
                     prop_assert_eq!(found.map(|found| found.flow.local.port()), Some(one.port));
