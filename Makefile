@@ -10,7 +10,7 @@ lab    := cargo run --quiet --package weir-ci --bin lab --
 flags  := --release --locked --features image --target-dir target/image \
           --config 'build.rustflags=["-Cforce-frame-pointers=yes", "--remap-path-prefix=$(CURDIR)=weir", \
           "--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo"]'
-router := --package weir-app --bin weir
+router := --package weir --bin weir
 tests  := --package weir-preempt
 # $(call step,NAME,COMMAND): the command, and then how long it took and how busy it was.
 step    = @TIMEFORMAT='$(1): %0R s, %P %% of a CPU'; time $(2)

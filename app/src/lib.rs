@@ -1,5 +1,5 @@
 //! The router application: everything above the packet path that is not tied to one machine.
-//! The image (`bin/weir`) and the host tool (`bin/weir-check`) are thin programs over this library.
+//! The image (the package `weir`) and the host tool (`bin/weir-check`) are thin programs over this library.
 
 #![no_std]
 #![forbid(unsafe_code)]

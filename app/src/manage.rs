@@ -5,12 +5,10 @@
 
 mod engine;
 mod lists;
-mod server;
 
 pub use engine::Live;
 pub use lists::Known;
 pub(crate) use lists::routes;
-pub use server::services;
 
 use crate::attach::Equipment;
 use crate::capture;
@@ -26,6 +24,7 @@ use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use crossbeam_queue::ArrayQueue;
+use spin::Once;
 use weir_clients::syslog::Time;
 use weir_machine::clock::wall::unix_us;
 use weir_machine::task::{self, Signal};
@@ -39,6 +38,9 @@ use weir_manage::problem::{Refused, refuse};
 use weir_manage::router::{Command, Done, Router};
 use weir_netif::IfCounters;
 use weir_sync::{Control, Lock, Published, rank};
+
+/// `[I]` Set by management before other CPUs serve anything.
+static PLANE: Once<&'static Plane> = Once::new();
 
 /// Commands that may wait for management.
 const ORDERS: usize = 32;
@@ -111,11 +113,7 @@ pub struct Plane {
 impl Plane {
     /// With what is in force at first.
     pub fn new(shared: &'static Shared, platform: String, cpus: usize, view: View) -> Self {
-        let mut secret = [0; 32];
-        for part in secret.chunks_mut(8) {
-            part.copy_from_slice(&random::seed().to_ne_bytes()[..part.len()]);
-        }
-        let mut access = Access::new(secret);
+        let mut access = Access::new([random::seed(), random::seed()]);
         access.configure(&view.config.tokens);
         Self {
             shared,
@@ -136,7 +134,7 @@ impl Plane {
 
     /// Lets the API's connections be served.
     pub(crate) fn open(&'static self) {
-        server::PLANE.call_once(|| self);
+        PLANE.call_once(|| self);
     }
 
     /// What management published last.
@@ -195,8 +193,8 @@ impl Plane {
 }
 
 /// What tasks share with management, once there is management.
-pub(crate) fn plane() -> Option<&'static Plane> {
-    server::PLANE.get().copied()
+pub fn plane() -> Option<&'static Plane> {
+    PLANE.get().copied()
 }
 
 /// Counters of all interfaces in service.

@@ -7,6 +7,7 @@ use cargo_metadata::{Dependency, DependencyKind, MetadataCommand, Package, Targe
 
 /// Who may depend on whom, directly.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("weir", &["weir-app", "weir-machine", "weir-manage", "weir-sync", "weir-transport"]),
     (
         "weir-app",
         &[

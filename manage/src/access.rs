@@ -7,10 +7,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use blake2::digest::consts::U32;
-use blake2::{Blake2b, Digest};
 use core::net::{IpAddr, Ipv6Addr};
 use ctutils::CtEq;
+use siphasher::sip128::SipHasher24;
 
 /// How long a token holds that the console gave out, in milliseconds.
 pub const GRANT_MS: u64 = 15 * 60 * 1000;
@@ -35,18 +34,16 @@ pub struct Token {
     pub hash: Hash,
 }
 
-type Digest32 = [u8; 32];
-
 /// Tokens, who was let in, and who failed.
 #[derive(Debug)]
 pub struct Access {
     /// Of this boot: what is remembered of a token is of no use elsewhere.
-    secret: [u8; 32],
+    secret: [u64; 2],
     tokens: Arc<[Token]>,
     /// Another one whenever `tokens` changes.
     generation: u64,
-    /// Digests of tokens whose slow hash was right, with their names. The oldest first.
-    verified: Vec<(Digest32, Arc<str>)>,
+    /// [Marks](Self::mark) of tokens whose slow hash was right, with their names. The oldest first.
+    verified: Vec<(u128, Arc<str>)>,
     grant: Option<Grant>,
     /// Grants so far.
     grants: u64,
@@ -67,7 +64,7 @@ struct Peer {
 /// The console's token.
 #[derive(Clone, Copy, Debug)]
 struct Grant {
-    digest: Digest32,
+    mark: u128,
     until_ms: u64,
     number: u64,
 }
@@ -123,7 +120,7 @@ enum Shown {
 #[derive(Debug)]
 pub struct Check {
     presented: String,
-    digest: Digest32,
+    mark: u128,
     tokens: Arc<[Token]>,
     generation: u64,
     network: IpAddr,
@@ -151,7 +148,7 @@ impl Check {
 
 impl Access {
     /// Nobody may enter yet. `secret` is as hard to guess as the machine can make it.
-    pub fn new(secret: [u8; 32]) -> Self {
+    pub fn new(secret: [u64; 2]) -> Self {
         Self {
             secret,
             tokens: Arc::default(),
@@ -185,10 +182,10 @@ impl Access {
 
     /// A token on the console's say-so, made of `random`; it replaces the one before and holds for [`GRANT_MS`].
     pub fn grant(&mut self, random: &[u8], now_ms: u64) -> String {
-        let token = format!("console-{}", hexadecimal(&self.digest(random)[..16]));
+        let token = format!("console-{:032x}", self.mark(random));
         self.grants += 1;
         self.grant = Some(Grant {
-            digest: self.digest(token.as_bytes()),
+            mark: self.mark(token.as_bytes()),
             until_ms: now_ms.saturating_add(GRANT_MS),
             number: self.grants,
         });
@@ -208,15 +205,15 @@ impl Access {
             return Entry::Refused(nobody(), None);
         }
         let Some(token) = token else { return Entry::Refused(no_token(), None) };
-        let digest = self.digest(token.as_bytes());
+        let mark = self.mark(token.as_bytes());
         // All of them, whichever it is: how long that takes tells nothing.
         let mut bearer = None;
         for (known, of) in &self.verified {
-            if known.ct_eq(&digest).to_bool() {
+            if known.ct_eq(&mark).to_bool() {
                 bearer = Some(Bearer { name: of.clone(), token: Shown::Configured(self.generation) });
             }
         }
-        if let Some(grant) = grant.filter(|grant| grant.digest.ct_eq(&digest).to_bool()) {
+        if let Some(grant) = grant.filter(|grant| grant.mark.ct_eq(&mark).to_bool()) {
             bearer = Some(Bearer { name: "console".into(), token: Shown::Granted(grant.number) });
         }
         if let Some(bearer) = bearer {
@@ -227,7 +224,7 @@ impl Access {
         }
         Entry::Check(Check {
             presented: token.to_string(),
-            digest,
+            mark,
             tokens: self.tokens.clone(),
             generation: self.generation,
             network: network(peer),
@@ -248,7 +245,7 @@ impl Access {
         if self.verified.len() >= VERIFIED {
             self.verified.remove(0);
         }
-        self.verified.push((check.digest, name.clone()));
+        self.verified.push((check.mark, name.clone()));
         Ok(Bearer { name, token: Shown::Configured(self.generation) })
     }
 
@@ -286,9 +283,11 @@ impl Access {
         }
     }
 
-    /// BLAKE2b with the secret before the token: nothing that is stored tells anything of the token.
-    fn digest(&self, token: &[u8]) -> Digest32 {
-        Blake2b::<U32>::new().chain_update(self.secret).chain_update(token).finalize().into()
+    /// What a token is known by: SipHash-2-4 of 128 bits under the secret. Without that no other token is found that has the same
+    /// one, and it is quick: each request takes it.
+    fn mark(&self, token: &[u8]) -> u128 {
+        let [one, two] = self.secret;
+        SipHasher24::new_with_keys(one, two).hash(token).into()
     }
 }
 
@@ -298,10 +297,6 @@ fn network(peer: IpAddr) -> IpAddr {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn nobody() -> Refused {
@@ -358,7 +353,7 @@ mod tests {
     const TOKEN: &str = "correct-horse-battery";
 
     fn access() -> Access {
-        let mut access = Access::new([7; 32]);
+        let mut access = Access::new([7; 2]);
         access.configure(&[Token { name: "ann".into(), hash: Hash::of(TOKEN, [1; 16]).unwrap() }]);
         access
     }

@@ -13,10 +13,13 @@ use crate::problem::{Refused, refuse};
 use crate::router::{Command, Done, Router};
 use crate::routes::{Answer, Method, Operation, Query, ROUTES, Route};
 use crate::text::Text;
+use alloc::borrow::Cow;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::ops::Deref;
 
 /// A request without its body.
 #[derive(Clone, Copy, Debug)]
@@ -54,16 +57,47 @@ impl Request<'_> {
 }
 
 /// What a request is answered with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
     /// The header `Content-Type`.
     pub content_type: &'static str,
     /// Further headers.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Body,
+}
+
+/// Bytes of an answer, which several may send at once.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Part of the image.
+    Static(&'static [u8]),
+    /// Made for a request.
+    Made(Rc<Vec<u8>>),
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Body::Static(bytes) => bytes,
+            Body::Made(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Body::Made(Rc::new(bytes))
+    }
+}
+
+impl Body {
+    /// No bytes.
+    pub const EMPTY: Self = Body::Static(&[]);
 }
 
 /// A request that may be answered.
@@ -100,11 +134,12 @@ pub mod content {
 }
 
 impl Response {
-    fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status, content_type, headers: [("Cache-Control", "no-store".into())].into(), body }
+    fn new(status: u16, content_type: &'static str, body: impl Into<Body>) -> Self {
+        let headers = [("Cache-Control", "no-store".into())].into();
+        Self { status, content_type, headers, body: body.into() }
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -345,7 +380,7 @@ async fn respond<R: Router>(
             return model(router.explain(question).await?.value());
         }
         // `http.rs` asks for it by `capture`.
-        Operation::Capture => return Ok(Response::new(200, content::PCAPNG, Vec::new())),
+        Operation::Capture => return Ok(Response::new(200, content::PCAPNG, Body::EMPTY)),
         Operation::Cpus => return model(router.cpus().value()),
         Operation::Log => return model(router.log(number(0).unwrap_or(0)).value()),
         Operation::Events => return model(router.events(number(0).unwrap_or(0)).value()),
@@ -386,7 +421,7 @@ async fn respond<R: Router>(
             model(plan.value()).map(|response| response.with("ETag", etag))
         }
         Done::Committed(committed) => model(committed.value()),
-        Done::Discarded => Ok(Response::new(204, content::TEXT, Vec::new())),
+        Done::Discarded => Ok(Response::new(204, content::TEXT, Body::EMPTY)),
         Done::Version(version) => {
             let history = router.configurations().history();
             model(history.iter().find(|entry| entry.version == version).map_or(Value::Null, Field::value))
@@ -396,8 +431,8 @@ async fn respond<R: Router>(
 
 fn configuration(request: &Request<'_>, text: &str, etag: &str) -> Response {
     let response = match request.if_none_match.is_some_and(|value| etag::is_known(value, etag)) {
-        true => Response::new(304, content::TOML, Vec::new()),
-        false => Response::new(200, content::TOML, text.as_bytes().into()),
+        true => Response::new(304, content::TOML, Body::EMPTY),
+        false => Response::new(200, content::TOML, text.as_bytes().to_vec()),
     };
     response.with("ETag", format!("\"{etag}\""))
 }

@@ -6,15 +6,15 @@ mod streams;
 
 pub use servers::Servers;
 
-use crate::api::{self, Request, Response};
+use crate::api::{self, Body, Request, Response};
 use crate::problem::{Refused, refuse};
 use crate::router::Router;
 use crate::routes::{Method, Operation};
 use crate::web;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use connection::{Clock, Connection, Stage};
 use core::cell::Cell;
@@ -90,11 +90,12 @@ pub async fn serve<R: Router, S: Stream>(
         head_only: Cell::new(false),
     });
     let config = picoserve::Config { timeouts: TIMEOUTS, connection: KeepAlive::KeepAlive };
-    let (mut head, idle, mut left) = (vec![0; HEAD], Cell::new(false), None);
+    let (mut head, idle, mut left) = (servers.head(), Cell::new(false), None);
     let server =
         picoserve::Server::custom(&service, Clock { router, stage: &stage, idle: &idle }, &config, &mut head);
     // However it ends, it has ended: who asked knows.
     let _ = server.serve(Connection { stream, stage: &stage, left: &mut left }).await;
+    servers.keep_head(head);
     left.filter(|_| idle.get())
 }
 
@@ -108,7 +109,7 @@ struct Service<'r, R> {
 }
 
 /// Headers that matter here.
-const HEADERS: [&str; 7] = [
+static HEADERS: [&str; 7] = [
     "Authorization",
     "Accept",
     "Accept-Encoding",
@@ -118,14 +119,16 @@ const HEADERS: [&str; 7] = [
     "Content-Length",
 ];
 
+/// What one of [`HEADERS`] says.
+type Said<'h> = Option<Cow<'h, str>>;
+
 /// What [`HEADERS`] say, in one pass. Several lines are one list (RFC 9110 §5.3).
 ///
 /// # Errors
 /// A line is not text, or comes again where no list can be, or leaves open where the body ends.
-fn known(headers: Headers<'_>) -> Result<[Option<Cow<'_, str>>; HEADERS.len()], Refused> {
-    let mut found = [const { None::<Cow<'_, str>> }; HEADERS.len()];
+fn known<'h>(headers: Headers<'h>, found: &mut [Said<'h>; HEADERS.len()]) -> Result<(), Refused> {
     for (name, value) in headers.iter() {
-        let Some((place, own)) = found.iter_mut().zip(HEADERS).find(|(_, own)| name == *own) else {
+        let Some((place, &own)) = found.iter_mut().zip(&HEADERS).find(|(_, own)| name == **own) else {
             continue;
         };
         let value =
@@ -140,7 +143,7 @@ fn known(headers: Headers<'_>) -> Result<[Option<Cow<'_, str>>; HEADERS.len()], 
     }
     let is_length =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<usize>().is_ok();
-    match &found {
+    match found {
         [.., Some(_), Some(_)] => {
             Err(bad_header("Transfer-Encoding comes with Content-Length".into(), "send Content-Length alone"))
         }
@@ -148,7 +151,7 @@ fn known(headers: Headers<'_>) -> Result<[Option<Cow<'_, str>>; HEADERS.len()], 
             let length: String = length.chars().take(40).collect();
             Err(bad_header(format!("Content-Length says {length:?}"), "send the number of the body's bytes"))
         }
-        _ => Ok(found),
+        _ => Ok(()),
     }
 }
 
@@ -173,15 +176,13 @@ impl<R: Router> PathRouterService for Service<'_, R> {
         self.stage.set(Stage::Asked);
         self.head_only.set(request.parts.method() == "HEAD");
         let expected = request.body_connection.content_length();
-        let known = match known(request.parts.headers()) {
-            Ok(known) => known,
-            Err(refused) => {
-                self.stage.set(Stage::Last);
-                return self.send(request.body_connection.finalize().await?, writer, refused).await;
-            }
-        };
+        let mut found = [const { None }; HEADERS.len()];
+        if let Err(refused) = known(request.parts.headers(), &mut found) {
+            self.stage.set(Stage::Last);
+            return self.send(request.body_connection.finalize().await?, writer, refused).await;
+        }
         let [authorization, accept, accept_encoding, if_match, if_none_match, transfer_encoding, length] =
-            known.each_ref().map(Option::as_deref);
+            found.each_ref().map(Option::as_deref);
         let asked = Request {
             method: request.parts.method(),
             path: path.encoded(),
@@ -227,7 +228,7 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             let no_room = body.try_reserve_exact(expected).is_err();
             no_room.then(|| api::too_long(expected, self.router.longest_text().min(expected / 2)))
         });
-        if problem.is_none() {
+        if problem.is_none() && expected > 0 {
             let mut reader = request.body_connection.body().reader();
             let mut piece = [0; 512];
             while body.len() < expected {
@@ -241,13 +242,14 @@ impl<R: Router> PathRouterService for Service<'_, R> {
             (Some(problem), _) => Response::from(problem),
             (None, _) if asked.wants_head() && api::stream_type(&admitted).is_some() => {
                 let content_type = api::stream_type(&admitted).unwrap_or_default();
-                Response { status: 200, content_type, headers: Vec::new(), body: Vec::new() }
+                Response { status: 200, content_type, headers: Vec::new(), body: Body::EMPTY }
             }
             (None, Some(from)) => match self.servers.open() {
                 Some(_open) => {
                     let events = Events { router: self.router, admitted, from };
                     let connection = request.body_connection.finalize().await?;
-                    return EventStream(events).write_to(connection, writer).await;
+                    // What is large and rare is boxed: picoserve moves all of its future for each request.
+                    return Box::pin(EventStream(events).write_to(connection, writer)).await;
                 }
                 None => Response::from(too_many_streams()),
             },
@@ -258,11 +260,10 @@ impl<R: Router> PathRouterService for Service<'_, R> {
                         Ok((source, wish)) => {
                             let capture = Captured { router: self.router, admitted, source, wish };
                             // It ends with the connection, also while there is nothing to send.
-                            let sent = CustomResponse::build(StatusCode::OK)
+                            let response = CustomResponse::build(StatusCode::OK)
                                 .with_headers(Captured::<R>::HEADERS)
-                                .with_body(capture)
-                                .write_to(connection, writer)
-                                .await?;
+                                .with_body(capture);
+                            let sent = Box::pin(response.write_to(connection, writer)).await?;
                             self.stage.set(Stage::Over);
                             Ok(sent)
                         }

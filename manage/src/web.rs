@@ -2,7 +2,7 @@
 //! server hands them out to everybody, with gzip's coding and no other; the page then asks for a token, and speaks to the
 //! API alone.
 
-use crate::api::{Request, Response};
+use crate::api::{Body, Request, Response};
 use crate::etag::is_known;
 use crate::problem::refuse;
 use crate::routes::Method;
@@ -58,8 +58,8 @@ pub fn answer(request: &Request<'_>) -> Option<Response> {
     }
     let etag = file.etag.trim_matches('"');
     let (status, body) = match request.if_none_match.is_some_and(|value| is_known(value, etag)) {
-        true => (304, Vec::new()),
-        false => (200, file.bytes.into()),
+        true => (304, Body::EMPTY),
+        false => (200, Body::Static(file.bytes)),
     };
     let mut headers: Vec<_> = HEADERS.iter().map(|&(name, value)| (name, value.into())).collect();
     headers.push(("ETag", file.etag.into()));

@@ -44,7 +44,7 @@ fn names_functions(cx: &Context) -> Result<()> {
     if image.is_file() {
         let named = crate::symbolize::symbolize(&image, &text)?;
         ensure!(
-            named.contains("weir.rs:") && named.contains("main"),
+            named.contains("main.rs:") && named.contains("weir::main"),
             "the backtrace names nothing:\n{named}"
         );
     }

@@ -83,7 +83,7 @@ impl Simulated {
         let guest = "\n[interface.guest]\nparent = \"lan\"\nvlan = 20\naddresses = [\"10.0.2.1/24\"]\n\
                      \n[interface.dmz]\nmatch = { port = 2 }\naddresses = [\"10.0.3.1/24\"]\n";
         let boot = format!("{}{guest}", include_str!("../../../images/weir.toml"));
-        let mut access = Access::new([5; 32]);
+        let mut access = Access::new([5; 2]);
         let hash = Hash::of(TOKEN, [1; 16]).expect("a token long enough");
         access.configure(&[Token { name: "ann".into(), hash }]);
         let configurations = Configurations::new(boot.as_str(), "boot module", 49);

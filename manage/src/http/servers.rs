@@ -1,9 +1,11 @@
 //! What those who serve a CPU's connections share.
 
+use super::HEAD;
 use crate::api::{Admitted, Request, Response};
 use crate::routes::{Answer, Method, Operation};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use core::cell::{Cell, RefCell};
 
 /// Bytes of an answer that is kept.
@@ -24,6 +26,8 @@ pub struct Servers {
     last: RefCell<Option<Last>>,
     /// Bytes of long answers that are being sent.
     waiting: Cell<usize>,
+    /// Where the last request's head was: few wait for one half-way.
+    head: Cell<Option<Box<[u8]>>>,
 }
 
 /// The last answer that tells of a moment.
@@ -51,7 +55,18 @@ impl Servers {
             changes: Cell::new(0),
             last: RefCell::new(None),
             waiting: Cell::new(0),
+            head: Cell::new(None),
         }
+    }
+
+    /// Where the head of a request can be read to.
+    pub(super) fn head(&self) -> Box<[u8]> {
+        self.head.take().unwrap_or_else(|| vec![0; HEAD].into())
+    }
+
+    /// The same for the next one. What is in it is not read.
+    pub(super) fn keep_head(&self, head: Box<[u8]>) {
+        self.head.set(Some(head));
     }
 
     /// Opens a stream, if there are not too many.

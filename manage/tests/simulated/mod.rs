@@ -108,7 +108,7 @@ impl Simulated {
     }
 
     fn from(began: Option<Instant>) -> Self {
-        let (sim, access) = (Sim { text: BOOT.into() }, Access::new([5; 32]));
+        let (sim, access) = (Sim { text: BOOT.into() }, Access::new([5; 2]));
         let configurations = Configurations::new(BOOT, "boot module", 0);
         let inner = Mutex::new(Inner { sim, configurations, access, events: Vec::new() });
         Self { began, passed_ms: AtomicU64::new(0), inner }

@@ -10,6 +10,6 @@ fn main() {
     let script = format!("-Wl,-T{root}/../images/weir.ld");
     let page = "-Wl,--build-id=none,-z,max-page-size=4096,-z,norelro";
     for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie", page, &script] {
-        println!("cargo:rustc-link-arg-bin=weir={argument}");
+        println!("cargo:rustc-link-arg-bins={argument}");
     }
 }

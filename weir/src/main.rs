@@ -4,8 +4,11 @@
 
 extern crate alloc;
 
+#[forbid(unsafe_code)]
+mod server;
+
 use alloc::boxed::Box;
-use weir_app::{clients, manage, ping, start};
+use weir_app::{clients, ping, start};
 use weir_machine::boot::Boot;
 use weir_machine::{dispatch, println};
 use weir_sync::CpuId;
@@ -28,7 +31,7 @@ fn main(boot: &'static Boot) -> ! {
 }
 
 fn services(transport: &Transport) {
-    manage::services(transport);
+    server::services(transport);
     clients::services(transport);
     ping::services(transport);
 }

@@ -1,9 +1,8 @@
 //! The API on this router's sockets: on every CPU, for the connections whose flows are its own.
 
-use super::Plane;
 use alloc::rc::Rc;
 use core::time::Duration;
-use spin::Once;
+use weir_app::manage::plane;
 use weir_machine::{error, task};
 use weir_manage::http::{self, Servers, Stream};
 use weir_transport::{Access, Error, ReadHalf, TcpListener, TcpStream, Transport, WriteHalf};
@@ -17,11 +16,8 @@ const STREAMS: usize = 8;
 /// How long a connection may be silent between two requests.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// `[I]` Set by management before other CPUs serve anything: whoever comes earlier waits.
-pub(super) static PLANE: Once<&'static Plane> = Once::new();
-
 /// Spawns what serves the API on this CPU.
-pub fn services(transport: &Transport) {
+pub(crate) fn services(transport: &Transport) {
     let listener = match transport.listen_for(PORT, Access::Management, http::has_head) {
         Ok(listener) => listener,
         Err(wrong) => return error!("the API is not served: {wrong}"),
@@ -46,8 +42,10 @@ async fn serve(service: Rc<Service>) {
     loop {
         let stream = service.listener.accept().await;
         let peer = stream.peer().ip();
-        let Some(plane) = PLANE.get() else { continue };
-        if let Some(Connection(idle)) = http::serve(plane, Connection(stream), peer, &service.servers).await {
+        // Whoever comes before there is management tries again.
+        let Some(plane) = plane() else { continue };
+        if let Some(Connection(idle)) = http::serve(&plane, Connection(stream), peer, &service.servers).await
+        {
             service.listener.park(idle, IDLE);
         }
     }
