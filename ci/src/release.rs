@@ -60,12 +60,12 @@ fn bill_of_materials(workspace: &Path, to: &Path) -> Result<()> {
     let mut make = Command::new(program);
     make.args(["cyclonedx", "--format", "json", "--features", "image", "--no-build-deps"])
         .args(["--target", "x86_64-unknown-linux-gnu", "--override-filename", "weir-sbom", "--manifest-path"])
-        .arg(workspace.join("app/Cargo.toml"))
+        .arg(workspace.join("weir/Cargo.toml"))
         // Then there is neither a serial number nor the hour of the build in it.
         .env("SOURCE_DATE_EPOCH", "0")
         .current_dir(workspace);
     command::run(&mut make, &[], Duration::from_secs(300))?.success(tool)?;
-    let made = workspace.join("app/weir-sbom.json");
+    let made = workspace.join("weir/weir-sbom.json");
     let text = fs::read_to_string(&made).with_context(|| format!("reading {}", made.display()))?;
     // The tool writes one beside each member of the workspace.
     for folder in fs::read_dir(workspace)? {

@@ -265,25 +265,20 @@ impl Client {
         (Some(message), None)
     }
 
-    /// What time alone does to the addresses.
+    /// What time alone does to the addresses, one thing after the other.
     fn run_out(&mut self, now_ms: u64) -> Option<Event> {
         let addresses = &mut self.lease.as_mut()?.addresses;
-        let before = addresses.len();
-        addresses.retain(|own| own.valid_until_ms > now_ms);
-        let (has_none, is_less) = (addresses.is_empty(), addresses.len() < before);
+        if addresses.iter().any(|own| own.valid_until_ms <= now_ms) {
+            addresses.retain(|own| own.valid_until_ms > now_ms);
+            if addresses.is_empty() {
+                self.lease = None;
+                self.begin(now_ms);
+            }
+            return Some(Event::Lost("it ran out"));
+        }
         let fresh = |own: &&mut Leased| !own.deprecated && own.preferred_until_ms <= now_ms;
-        let mut aged = false;
-        for own in addresses.iter_mut().filter(fresh) {
-            (own.deprecated, aged) = (true, true);
-        }
-        if has_none {
-            self.lease = None;
-            self.begin(now_ms);
-        }
-        match is_less {
-            true => Some(Event::Lost("it ran out")),
-            false => aged.then_some(Event::Deprecated),
-        }
+        let aged = addresses.iter_mut().filter(fresh).map(|own| own.deprecated = true).count();
+        (aged > 0).then_some(Event::Deprecated)
     }
 
     /// Takes a message that came to [`CLIENT_PORT`].

@@ -154,8 +154,8 @@ unsafe fn copy_blocks(to: *mut u8, from: *const u8, len: usize) {
 /// `from` must be readable and `to` writable for `len` bytes.
 #[inline(always)]
 unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    // Two questions or three, whatever the size. Each arm passes the caller's duties on, with a `len` between one and two of what
-    // it copies.
+    // Few questions for the sizes that are frequent. Each arm passes the caller's duties on, with a `len` between one and two of
+    // what it copies.
     if len < VECTOR {
         match len {
             // SAFETY: see above.

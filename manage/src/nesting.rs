@@ -10,7 +10,7 @@ use toml_parser::lexer::TokenKind;
 /// Tables and arrays within each other, by brackets or by dots in a key. A configuration needs five.
 const MOST: usize = 16;
 
-/// Whether a text goes [`MOST`] levels deep at most; else where it goes deeper, and what to say of that.
+/// Whether a text goes 16 levels deep at most; else where it goes deeper, and what to say of that.
 pub fn check(text: &str) -> Result<(), (Range<usize>, String)> {
     match too_deep(text) {
         None => Ok(()),

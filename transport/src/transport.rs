@@ -360,6 +360,7 @@ impl Inner {
     fn attend(&mut self, number: usize, now_ns: u64, sink: &mut dyn Sink) {
         let Some(slot) = self.slots.get_mut(number) else { return };
         let Some(connection) = slot.connection.as_mut() else { return };
+        let had_room = sink.room() >= connection.mtu();
         let more = connection.poll(&mut self.scratch, now_ns, sink);
         self.blocked |= more && sink.room() < connection.mtu();
         self.dirty |= more;
@@ -377,9 +378,14 @@ impl Inner {
         }
         // The last acknowledgement may still wait for room.
         if more || !connection.is_over(now_ns) {
-            // Later than now in any case: others have their turn first.
-            let due_ns = if more { 0 } else { connection.due_ns(now_ns).min(slot.until_ns) };
-            self.slots.set_due(number, due_ns.max(now_ns + 1));
+            match (more, had_room) {
+                (true, false) => self.slots.set_starved(number),
+                (true, true) => self.slots.set_unfinished(number),
+                (false, _) => {
+                    let due_ns = connection.due_ns(now_ns).min(slot.until_ns);
+                    self.slots.set_due(number, due_ns.max(now_ns + 1));
+                }
+            }
             if let Some((flow, link, repr)) = question {
                 self.send_tcp(&flow, &repr, link, sink);
             }
@@ -599,6 +605,7 @@ impl Inner {
     fn poll(&mut self, sink: &mut dyn Sink) {
         let now_ns = self.router.now_ns();
         (self.dirty, self.blocked) = (false, false);
+        self.slots.begin_turn();
         while let Some(entry) = self.half_open.due(now_ns) {
             self.answer(&entry, sink);
         }

@@ -88,6 +88,48 @@ fn a_clean_link_carries_a_megabyte_in_no_time() {
     }
 }
 
+/// Three have more to say than one turn has room for, and something happens to each all the time.
+#[test]
+fn who_finds_no_room_is_the_first_of_the_next_turn() {
+    let mut link = Link::new(Settings::default(), 3);
+    let (own, others) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(Vec::new())));
+    let listener = link.ends[1].listen(7, Access::Any).unwrap();
+    let accepted = own.clone();
+    let mut tasks: Vec<Task> = Vec::from([Box::pin(async move {
+        for _ in 0..3 {
+            let stream = listener.accept().await;
+            accepted.borrow_mut().push(stream);
+        }
+    }) as Task]);
+    for _ in 0..3 {
+        let (end, others) = (link.ends[0].clone(), others.clone());
+        let connect = async move {
+            let stream = end.connect(SocketAddr::new(address(1, false), 7), None).await.unwrap();
+            others.borrow_mut().push(stream);
+        };
+        tasks.push(Box::pin(connect));
+    }
+    link.run(tasks, 5);
+    let mut own = own.borrow_mut();
+    let bytes = [0; 4 * MTU as usize];
+    let mut order = Vec::new();
+    for turn in 0..6 {
+        // The first has something new each time, the others were there before.
+        for stream in own.iter_mut().take(if turn == 0 { 3 } else { 1 }) {
+            let written = core::pin::pin!(stream.write(&bytes)).poll(&mut Context::from_waker(Waker::noop()));
+            assert!(turn > 0 || matches!(written, Poll::Ready(Ok(_))));
+        }
+        link.clock.set(link.clock.get() + 1000);
+        let mut out = Out { packets: Vec::new(), most: 1 };
+        link.ends[1].poll(&mut out);
+        let to = |packet: &Vec<u8>| Segment::parse(Ip::parse(packet).unwrap().upper).unwrap().to;
+        order.extend(out.packets.iter().map(to));
+    }
+    assert_eq!(order.len(), 6, "a packet each turn");
+    assert_eq!(order[..3], order[3..], "in turns: {order:?}");
+    assert!(order[0] != order[1] && order[1] != order[2] && order[0] != order[2], "{order:?}");
+}
+
 #[test]
 fn one_percent_and_five_percent_are_survived() {
     for (loss, seed) in [(10, 11), (10, 12), (50, 13), (50, 14)] {

@@ -1,5 +1,5 @@
-//! The connections of a CPU by number, and which of them is to be attended to first. Nothing here takes longer the more
-//! connections there are, but by a logarithm.
+//! The connections of a CPU by number, and which of them is to be attended to first. Nothing that packets do here takes longer the
+//! more connections there are, but by a logarithm; to make room for another looks through them.
 
 use crate::connection::Connection;
 use alloc::boxed::Box;
@@ -46,7 +46,7 @@ pub(super) struct Slot {
     due_ns: u64,
     /// Under which time it stands in [`Slots::due`], not later than it is due; `u64::MAX`: nowhere.
     noted_ns: u64,
-    /// It is to be attended to now, and stands in [`Slots::ready`].
+    /// It is to be attended to now, and stands in [`Slots::ready`], or for the next turn in one of the two lists below that.
     ready: bool,
     /// When a connection that is parked, or that nobody has any more, is cut off; `u64::MAX`: it is in use, or there is none.
     pub(super) until_ns: u64,
@@ -63,6 +63,10 @@ pub(super) struct Slots {
     free: Vec<usize>,
     /// Those that something has happened to, in that order.
     ready: VecDeque<usize>,
+    /// Those that found no room at all: the first of the next turn, whatever happens to others until then.
+    starved: Vec<usize>,
+    /// Those that had more to say: behind these.
+    unfinished: Vec<usize>,
     /// Those that are due some time, the earliest first. Who is put off stays where it stands until that time comes: an
     /// acknowledgement that comes in time puts off what would be sent without it, and most do.
     due: BTreeSet<(u64, usize)>,
@@ -80,6 +84,8 @@ impl Slots {
             slots: Vec::new(),
             free: Vec::new(),
             ready: VecDeque::new(),
+            starved: Vec::new(),
+            unfinished: Vec::new(),
             due: BTreeSet::new(),
             peers: Vec::new(),
             bytes: 0,
@@ -188,6 +194,8 @@ impl Slots {
         }
         if slot.ready {
             self.ready.retain(|&other| other != number);
+            self.starved.retain(|&other| other != number);
+            self.unfinished.retain(|&other| other != number);
         }
         (slot.due_ns, slot.noted_ns, slot.until_ns, slot.ready) = (u64::MAX, u64::MAX, u64::MAX, false);
         self.bytes -= old.buffers();
@@ -205,6 +213,31 @@ impl Slots {
         let Some(slot) = self.slots.get_mut(number) else { return };
         if !core::mem::replace(&mut slot.ready, true) {
             self.ready.push_back(number);
+        }
+    }
+
+    /// Has a slot attended to next turn, before all others: there was no room for it in this one.
+    pub(super) fn set_starved(&mut self, number: usize) {
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        if !core::mem::replace(&mut slot.ready, true) {
+            self.starved.push(number);
+        }
+    }
+
+    /// The same, behind those.
+    pub(super) fn set_unfinished(&mut self, number: usize) {
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        if !core::mem::replace(&mut slot.ready, true) {
+            self.unfinished.push(number);
+        }
+    }
+
+    /// Another turn begins.
+    pub(super) fn begin_turn(&mut self) {
+        for list in [&mut self.unfinished, &mut self.starved] {
+            while let Some(number) = list.pop() {
+                self.ready.push_front(number);
+            }
         }
     }
 
@@ -231,13 +264,13 @@ impl Slots {
 
     /// A time that is not later than the first is due.
     pub(super) fn first_due(&self) -> Option<u64> {
-        match self.ready.is_empty() {
+        match self.ready.is_empty() && self.starved.is_empty() && self.unfinished.is_empty() {
             true => self.due.first().map(|&(noted_ns, _)| noted_ns),
             false => Some(0),
         }
     }
 
-    /// A slot that is to be attended to now, and no longer is.
+    /// A slot that is to be attended to this turn, and no longer is.
     pub(super) fn take_due(&mut self, now_ns: u64) -> Option<usize> {
         if let Some(number) = self.ready.pop_front() {
             self.slots.get_mut(number)?.ready = false;
@@ -309,6 +342,9 @@ mod tests {
     enum Op {
         Insert([usize; 2], u8),
         SetReady(usize),
+        SetStarved(usize),
+        SetUnfinished(usize),
+        BeginTurn,
         Until(usize, u64),
         Remove(usize),
         SetDue(usize, u64),
@@ -322,6 +358,9 @@ mod tests {
         let op = prop_oneof![
             ([4096..9000_usize, 4096..9000_usize], 0..4_u8).prop_map(|(sizes, host)| Op::Insert(sizes, host)),
             (0..MOST).prop_map(Op::SetReady),
+            (0..MOST).prop_map(Op::SetStarved),
+            (0..MOST).prop_map(Op::SetUnfinished),
+            Just(Op::BeginTurn),
             (0..MOST, time()).prop_map(|(nth, until)| Op::Until(nth, until)),
             (0..MOST).prop_map(Op::Remove),
             (0..MOST, time()).prop_map(|(nth, due)| Op::SetDue(nth, due)),
@@ -335,7 +374,7 @@ mod tests {
         #[test]
         fn they_do_what_a_list_does_that_is_looked_through(ops in ops()) {
             let (mut slots, mut like, mut gone) = (Slots::new(MOST), Vec::<Like>::new(), Vec::new());
-            let mut ready = VecDeque::<usize>::new();
+            let (mut ready, mut starved, mut unfinished) = (VecDeque::<usize>::new(), Vec::new(), Vec::new());
             for (port, op) in (1..).zip(ops) {
                 match op {
                     Op::Insert(sizes, host) => {
@@ -362,13 +401,33 @@ mod tests {
                         slots.remove(one.id.slot);
                         gone.push(one.id);
                         ready.retain(|&number| number != one.id.slot);
+                        starved.retain(|&number| number != one.id.slot);
+                        unfinished.retain(|&number| number != one.id.slot);
                     }
                     Op::SetReady(nth) if nth < like.len() => {
                         let number = like[nth].id.slot;
                         slots.set_ready(number);
-                        if !ready.contains(&number) {
+                        if !ready.iter().chain(&starved).chain(&unfinished).any(|&other| other == number) {
                             ready.push_back(number);
                         }
+                    }
+                    Op::SetStarved(nth) if nth < like.len() => {
+                        let number = like[nth].id.slot;
+                        slots.set_starved(number);
+                        if !ready.iter().chain(&starved).chain(&unfinished).any(|&other| other == number) {
+                            starved.push(number);
+                        }
+                    }
+                    Op::SetUnfinished(nth) if nth < like.len() => {
+                        let number = like[nth].id.slot;
+                        slots.set_unfinished(number);
+                        if !ready.iter().chain(&starved).chain(&unfinished).any(|&other| other == number) {
+                            unfinished.push(number);
+                        }
+                    }
+                    Op::BeginTurn => {
+                        slots.begin_turn();
+                        ready = starved.drain(..).chain(unfinished.drain(..)).chain(ready).collect();
                     }
                     Op::SetDue(nth, due_ns) if nth < like.len() => {
                         slots.set_due(like[nth].id.slot, due_ns);
@@ -394,13 +453,16 @@ mod tests {
                     Op::Remove(_) => slots.remove(usize::MAX),
                     Op::Until(..) => {}
                     Op::SetReady(_) => slots.set_ready(usize::MAX),
+                    Op::SetStarved(_) => slots.set_starved(usize::MAX),
+                    Op::SetUnfinished(_) => slots.set_unfinished(usize::MAX),
                     Op::SetDue(_, due_ns) => slots.set_due(usize::MAX, due_ns),
                     Op::DueBy(_, due_ns) => slots.due_by(usize::MAX, due_ns),
                 }
                 prop_assert_eq!((slots.connections(), slots.has_room()), (like.len(), like.len() < MOST));
                 prop_assert_eq!(slots.bytes(), like.iter().map(|one| one.bytes).sum::<usize>());
                 let first_due = like.iter().map(|one| one.due_ns).filter(|&due_ns| due_ns != u64::MAX).min();
-                let first_due = if ready.is_empty() { first_due } else { Some(0) };
+                let is_ready = !(ready.is_empty() && starved.is_empty() && unfinished.is_empty());
+                let first_due = if is_ready { Some(0) } else { first_due };
                 prop_assert!(first_due.is_none_or(|due| slots.first_due().is_some_and(|told| told <= due)));
                 let noted: BTreeSet<_> = slots.slots.iter().map(|slot| slot.noted_ns).zip(0..).collect();
                 prop_assert!(slots.due.iter().eq(noted.iter().filter(|(noted_ns, _)| *noted_ns != u64::MAX)));
