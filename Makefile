@@ -28,11 +28,8 @@ run: image doctor ## boot the router between two hosts, check that it routes, st
 .PHONY: test
 test: step-uhyve ## unit, property, doc and boot tests, the web page in Chromium, the router on uhyve
 
-# One after the other. preflight has two rows of them, which take about as long: what the compiler takes most of, and what mostly
-# waits, with Xen before the page. The second row has the lab as it was: tests of the workspace may build it anew meanwhile.
-first  := step-boot
-steady := $(out)/lab
-.PHONY: step-here step-boot step-page step-uhyve step-xen steady
+# One after the other; Xen, beside all but the first of them, is what preflight has more: beside the compiler its dom0 is too slow.
+.PHONY: step-here step-boot step-page step-uhyve step-xen
 step-here: image test-image doctor
 	$(call step,tests on this machine,cargo test --workspace --quiet)
 	@if [ "$$(id -u)" = 0 ]; then cargo test --package weir-netstack --test linux --quiet -- --ignored; \
@@ -40,23 +37,21 @@ step-here: image test-image doctor
 	@python3 images/wireshark/test_weir.py
 step-boot: step-here
 	$(call step,boot tests,$(lab) boot-tests)
-steady: image test-image doctor
-	@cp -f $(or $(CARGO_TARGET_DIR),target)/debug/lab $(steady)
-step-page: steady $(first)
-	$(call step,web page,$(steady) web)
+step-page: step-boot
+	$(call step,web page,$(lab) web)
 # An emulated machine that runs a hypervisor loses time under load: once more before it counts.
 step-uhyve: step-page
-	$(call step,uhyve,{ $(steady) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(steady) smoke-uhyve; }; })
+	$(call step,uhyve,{ $(lab) smoke-uhyve || { echo 'smoke-uhyve failed once; once more'; $(lab) smoke-uhyve; }; })
 
-step-xen: steady
-	$(call step,Xen,{ $(steady) smoke-xen --cycles 1 || { echo 'smoke-xen failed once; once more'; $(steady) smoke-xen --cycles 1; }; })
+step-xen: step-here
+	$(call step,Xen,{ $(lab) smoke-xen --cycles 1 || { echo 'smoke-xen failed once; once more'; $(lab) smoke-xen --cycles 1; }; })
 
 .PHONY: preflight
 preflight: ## what CI runs: format, clippy, crate graph, ledger, all tests, size, instructions a packet
 	cargo fmt --all --check
 	@# What one needs another does not: the images have a target folder to themselves, installing takes the network.
 	@$(MAKE) --no-print-directory --jobs 3 lint images doctor
-	@$(MAKE) --no-print-directory --jobs 2 step-boot test first=step-xen
+	@$(MAKE) --no-print-directory --jobs 2 test step-xen
 	@$(lab) size
 	@$(lab) bench-vm --only weir --instructions --check
 
